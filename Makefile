@@ -1,0 +1,80 @@
+# Juinie. `make help` lists what can be done; CI and the README call the same targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MEMBERS := $(wildcard services/*/pyproject.toml libs/*/pyproject.toml)
+MEMBER_DIRS := $(patsubst %/pyproject.toml,./%,$(MEMBERS))
+PYTHON := .venv/bin/python
+BIN := .venv/bin
+# uv, where it is installed and works; otherwise one of our own.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .juinie/tools/bin/uv)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+# ---- install -------------------------------------------------------------------------------------------------------
+
+.juinie/tools/bin/uv:
+	@echo "installing uv into .juinie/tools"
+	@python3 -m venv .juinie/tools
+	@.juinie/tools/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+
+.venv/installed: requirements.lock pyproject.toml $(MEMBERS) | $(filter-out uv,$(UV))
+	@[ -x $(PYTHON) ] || $(UV) venv --quiet .venv
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(MEMBER_DIRS))
+	@touch $@
+
+.PHONY: install
+install: .venv/installed ## Install everything into .venv, by the lock and its hashes
+
+.PHONY: lock
+lock: | $(filter-out uv,$(UV)) ## Resolve again: uv.lock (kept out of git) and requirements.lock
+	@$(UV) lock --quiet
+	@$(UV) export --quiet --all-packages --all-groups --no-emit-workspace --no-header --format requirements-txt -o requirements.lock >/dev/null
+
+# ---- the stack -----------------------------------------------------------------------------------------------------
+
+STANDALONE = $(PYTHON) -m juinie_standalone
+
+.PHONY: up down status logs restart key
+up: .venv/installed ## Start the whole stack, embedded: no Docker, no Java needed
+	@$(STANDALONE) up
+down: .venv/installed ## Stop it; its data stay in .juinie/data
+	@$(STANDALONE) down
+status: .venv/installed ## Show what runs
+	@$(STANDALONE) status
+logs: .venv/installed ## Follow the services' logs
+	@$(STANDALONE) logs
+restart: .venv/installed ## Restart one service, also a dead one: make restart SERVICE=api
+	@$(STANDALONE) restart $(SERVICE)
+key: .venv/installed ## Make an API key: make key TENANT=other SCOPES=read,write
+	@$(STANDALONE) key --tenant "$(or $(TENANT),dev)" --scopes "$(or $(SCOPES),read,write)"
+
+.PHONY: demo
+demo: .venv/installed ## A real agent framework's run, token by token, with a watcher that drops and returns
+	@$(PYTHON) examples/agent_run.py
+
+# ---- what a change must pass ---------------------------------------------------------------------------------------
+
+.PHONY: check
+check: .venv/installed ## Format, lint, types, imports, generated documents
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/installed ## Format and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: .venv/installed ## Everything: unit, contract, end to end; nothing skipped
+	@$(BIN)/pytest
+
+.PHONY: docs
+docs: .venv/installed ## Write the generated documents: OpenAPI, AsyncAPI, settings
+	@$(PYTHON) -m juinie_api openapi > docs/reference/openapi.json
+	@$(PYTHON) -m juinie_publisher asyncapi > docs/reference/asyncapi.json

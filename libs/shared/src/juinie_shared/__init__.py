@@ -1,0 +1,1 @@
+"""What Juinie's services agree on: words, bytes, tables and how a process runs."""

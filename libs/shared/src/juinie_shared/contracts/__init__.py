@@ -1,0 +1,1 @@
+"""The bytes on which services meet: Kafka records, SSE frames, stream tokens, and the names of channels."""

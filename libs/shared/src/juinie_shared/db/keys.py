@@ -1,0 +1,147 @@
+"""API keys: made, listed, revoked, found. A key's text exists once, when it is made; the table has its SHA-256."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlmodel import col, select
+
+from juinie_shared.contracts.names import DEV_API_KEY, DEV_TENANT
+from juinie_shared.db.pool import Connection
+from juinie_shared.db.select import fetch
+from juinie_shared.db.tables import ApiKey, Tenant
+from juinie_shared.domain.errors import DevKeyOutsideDev
+from juinie_shared.domain.ids import KeyId, TenantId, new_uuid7
+from juinie_shared.domain.runs import Scope
+
+PREFIX = "jn_"
+
+_FIND_TENANT_OR_MAKE = """
+    WITH made AS (
+        INSERT INTO tenant (tenant_id, name) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING tenant_id
+    )
+    SELECT tenant_id FROM made UNION ALL SELECT tenant_id FROM tenant WHERE name = $2 LIMIT 1
+"""
+
+_INSERT = """
+    INSERT INTO api_key (key_id, tenant_id, hash, scopes, expires_at)
+    VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(days => $5))
+    ON CONFLICT (hash) DO NOTHING
+"""
+
+_REVOKE = """
+    UPDATE api_key SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE key_id = $1 RETURNING key_id
+"""
+
+_FIND_VALID = """
+    SELECT key_id, tenant_id, scopes FROM api_key
+    WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+"""
+
+_IS_VALID = """
+    SELECT EXISTS (
+        SELECT FROM api_key
+        WHERE key_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: the tenant, the key that shows it, and what the key may do."""
+
+    tenant_id: TenantId
+    key_id: KeyId
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A key as `keys list` shows it. Its text is nowhere."""
+
+    key_id: UUID
+    tenant: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def hash_key(text: str) -> bytes:
+    """SHA-256. Enough without salt or stretching: our keys hold 256 random bits."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+async def create_key(
+    connection: Connection, tenant: str, scopes: Iterable[Scope], expires_in_days: int | None = None
+) -> str:
+    """Make a key (and its tenant, when new) and give its text: the only time that it is seen."""
+    text = PREFIX + secrets.token_urlsafe(32)
+    await _insert(connection, tenant, text, scopes, expires_in_days)
+    return text
+
+
+async def ensure_dev_key(connection: Connection) -> None:
+    """The development key, for `JUINIE_ENV=dev` alone. Safe to repeat."""
+    await _insert(connection, DEV_TENANT, DEV_API_KEY, list(Scope), None)
+
+
+async def refuse_dev_key(connection: Connection) -> None:
+    """Outside dev nobody may come in with the key that the README prints.
+
+    Raises:
+        DevKeyOutsideDev: it is in this database, and valid.
+    """
+    if await find_key(connection, DEV_API_KEY):
+        raise DevKeyOutsideDev
+
+
+async def find_key(connection: Connection, text: str) -> Principal | None:
+    """Who shows this key; None for an unknown, revoked or expired one."""
+    row = await connection.fetchrow(_FIND_VALID, hash_key(text))
+    if row is None:
+        return None
+    return Principal(TenantId(row["tenant_id"]), KeyId(row["key_id"]), frozenset(map(Scope, row["scopes"])))
+
+
+async def is_key_valid(connection: Connection, key_id: KeyId) -> bool:
+    """Whether this key is neither revoked nor expired."""
+    return bool(await connection.fetchval(_IS_VALID, key_id))
+
+
+async def list_keys(connection: Connection) -> list[ListedKey]:
+    """All keys, the oldest first, the revoked and expired ones too."""
+    tenants = dict[UUID, str]()
+    for tenant in await fetch(connection, select(Tenant)):
+        tenants[tenant["tenant_id"]] = tenant["name"]
+    keys = await fetch(connection, select(ApiKey).order_by(col(ApiKey.created_at), col(ApiKey.key_id)))
+    return [
+        ListedKey(
+            key["key_id"],
+            tenants[key["tenant_id"]],
+            key["scopes"],
+            key["created_at"],
+            key["expires_at"],
+            key["revoked_at"],
+        )
+        for key in keys
+    ]
+
+
+async def revoke_key(connection: Connection, key_id: UUID) -> bool:
+    """Revoke a key; False when there is none of this id. Felt everywhere within 60 s."""
+    return await connection.fetchval(_REVOKE, key_id) is not None
+
+
+async def _insert(
+    connection: Connection, tenant: str, text: str, scopes: Iterable[Scope], expires_in_days: int | None
+) -> None:
+    tenant_id = None
+    while tenant_id is None:  # another transaction may have made the tenant between our insert and our look
+        tenant_id = await connection.fetchval(_FIND_TENANT_OR_MAKE, new_uuid7(), tenant)
+    await connection.execute(
+        _INSERT, new_uuid7(), tenant_id, hash_key(text), [str(scope) for scope in scopes], expires_in_days
+    )

@@ -1,0 +1,167 @@
+"""The asyncpg pool of a service: bounded in size and in every wait, and its driver errors turned into ours.
+
+A service with a pool starts, and goes on, while Postgres is away: nothing connects before the first statement.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import asyncpg
+
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, RunLocked
+
+_asyncpg: Any = asyncpg
+
+type Row = Mapping[str, Any]
+"""A row: values by column name."""
+
+
+class Connection(Protocol):
+    """The part of an asyncpg connection that Juinie uses. asyncpg itself has no types."""
+
+    async def fetch(self, query: str, *args: object) -> list[Row]: ...
+    async def fetchrow(self, query: str, *args: object) -> Row | None: ...
+    async def fetchval(self, query: str, *args: object) -> Any: ...
+    async def execute(self, query: str, *args: object) -> str: ...
+    async def executemany(self, command: str, args: Iterable[Sequence[object]]) -> None: ...
+    async def add_listener(self, channel: str, callback: Callable[..., None]) -> None: ...
+    def add_termination_listener(self, callback: Callable[..., None]) -> None: ...
+    def transaction(self) -> AbstractAsyncContextManager[object]: ...
+    def is_closed(self) -> bool: ...
+    async def close(self, *, timeout: float | None = None) -> None: ...
+    def terminate(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How many connections, and how long anything may take (seconds). Together below the 5 s of a 503."""
+
+    size: int = 8
+    acquire_seconds: float = 2.0
+    connect_seconds: float = 2.0
+    statement_seconds: float = 4.0
+    lock_seconds: float = 2.0
+
+
+class Pool:
+    """A bounded pool. `connection()` lends a connection, `transaction()` one inside a transaction that it commits."""
+
+    def __init__(self, pool: Any, limits: PoolLimits) -> None:
+        self._pool = pool
+        self._limits = limits
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """Lend a connection.
+
+        Raises:
+            DatabaseAway: Postgres does not answer.
+            DatabaseBusy: no connection became free in time.
+            RunLocked: a statement waited too long for a row lock.
+        """
+        with driver_errors():
+            try:
+                lent = await self._pool.acquire(timeout=self._limits.acquire_seconds)
+            except TimeoutError as error:
+                raise DatabaseBusy from error
+            try:
+                yield lent
+            finally:
+                await self._pool.release(lent, timeout=self._limits.acquire_seconds)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Connection]:
+        async with self.connection() as lent, lent.transaction():
+            yield lent
+
+    async def close(self, within_seconds: float = 2.0) -> None:
+        """Close all connections; what does not end in time is cut."""
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+
+async def open_pool(database_url: str, application: str, limits: PoolLimits | None = None) -> Pool:
+    """A pool that has not connected yet. `database_url` is a libpq URL (`postgresql://…`)."""
+    limits = limits or PoolLimits()
+    pool = await _asyncpg.create_pool(
+        plain_url(database_url),
+        min_size=0,
+        max_size=limits.size,
+        timeout=limits.connect_seconds,
+        command_timeout=limits.statement_seconds + 1,
+        reset=_keep_session,
+        server_settings=session_settings(application, limits),
+    )
+    return Pool(pool, limits)
+
+
+def plain_url(database_url: str) -> str:
+    """SQLAlchemy's spelling (`postgresql+asyncpg://`) as libpq's."""
+    scheme, separator, rest = database_url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
+def session_settings(application: str, limits: PoolLimits) -> dict[str, str]:
+    """What every session of a service sets: a name, its time limits, and dead peers found within 30 s."""
+    return {
+        "application_name": application,
+        "statement_timeout": str(int(limits.statement_seconds * 1000)),
+        "lock_timeout": str(int(limits.lock_seconds * 1000)),
+        "idle_in_transaction_session_timeout": "5000",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    }
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """Our statements leave nothing behind in a session, so returning one costs no round trip."""
+
+
+@contextmanager
+def driver_errors() -> Generator[None]:
+    """Turn what the driver raises while Postgres is away, busy or locked into our errors."""
+    try:
+        yield
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+        raise RunLocked from error
+    except (asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, asyncpg.OutOfMemoryError) as error:
+        raise DatabaseBusy from error
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.IdleInTransactionSessionTimeoutError,
+        asyncpg.DiskFullError,
+        asyncpg.ReadOnlySQLTransactionError,
+    ) as error:
+        raise DatabaseAway from error
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):  # a value that does not fit its parameter: a fault of ours
+            raise
+        raise DatabaseAway from error
+
+
+async def connect(database_url: str, application: str, limits: PoolLimits | None = None) -> Connection:
+    """One connection of its own: for LISTEN, and for commands.
+
+    Raises:
+        DatabaseAway: Postgres does not answer.
+    """
+    limits = limits or PoolLimits()
+    with driver_errors():
+        connection: Connection = await _asyncpg.connect(
+            plain_url(database_url),
+            timeout=limits.connect_seconds,
+            server_settings=session_settings(application, limits),
+        )
+        return connection

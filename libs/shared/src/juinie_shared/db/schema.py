@@ -1,0 +1,41 @@
+"""Which schema this code needs, and whether the database has it. Services never migrate: they say so and wait."""
+
+from functools import cache
+from pathlib import Path
+
+import asyncpg
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from juinie_shared.db.pool import Connection
+from juinie_shared.domain.errors import SchemaBehind
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+@cache
+def known_revisions() -> tuple[str, ...]:
+    """All revisions that this code knows, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())
+
+
+async def check_schema(connection: Connection) -> None:
+    """See that the schema is at least what this code needs. One that this code does not know is a newer one: fine.
+
+    Raises:
+        SchemaBehind: there is none, or an older one.
+    """
+    wanted = known_revisions()[0]
+    try:
+        found = await connection.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        found = None
+    if found is None or (found != wanted and found in known_revisions()):
+        raise SchemaBehind(found, wanted)

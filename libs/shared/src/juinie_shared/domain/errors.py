@@ -1,0 +1,193 @@
+"""Everything that Juinie itself raises.
+
+    JuinieError
+    ├── Transient                  may be tried again as it is
+    │   ├── DatabaseAway
+    │   ├── DatabaseBusy
+    │   ├── RunLocked
+    │   ├── KafkaAway
+    │   └── Draining
+    └── Permanent                  the same call gives the same answer
+        ├── NotAuthenticated
+        ├── ScopeMissing           (scope)
+        ├── RunNotFound
+        ├── RunFinished
+        ├── RunNotFinished
+        ├── RunIdTaken
+        ├── LeaseLost
+        ├── IdempotencyKeyReused
+        ├── BadPosition
+        ├── EventsGone             (retained_from_seq)
+        ├── BadRecord
+        └── Misconfigured
+            ├── SchemaBehind       (found, wanted)
+            ├── DevKeyOutsideDev
+            └── PortTaken          (host, port)
+
+The docstring is the message: what is wrong and what to do. `code` is the stable word that clients see.
+"""
+
+import inspect
+from typing import ClassVar
+
+
+class JuinieError(Exception):
+    """Something went wrong in Juinie."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or " ".join((inspect.getdoc(type(self)) or "").split())
+        super().__init__(self.message)
+
+
+class Transient(JuinieError):
+    """Something is away for a moment. Try again."""
+
+    code = "unavailable"
+
+
+class DatabaseAway(Transient):
+    """The database does not answer. Try again shortly."""
+
+    code = "database_unavailable"
+
+
+class DatabaseBusy(Transient):
+    """No database connection became free in time. Try again shortly."""
+
+    code = "database_busy"
+
+
+class RunLocked(Transient):
+    """The run's row stayed locked by another writer. Try again shortly."""
+
+    code = "run_locked"
+
+
+class KafkaAway(Transient):
+    """Kafka does not answer. It is tried again until it does."""
+
+    code = "kafka_unavailable"
+
+
+class Draining(Transient):
+    """This server is stopping. Try again: another one answers."""
+
+    code = "draining"
+
+
+class Permanent(JuinieError):
+    """The request cannot succeed as it is."""
+
+    code = "refused"
+
+
+class NotAuthenticated(Permanent):
+    """A valid API key or token is needed."""
+
+    code = "unauthorized"
+
+
+class ScopeMissing(Permanent):
+    """The API key lacks the scope that this route needs."""
+
+    code = "scope_missing"
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        super().__init__(f"The API key lacks the scope that this route needs: {scope}.")
+
+
+class RunNotFound(Permanent):
+    """No such run."""
+
+    code = "run_not_found"
+
+
+class RunFinished(Permanent):
+    """The run has finished; nothing can be added to it."""
+
+    code = "run_finished"
+
+
+class RunNotFinished(Permanent):
+    """The run has not finished. Cancel it and wait for its end first."""
+
+    code = "run_not_finished"
+
+
+class RunIdTaken(Permanent):
+    """This run_id is taken. Choose another one."""
+
+    code = "run_id_taken"
+
+
+class LeaseLost(Permanent):
+    """The lease on this run is lost. Stop working on it."""
+
+    code = "lease_lost"
+
+
+class IdempotencyKeyReused(Permanent):
+    """This Idempotency-Key was used for another request. Choose a new one."""
+
+    code = "idempotency_key_reused"
+
+
+class BadPosition(Permanent):
+    """A position is a decimal integer of at most 18 digits, or absent for the start."""
+
+    code = "bad_position"
+
+
+class EventsGone(Permanent):
+    """The events after this position are past their retention. Read from retained_from_seq."""
+
+    code = "events_gone"
+
+    def __init__(self, retained_from_seq: int) -> None:
+        self.retained_from_seq = retained_from_seq
+        super().__init__()
+
+
+class BadRecord(Permanent):
+    """A Kafka record is not a run event that Juinie wrote."""
+
+    code = "bad_record"
+
+
+class Misconfigured(Permanent):
+    """The service cannot start as it is set up."""
+
+    code = "misconfigured"
+
+
+class SchemaBehind(Misconfigured):
+    """The database's schema is older than this service. Run: juinie-api migrate"""
+
+    code = "schema_behind"
+
+    def __init__(self, found: str | None, wanted: str) -> None:
+        self.found, self.wanted = found, wanted
+        super().__init__(
+            f"The database's schema is at {found or 'nothing'}, this service needs {wanted}. Run: juinie-api migrate"
+        )
+
+
+class DevKeyOutsideDev(Misconfigured):
+    """The development key is in this database, and JUINIE_ENV is not dev. Revoke it: juinie-api keys list, keys revoke ID"""
+
+    code = "dev_key_outside_dev"
+
+
+class PortTaken(Misconfigured):
+    """Another program listens on this port."""
+
+    code = "port_taken"
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        super().__init__(
+            f"Port {port} on {host} is taken by another program. Free it or choose another port."
+        )

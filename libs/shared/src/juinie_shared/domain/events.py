@@ -1,0 +1,33 @@
+"""Run events: what a type may look like, and the types that only Juinie itself writes."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+RUN_CREATED = "run.created"
+RUN_STARTED = "run.started"
+RUN_LEASE_EXPIRED = "run.lease_expired"
+RUN_CANCEL_REQUESTED = "run.cancel_requested"
+RUN_FINISHED = "run.finished"
+
+RESERVED_PREFIX = "run."
+
+_TYPE = re.compile(r"[A-Za-z0-9._/-]{1,128}")
+
+
+def is_event_type(text: str) -> bool:
+    """Whether `text` may be an event's type: 1 to 128 characters that need no escape in JSON, SSE or a Kafka header."""
+    return _TYPE.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that has no seq yet.
+
+    `data` is its JSON text as it will be stored and sent: one line, no white space outside strings, everything
+    else as the client wrote it. `time` is the client's, aware; None means the database's clock.
+    """
+
+    type: str
+    data: str
+    time: datetime | None = None

@@ -1,0 +1,1 @@
+"""How every Juinie process runs: settings, logs, traces, metrics, HTTP serving, keys, start and stop."""

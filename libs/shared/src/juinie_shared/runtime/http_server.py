@@ -1,0 +1,190 @@
+"""One HTTP server for all services: uvicorn, with the limits that it lacks, and with signals left to us.
+
+Limits on what arrives before any application runs: the size and number of headers, the time they take, and a body
+that stalls. uvicorn alone waits for ever in each case.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, ClassVar, override
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from juinie_shared.domain.errors import PortTaken
+from juinie_shared.runtime.problems import Problem, problem
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What a client may send before its request is looked at, and how long it may take."""
+
+    head_bytes: int = 32 * 1024
+    headers: int = 100
+    head_seconds: float = 10.0
+    body_stall_seconds: float = 30.0
+
+
+class _HeadTooLarge(Exception):
+    pass
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with `HttpLimits`.
+
+    `scope["extensions"]["juinie.transport"]` is the connection's transport: for closing one that does not read.
+    """
+
+    limits: ClassVar[HttpLimits] = HttpLimits()
+
+    _in_head: bool = True
+    _in_body: bool = False
+    _head_bytes: int = 0
+    _too_large: bool = False
+    _timer: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._arm(self.limits.head_seconds)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        was_in_head = self._in_head
+        if was_in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            self._disarm()
+        elif self._in_head and was_in_head:
+            if self._head_bytes > self.limits.head_bytes:
+                self._too_large = True
+                self.send_400_response("")
+            elif self._timer is None:
+                self._arm(self.limits.head_seconds)
+        elif self._in_head:
+            self._arm(self.limits.head_seconds)
+        elif self._in_body:
+            self._arm(self.limits.body_stall_seconds)
+        else:
+            self._disarm()
+
+    @override
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._in_body, self._head_bytes = True, False, 0
+        self.scope["extensions"] = {"juinie.transport": {"transport": self.transport}}
+
+    @override
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.head_bytes or len(self.headers) > self.limits.headers:
+            self._too_large = True
+            raise _HeadTooLarge
+        self._in_head, self._in_body = False, True
+        super().on_headers_complete()
+
+    @override
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser could not read, or what was too large to go on reading, and close."""
+        if self._too_large:
+            refusal = problem(431, "headers_too_large", "The request's headers are too many or too large.")
+        else:
+            refusal = problem(400, "bad_request", "This is no HTTP request that can be read.")
+        self.transport.write(_plain_answer(refusal))
+        self.transport.close()
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def _plain_answer(refusal: Problem) -> bytes:
+    lines = [b"%b: %b\r\n" % pair for pair in refusal.raw_headers()]
+    return b"".join([STATUS_LINE[refusal.status], *lines, b"connection: close\r\n\r\n", refusal.body])
+
+
+class _Server(uvicorn.Server):
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """The process owns its signals (`runtime/process.py`)."""
+        yield
+
+
+class HttpServer:
+    """Serves an ASGI application on one port until it is told to stop."""
+
+    def __init__(self, app: Any, host: str, port: int, limits: HttpLimits | None = None) -> None:
+        self._host, self._port = host, port
+        self._app, self._limits = app, limits or HttpLimits()
+        self._server: _Server | None = None
+        self.bound_port: int | None = None
+        """The port it listens on: the one asked for, or the one that the system chose for 0."""
+
+    def bind(self) -> socket.socket:
+        """Take the port. Done before anything else starts, so that a taken one is told at once.
+
+        Raises:
+            PortTaken: another program has it.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._host, self._port))
+        except OSError as error:
+            listener.close()
+            raise PortTaken(self._host, self._port) from error
+        self.bound_port = listener.getsockname()[1]
+        return listener
+
+    async def serve(self, listener: socket.socket, stopping: asyncio.Event, drain_seconds: float) -> None:
+        """Serve until `stopping` is set; then take no more, let open requests end, and cut them after `drain_seconds`."""
+        protocol = type("_Protocol", (GuardedProtocol,), {"limits": self._limits})
+        config = uvicorn.Config(
+            self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=2048,
+            server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, int(drain_seconds)),
+        )  # fmt: skip
+        self._server = _Server(config)
+        serving = asyncio.create_task(self._server.serve([listener]))
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            self._server.should_exit = True
+            await serving
+        finally:
+            stop.cancel()
+            self._server.force_exit = True
+            serving.cancel()
+            self.abort_all()
+
+    def abort_all(self) -> None:
+        """Cut every connection that is still open, whoever does not read."""
+        for connection in list(self._server.server_state.connections if self._server else ()):
+            connection.transport.abort()

@@ -1,0 +1,88 @@
+"""Settings from the environment: standard names where there is a standard, `JUINIE_*` for the rest.
+
+One frozen class a service, read once in its `__main__`. All that is missing or wrong is told in one message, by
+name; a secret's value never appears.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from juinie_shared.domain.errors import Misconfigured
+
+type Environment = Literal["dev", "test", "staging", "production"]
+
+DEV_STREAM_TOKEN_KEYS = "dev=juinie-development-only-signing-key-0000"  # noqa: S105 - refused outside dev
+
+
+class ServiceSettings(BaseSettings):
+    """What every service takes."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="Postgres, as a libpq URL.")
+    env: Environment = Field(
+        "production",
+        validation_alias="JUINIE_ENV",
+        description="`dev` allows the development key and localhost CORS.",
+    )
+    host: str = Field(
+        "127.0.0.1", validation_alias="JUINIE_HOST", description="Address that the service listens on."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="JUINIE_LOG_LEVEL", description="Least severe log line that is written."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json",
+        validation_alias="JUINIE_LOG_FORMAT",
+        description="One JSON object a line, or text for people.",
+    )
+    drain_seconds: float = Field(
+        8.0, ge=0, le=600, validation_alias="JUINIE_DRAIN_SECONDS",
+        description="How long open requests may go on after SIGTERM.",
+    )  # fmt: skip
+
+
+class EdgeSettings(ServiceSettings):
+    """What the two services with a public HTTP port take besides."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias="JUINIE_CORS_ORIGINS",
+        description="Origins that browsers may call from, comma-separated. In dev, any port of localhost as well.",
+    )  # fmt: skip
+    stream_token_keys: SecretStr | None = Field(
+        None, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
+        description="`id=secret` pairs, comma-separated; the first signs stream tokens, all verify. At least 32 characters each.",
+    )  # fmt: skip
+
+    def signing_keys(self) -> dict[str, str]:
+        """The signing keys by id, the one that signs first.
+
+        Raises:
+            Misconfigured: none given outside dev, or one is too short.
+        """
+        text = self.stream_token_keys.get_secret_value() if self.stream_token_keys else None
+        if text is None and self.env == "dev":
+            text = DEV_STREAM_TOKEN_KEYS
+        pairs = [part.strip().partition("=") for part in (text or "").split(",") if part.strip()]
+        if not pairs or any(not name or len(secret) < 32 for name, _, secret in pairs):
+            raise Misconfigured(
+                "JUINIE_STREAM_TOKEN_KEYS: give `id=secret`, the secret of at least 32 characters."
+            )
+        return {name: secret for name, _, secret in pairs}
+
+
+def read_settings[S: ServiceSettings](cls: type[S]) -> S:
+    """The settings that the environment holds.
+
+    Raises:
+        Misconfigured: one message that names every setting that is missing or wrong, and shows no value.
+    """
+    try:
+        return cls()  # pyright: ignore[reportCallIssue] - values come from the environment
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()
+        )
+        raise Misconfigured(f"Settings are missing or wrong: {faults}") from None

@@ -1,0 +1,44 @@
+"""Traces: standard `OTEL_*` settings, exported over OTLP/HTTP in the background.
+
+Without an endpoint nothing is exported, but every request still has a trace id, which goes with its events through
+the outbox row and the Kafka header.
+"""
+
+import os
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+def configure_tracing(service: str) -> TracerProvider:
+    """The tracer provider of this process, handed over and not set globally: tests build several.
+
+    `OTEL_TRACES_SAMPLER` and the rest are read by the SDK itself.
+    """
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
+    )
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def current_traceparent() -> str | None:
+    """The current span as W3C `traceparent`, or None outside a span."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def span_link(traceparent: str | None) -> trace.Link | None:
+    """A link to the sampled span that a `traceparent` names; None when it names none, or one nobody recorded."""
+    if traceparent is None:
+        return None
+    context = trace.get_current_span(_PROPAGATOR.extract({"traceparent": traceparent})).get_span_context()
+    return trace.Link(context) if context.is_valid and context.trace_flags.sampled else None

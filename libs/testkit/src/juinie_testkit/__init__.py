@@ -1,0 +1,1 @@
+"""For tests only: real backing servers, waits, factories, fakes and contract suites."""

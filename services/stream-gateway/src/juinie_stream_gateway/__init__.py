@@ -1,0 +1,1 @@
+"""Juinie's stream gateway: serves a run's events over SSE, live and from the log."""
