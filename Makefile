@@ -59,11 +59,12 @@ demo: .venv/installed ## A real agent framework's run, token by token, with a wa
 # ---- what a change must pass ---------------------------------------------------------------------------------------
 
 .PHONY: check
-check: .venv/installed ## Format, lint, types, imports, generated documents
+check: .venv/installed ## Format, lint, types, imports, lock, names
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports
+	@$(PYTHON) deploy/check_tree.py
 
 .PHONY: format
 format: .venv/installed ## Format and mend what can be mended
@@ -73,6 +74,28 @@ format: .venv/installed ## Format and mend what can be mended
 .PHONY: test
 test: .venv/installed ## Everything: unit, contract, end to end; nothing skipped
 	@$(BIN)/pytest
+
+# One service alone, with its part of the lock and nothing else. The venv is synced, so what the lock drops goes.
+SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
+CONTRACT_SERVICE := $(and $(filter 1,$(words $(SERVICE))),$(filter $(SERVICES),$(SERVICE)))
+
+.venvs/contract-%/installed: requirements.lock deploy/lock.py $(MEMBERS) | $(filter-out uv,$(UV))
+	@[ -x $(@D)/bin/python ] || $(UV) venv --quiet $(@D)
+	@$(@D)/bin/python deploy/lock.py juinie-$* juinie-testkit hatchling editables > $(@D)/needs.txt
+	@VIRTUAL_ENV=$(@D) $(UV) pip sync --quiet --require-hashes $(@D)/needs.txt
+	@VIRTUAL_ENV=$(@D) $(UV) pip install --quiet --no-deps --no-build-isolation \
+	  -e ./services/$* -e ./libs/shared -e ./libs/standalone -e ./libs/testkit
+	@touch $@
+
+.PHONY: test-contract no-such-service
+test-contract: $(if $(CONTRACT_SERVICE),.venvs/contract-$(SERVICE)/installed,no-such-service) ## One service's contract tests, with only its dependencies: make test-contract SERVICE=api
+	@.venvs/contract-$(SERVICE)/bin/python -m pytest services/$(SERVICE)/tests/contract
+no-such-service:
+	$(error SERVICE is one of: $(SERVICES); not "$(SERVICE)")
+
+.PHONY: compose-smoke
+compose-smoke: .venv/installed ## The stack from images: build, start, walk a run, kill and restart parts, take it down
+	@$(PYTHON) deploy/compose_smoke.py
 
 .PHONY: docs
 docs: .venv/installed ## Write the generated documents: OpenAPI, AsyncAPI, settings
