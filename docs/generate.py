@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 from juinie_api.settings import Settings as ApiSettings
 from juinie_publisher.settings import Settings as PublisherSettings
-from juinie_stream_gateway.settings import Settings as StreamGatewaySettings
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from juinie_shared.runtime.settings import EdgeSettings, ServiceSettings
+from juinie_stream_gateway.settings import Settings as StreamGatewaySettings
 
 SERVICES: dict[str, type[ServiceSettings]] = {
     "api": ApiSettings,
