@@ -1,1 +1,1 @@
-"""For tests only: real backing servers, waits, factories, fakes and contract suites."""
+"""For tests only: backing servers, seeds, watchers, waits, fakes, contract suites and golden bytes (a pytest plugin)."""

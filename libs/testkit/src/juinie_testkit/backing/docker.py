@@ -1,0 +1,147 @@
+"""Postgres and Kafka in containers, through testcontainers.
+
+testcontainers' own KafkaContainer drives another image, so the broker's settings are here. Its reaper (Ryuk) is off:
+the image is one more to pull, and sessions clean up after themselves (`session.py`).
+"""
+
+import os
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from juinie_testkit.backing.ready import run_aside, wait_for_kafka, wait_for_postgres
+from juinie_testkit.backing.session import CannotHave, Note
+
+POSTGRES_IMAGE = "postgres:17"
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 90
+_STOP_SECONDS = 10
+
+
+def start_postgres() -> Note:
+    """A throwaway Postgres: in memory, and not made to survive a crash of the machine."""
+    port = free_port()
+    arguments = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300")
+    command = "postgres " + " ".join(f"-c {argument}" for argument in arguments)
+    environment = {"POSTGRES_USER": "juinie", "POSTGRES_HOST_AUTH_METHOD": "trust"}
+    memory = {"/var/lib/postgresql/data": ""}
+    note = _run(POSTGRES_IMAGE, port, "5432/tcp", environment, command=command, tmpfs=memory)
+    url = f"postgresql://juinie@{_HOST}:{port}/postgres"
+    _ready_or_removed(note, lambda: run_aside(wait_for_postgres(url, _START_SECONDS)))
+    return {**note, "url": url}
+
+
+def start_kafka() -> Note:
+    """A throwaway broker that is its own controller. It advertises the host's port, so that is chosen first."""
+    port = free_port()
+    settings = {
+        "NODE_ID": "1",
+        "PROCESS_ROLES": "broker,controller",
+        "LISTENERS": "HOST://:19092,BROKER://:9092,CONTROLLER://:9093",
+        "ADVERTISED_LISTENERS": f"HOST://{_HOST}:{port},BROKER://localhost:9092",
+        "LISTENER_SECURITY_PROTOCOL_MAP": "HOST:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "INTER_BROKER_LISTENER_NAME": "BROKER",
+        "CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "AUTO_CREATE_TOPICS_ENABLE": "false",
+        "HEAP_OPTS": "-Xms128m -Xmx384m",
+    }
+    environment = {f"KAFKA_{name}": value for name, value in settings.items()}
+    note = _run(KAFKA_IMAGE, port, "19092/tcp", environment)
+    servers = f"{_HOST}:{port}"
+    _ready_or_removed(note, lambda: run_aside(wait_for_kafka(servers, _START_SECONDS)))
+    return {**note, "servers": servers}
+
+
+def stop_server(note: Note) -> None:
+    """Stop the container in good order. Its port refuses connections; its data are kept."""
+    with _container(note) as container:
+        container.stop(timeout=_STOP_SECONDS)
+
+
+def kill_server(note: Note) -> None:
+    """As `stop_server`, without warning (SIGKILL)."""
+    with _container(note) as container:
+        container.kill()
+        container.wait()
+
+
+def restart_server(note: Note) -> None:
+    """Start the stopped container again, on the same port, with its data."""
+    with _container(note) as container:
+        container.start()
+
+
+def remove_server(note: Note) -> None:
+    """Remove the container and its data. One that is gone is fine."""
+    with _container(note) as container:
+        if container is not None:
+            container.remove(force=True, v=True)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _run(image: str, port: int, inner_port: str, environment: dict[str, str], **more: Any) -> Note:
+    _set_up_testcontainers()
+    from docker.errors import DockerException
+    from testcontainers.core.container import DockerContainer
+
+    try:
+        container = DockerContainer(image, **more).with_envs(**environment)
+        container.ports[inner_port] = (_HOST, port)  # pyright: ignore[reportArgumentType] - docker-py takes the pair
+        try:
+            container.start()
+            return {"kind": "docker", "container": container.get_wrapped_container().id}
+        finally:
+            container.get_docker_client().client.close()
+    except (DockerException, OSError) as error:
+        raise CannotHave(f"Docker: {_one_line(error)}") from error
+
+
+def _set_up_testcontainers() -> None:
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    if Path(
+        "/.dockerenv"
+    ).exists():  # a machine made from a container: published ports are on the loopback all the same
+        os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
+        os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", _HOST)
+
+
+def _ready_or_removed(note: Note, wait: Callable[[], None]) -> None:
+    try:
+        wait()
+    except BaseException:
+        remove_server(note)
+        raise
+
+
+@contextmanager
+def _container(note: Note) -> Generator[Any]:
+    """The container of a note, None when it is gone."""
+    import docker
+    from docker.errors import NotFound
+
+    client = docker.from_env()
+    try:
+        yield client.containers.get(note["container"])
+    except NotFound:
+        yield None
+    finally:
+        client.close()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

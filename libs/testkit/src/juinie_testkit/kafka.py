@@ -1,0 +1,126 @@
+"""Kafka by hand: read a topic from its start, put any bytes on one, make and delete topics."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from juinie_testkit.waits import StillMissing
+
+type Record = Any
+"""aiokafka's ConsumerRecord: topic, partition, offset, key, value, headers, timestamp."""
+
+
+async def read_topic(
+    servers: str, topic: str, until: Callable[[list[Record]], bool], timeout_seconds: float = 30
+) -> list[Record]:
+    """All records of a topic from its start on, until `until` says of those read so far that they are enough.
+
+    The topic may not be there yet. Records of one partition are in order.
+
+    Raises:
+        StillMissing: `until` was not content in time; the message says what was read.
+    """
+    records: list[Record] = []
+    try:
+        async with asyncio.timeout(timeout_seconds), _consumer(servers) as consumer:
+            assigned = frozenset[TopicPartition]()
+            while not until(records):
+                assigned = await _assign(consumer, topic, assigned)
+                if not assigned:
+                    await asyncio.sleep(0.1)
+                    continue
+                batches: dict[TopicPartition, list[Record]] = await consumer.getmany(timeout_ms=200)
+                records += [record for batch in batches.values() for record in batch]
+    except TimeoutError as error:
+        raise StillMissing(_what_was_read(topic, records, timeout_seconds)) from error
+    return records
+
+
+async def produce_raw(
+    servers: str,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]] = (),
+    partition: int | None = None,
+) -> None:
+    """Put one record on a topic that exists, whatever its bytes; returns when Kafka has it."""
+    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, value, key, partition=partition, headers=list(headers))
+    finally:
+        await producer.stop()
+
+
+async def create_topic(servers: str, topic: str, partitions: int = 1, **configs: str) -> None:
+    """Create a topic. Its configuration's names have `_` for `.`: `max_message_bytes`."""
+    named = {name.replace("_", "."): value for name, value in configs.items()}
+    async with _admin(servers) as admin:
+        await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=named)])
+
+
+async def delete_topic(servers: str, topic: str) -> None:
+    """Delete a topic."""
+    async with _admin(servers) as admin:
+        await admin.delete_topics([topic])
+
+
+async def delete_topics_of(servers: str, prefix: str) -> None:
+    """Delete every topic whose name begins with `prefix`."""
+    async with _admin(servers) as admin:
+        names = [name for name in await admin.list_topics() if name.startswith(prefix)]
+        if names:
+            await admin.delete_topics(names)
+
+
+@asynccontextmanager
+async def _admin(servers: str) -> AsyncGenerator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def _consumer(servers: str) -> AsyncGenerator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        metadata_max_age_ms=500,
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _assign(
+    consumer: AIOKafkaConsumer, topic: str, assigned: frozenset[TopicPartition]
+) -> frozenset[TopicPartition]:
+    """Read all partitions that the topic has now."""
+    if assigned:
+        return assigned
+    if topic not in await consumer.topics():
+        return assigned
+    found = frozenset(TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ())
+    if found:
+        consumer.assign(list(found))
+        await consumer.seek_to_beginning(*found)
+    return found
+
+
+def _what_was_read(topic: str, records: list[Record], timeout_seconds: float) -> str:
+    last = [
+        f"{record.partition}/{record.offset} {dict(record.headers).get('ce_id', b'?').decode()}"
+        for record in records[-5:]
+    ]
+    return f"After {timeout_seconds:g} s topic {topic} had {len(records)} records, not what was waited for; the last: {', '.join(last) or 'none'}."

@@ -1,0 +1,140 @@
+"""The pytest plugin: servers, a database a test, a topic a test. Nothing starts before a test asks for it.
+
+database_url             a fresh, migrated database, dropped after the test
+pool                     a `juinie_shared` pool on it
+empty_database_url       a database without schema
+kafka_bootstrap_servers  the session's Kafka
+kafka_topic              a topic name of this test's own; nobody has created it
+stoppable_kafka          a broker that this test may stop, kill and start again
+signing_keys             a value for JUINIE_STREAM_TOKEN_KEYS
+"""
+
+import os
+from collections.abc import AsyncGenerator, Generator
+from itertools import count
+
+import pytest
+
+from juinie_shared.db.pool import Pool, open_pool
+from juinie_testkit import databases
+from juinie_testkit.backing.choose import SKIP, Server, have, stop_all
+from juinie_testkit.backing.ready import run_aside
+from juinie_testkit.backing.session import BackingSession, CannotHave, Note
+from juinie_testkit.kafka import delete_topics_of
+from juinie_testkit.stoppable import StoppableServer
+
+SIGNING_KEYS = "test=juinie-testkit-signing-key-0123456789"
+NO_SERVER = 3
+"""Exit code of a run that could not have a server."""
+
+_SESSION = pytest.StashKey[BackingSession]()
+_numbers = count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SESSION] = BackingSession.join_or_begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    session = config.stash.get(_SESSION, None)
+    if session and session.owned:
+        _clean_given_servers(session)
+        stop_all(session)
+
+
+@pytest.fixture(scope="session")
+def backing_session(pytestconfig: pytest.Config) -> BackingSession:
+    """The session whose servers these are."""
+    return pytestconfig.stash[_SESSION]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(backing_session: BackingSession) -> str:
+    """A Postgres server, as the URL of a database that tests leave alone."""
+    return _have(backing_session, "postgres")["url"]
+
+
+@pytest.fixture(scope="session")
+def template_database(backing_session: BackingSession, postgres_url: str) -> str:
+    """The name of the migrated database that tests' databases are copied from."""
+    make = databases.make_template(postgres_url, backing_session.name)
+    try:
+        return backing_session.once("template", lambda: {"name": run_aside(make)})["name"]
+    finally:
+        make.close()
+
+
+@pytest.fixture
+def database_url(
+    backing_session: BackingSession, postgres_url: str, template_database: str
+) -> Generator[str]:
+    """A database of this test's own, with the newest schema."""
+    name = _own_name(backing_session)
+    yield run_aside(databases.clone(postgres_url, template_database, name))
+    run_aside(databases.drop(postgres_url, name))
+
+
+@pytest.fixture
+def empty_database_url(backing_session: BackingSession, postgres_url: str) -> Generator[str]:
+    """A database of this test's own, without any schema."""
+    name = _own_name(backing_session)
+    yield run_aside(databases.make_empty(postgres_url, name))
+    run_aside(databases.drop(postgres_url, name))
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncGenerator[Pool]:
+    """A pool on `database_url`."""
+    opened = await open_pool(database_url, "juinie-testkit")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap_servers(backing_session: BackingSession) -> str:
+    """A Kafka that answers. Tests share it: they may not stop it."""
+    return _have(backing_session, "kafka")["servers"]
+
+
+@pytest.fixture
+def kafka_topic(backing_session: BackingSession) -> str:
+    """The name of a topic of this test's own."""
+    return _own_name(backing_session)
+
+
+@pytest.fixture
+def stoppable_kafka(backing_session: BackingSession) -> Generator[StoppableServer]:
+    """A Kafka of this worker's own, running when the test begins."""
+    label = f"kafka_to_stop_{os.getpid()}"
+    broker = StoppableServer(_have(backing_session, "kafka", label, own=True))
+    yield broker
+    broker.start()
+
+
+@pytest.fixture
+def signing_keys() -> str:
+    """A value for JUINIE_STREAM_TOKEN_KEYS."""
+    return SIGNING_KEYS
+
+
+def _own_name(session: BackingSession) -> str:
+    return f"{session.name}_{os.getpid()}_{next(_numbers)}"
+
+
+def _have(session: BackingSession, server: Server, label: str | None = None, own: bool = False) -> Note:
+    try:
+        return have(session, server, label, own)
+    except CannotHave as error:
+        if os.environ.get(SKIP) == "1":
+            pytest.skip(f"{SKIP}=1: no {server}")
+        pytest.exit(str(error), returncode=NO_SERVER)
+
+
+def _clean_given_servers(session: BackingSession) -> None:
+    """A server that was there before us keeps nothing of ours."""
+    notes = session.notes()
+    postgres, kafka = notes.get("postgres", {}), notes.get("kafka", {})
+    if postgres.get("kind") == "given":
+        run_aside(databases.drop_all_of(postgres["url"], session.name))
+    if kafka.get("kind") == "given":
+        run_aside(delete_topics_of(kafka["servers"], session.name))
