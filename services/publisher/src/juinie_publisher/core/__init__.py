@@ -1,0 +1,1 @@
+"""What the publisher decides: what is sent when, what is deleted, when it is tried again."""

@@ -1,0 +1,36 @@
+"""What a deleted run leaves behind goes, in small batches, once nothing of it is left to publish.
+
+Deleting hides the run at once; its events stay until Kafka has them. Its tombstone stays for ever.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Protocol
+
+from juinie_publisher.telemetry import Telemetry
+from juinie_shared.domain.errors import Transient
+
+EVERY_SECONDS = 2.0
+BATCH = 1000
+
+
+class DeletedRuns(Protocol):
+    async def purge_some(self, batch: int) -> tuple[bool, bool]:
+        """Delete up to `batch` events and keys of one run; whether there was such a run, whether it is gone now."""
+        ...
+
+
+async def purge(runs: DeletedRuns, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+    """Remove deleted runs until `stopping` is set."""
+    while not stopping.is_set():
+        try:
+            found, gone = await runs.purge_some(BATCH)
+        except Transient as error:
+            telemetry.failed(error)
+            found, gone = False, False
+        if gone:
+            telemetry.run_purged()
+        if not found:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_SECONDS):
+                    await stopping.wait()

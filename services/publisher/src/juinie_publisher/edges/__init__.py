@@ -1,0 +1,1 @@
+"""The publisher's outside: Kafka, Postgres' notifications, the FastStream application."""

@@ -1,0 +1,29 @@
+"""The publisher's settings. Every one is an environment variable; the reference page is made from this class."""
+
+from pydantic import Field
+
+from juinie_shared.contracts.names import RUN_EVENTS_TOPIC
+from juinie_shared.runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What the publisher takes besides what every service takes."""
+
+    kafka_bootstrap_servers: str = Field(
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="Kafka brokers, `host:port`, comma-separated."
+    )
+    port: int = Field(
+        8002, ge=0, le=65535, validation_alias="JUINIE_PUBLISHER_PORT",
+        description="Port of the publisher's health checks and metrics.",
+    )  # fmt: skip
+    kafka_topic: str = Field(
+        RUN_EVENTS_TOPIC, validation_alias="JUINIE_KAFKA_TOPIC", description="Topic of all run events."
+    )
+    kafka_partitions: int = Field(
+        12, ge=1, validation_alias="JUINIE_KAFKA_PARTITIONS",
+        description="Partitions of the topic when the publisher creates it. An existing topic keeps its own.",
+    )  # fmt: skip
+    kafka_replication_factor: int = Field(
+        1, ge=1, validation_alias="JUINIE_KAFKA_REPLICATION_FACTOR",
+        description="Replicas of each partition when the publisher creates the topic.",
+    )  # fmt: skip

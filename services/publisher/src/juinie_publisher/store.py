@@ -1,0 +1,208 @@
+"""All SQL of the publisher.
+
+The invariant that the relay builds on: a fetch is a prefix of every run. A run's rows are in one shard for ever,
+their ids are taken under the run's row lock and held to commit, so a snapshot that shows one row shows all earlier
+ones of its run; and `FETCH` cuts only at the end of the id order.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from juinie_shared.contracts.record import RunEventRecord
+from juinie_shared.db.event_json import EVENT_JSON, EVENT_TIME
+from juinie_shared.db.keys import refuse_dev_key
+from juinie_shared.db.pool import Pool, Row
+from juinie_shared.db.schema import check_schema
+from juinie_shared.domain.ids import RunId, Seq, TenantId
+
+FETCH = f"""
+    WITH due AS MATERIALIZED (
+        SELECT o.*, count(*) OVER () AS due,
+               row_number() OVER (ORDER BY o.id) AS place, sum(o.bytes) OVER (ORDER BY o.id) AS bytes_so_far
+        FROM unnest($1::smallint[]) AS s (shard)
+        CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.shard = s.shard ORDER BY id LIMIT $2) AS o
+    )
+    SELECT d.id, d.shard, d.run_id, d.first_seq, d.last_seq, d.traceparent, d.due,
+           extract(epoch FROM clock_timestamp() - d.created_at)::float8 AS age_seconds,
+           (SELECT tenant_id FROM run WHERE run.run_id = d.run_id) AS tenant_id,
+           events.*
+    FROM due AS d
+    CROSS JOIN LATERAL (
+        SELECT array_agg(seq) AS seqs, array_agg(type) AS types, array_agg(time) AS times, array_agg(json) AS jsons
+        FROM (
+            SELECT e.seq, e.type, {EVENT_TIME} AS time, {EVENT_JSON} AS json
+            FROM run_event AS e
+            WHERE e.run_id = d.run_id AND e.seq BETWEEN d.first_seq AND d.last_seq
+            ORDER BY e.seq
+        ) AS ordered
+    ) AS events
+    WHERE d.place = 1 OR (d.place <= $3 AND d.bytes_so_far <= $4)
+    ORDER BY d.id
+"""  # noqa: S608 - two constants of ours
+"""The oldest rows of the shards $1, at most $2 a shard, $3 rows and $4 bytes in all, but at least one.
+
+No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
+seq), run (run_id); LATERAL and the scalar subquery leave no other plan, whatever the statistics say of a table that
+is empty most of the time.
+"""
+
+DELETE = """
+    WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+    DELETE FROM outbox USING relaxed WHERE id = ANY($1::bigint[])
+"""
+"""Rows that Kafka has. By primary key. Not waiting for the disk: a delete that a crash undoes is sent again."""
+
+BACKLOG = """
+    SELECT count(*) AS pending,
+           coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_age_seconds
+    FROM outbox
+"""
+
+LOCK_DELETED_RUN = """
+    SELECT run_id FROM run
+    WHERE deleted_at IS NOT NULL AND NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
+    ORDER BY deleted_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+"""One deleted run of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
+
+Locks the run's row against another publisher that purges. Indexes: run_deleted_idx, outbox (run_id).
+"""
+
+PURGE_EVENTS = """
+    DELETE FROM run_event WHERE run_id = $1
+    AND seq IN (SELECT seq FROM run_event WHERE run_id = $1 ORDER BY seq LIMIT $2)
+"""
+
+PURGE_APPEND_KEYS = """
+    DELETE FROM append_key WHERE run_id = $1
+    AND key IN (SELECT key FROM append_key WHERE run_id = $1 LIMIT $2)
+"""
+
+PURGE_RUN = """
+    WITH keys AS (DELETE FROM create_key WHERE run_id = $1)
+    DELETE FROM run WHERE run_id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRow:
+    """An outbox row with the records of its range. `age_seconds`: since its append, when it was fetched."""
+
+    id: int
+    shard: int
+    run_id: RunId
+    first_seq: Seq
+    last_seq: Seq
+    traceparent: str | None
+    age_seconds: float
+    records: Sequence[RunEventRecord]
+
+    @property
+    def events_missing(self) -> int:
+        """Events of the range that are in the database no more: their run was purged."""
+        return self.last_seq - self.first_seq + 1 - len(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one fetch gave, in id order. `full`: more was waiting. `fetched_at`: of `time.monotonic()`."""
+
+    rows: Sequence[PendingRow]
+    full: bool
+    fetched_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLimits:
+    """How much one fetch may give."""
+
+    rows: int = 500
+    rows_a_shard: int = 64
+    bytes: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the outbox."""
+
+    pending: int
+    oldest_age_seconds: float
+
+
+class Store:
+    """The outbox and the deleted runs. Every method is one short transaction."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def fetch(self, shards: Iterable[int], limits: WindowLimits) -> Window:
+        """The oldest rows of these shards: per run a prefix of what is left."""
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(FETCH, list(shards), limits.rows_a_shard, limits.rows, limits.bytes)
+        per_shard = Counter[int](row["shard"] for row in rows)
+        full = bool(rows) and (rows[0]["due"] > len(rows) or max(per_shard.values()) >= limits.rows_a_shard)
+        return Window([_pending_row(row) for row in rows], full, time.monotonic())
+
+    async def delete(self, ids: Sequence[int]) -> None:
+        """Forget rows that Kafka has acknowledged. Rows that are gone already are no fault."""
+        if ids:
+            async with self._pool.connection() as connection:
+                await connection.execute(DELETE, ids)
+
+    async def backlog(self) -> Backlog:
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(BACKLOG)
+        return Backlog(row["pending"], row["oldest_age_seconds"]) if row else Backlog(0, 0.0)
+
+    async def purge_some(self, batch: int) -> tuple[bool, bool]:
+        """Delete up to `batch` events and keys of one deleted run, and its row with the last of them.
+
+        Gives whether there was such a run, and whether it is gone now.
+        """
+        async with self._pool.transaction() as connection:
+            run_id = await connection.fetchval(LOCK_DELETED_RUN)
+            if run_id is None:
+                return False, False
+            for statement in (PURGE_EVENTS, PURGE_APPEND_KEYS):
+                if _count(await connection.execute(statement, run_id, batch)) == batch:
+                    return True, False
+            await connection.execute(PURGE_RUN, run_id)
+            return True, True
+
+    async def check(self, *, dev: bool) -> None:
+        """See that the database answers, has the schema that this code needs, and outside dev no development key.
+
+        Raises:
+            SchemaBehind, DevKeyOutsideDev, DatabaseAway, DatabaseBusy
+        """
+        async with self._pool.connection() as connection:
+            await check_schema(connection)
+            if not dev:
+                await refuse_dev_key(connection)
+
+
+def _pending_row(row: Row) -> PendingRow:
+    return PendingRow(
+        row["id"], row["shard"], row["run_id"], row["first_seq"], row["last_seq"], row["traceparent"],
+        row["age_seconds"], _records(row),
+    )  # fmt: skip
+
+
+def _records(row: Row) -> list[RunEventRecord]:
+    """The records of a row's range. None where the run is purged: without its tenant nothing can be said of it."""
+    if row["tenant_id"] is None or row["seqs"] is None:
+        return []
+    run_id, tenant_id, traceparent = RunId(row["run_id"]), TenantId(row["tenant_id"]), row["traceparent"]
+    return [
+        RunEventRecord(run_id, tenant_id, Seq(seq), event_type, moment, json.encode(), traceparent)
+        for seq, event_type, moment, json in zip(
+            row["seqs"], row["types"], row["times"], row["jsons"], strict=True
+        )
+    ]
+
+
+def _count(status: str) -> int:
+    """How many rows a command's status (`DELETE 3`) speaks of."""
+    return int(status.rpartition(" ")[2])

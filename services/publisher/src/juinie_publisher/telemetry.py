@@ -1,0 +1,146 @@
+"""Every span, metric and log-event name of the publisher."""
+
+import time
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from juinie_shared.runtime.logs import get_logger
+from juinie_shared.runtime.tracing import span_link
+
+PUBLISH_SPAN = "juinie.run-events publish"
+MAX_LINKS = 64
+
+_LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class Telemetry:
+    """What the publisher tells of itself. No payload, key, token or run id in a label."""
+
+    def __init__(self, tracer: trace.Tracer, registry: CollectorRegistry) -> None:
+        self._tracer = tracer
+        self._log = get_logger("publisher")
+        self._kafka_is_away: bool | None = None
+        self._events_since_summary = 0
+        self._rows_since_summary = 0
+        self._pending = Gauge("juinie_outbox_pending", "Outbox rows not yet published.", registry=registry)
+        self._oldest = Gauge(
+            "juinie_outbox_oldest_age_seconds", "Age of the oldest outbox row; 0 when there is none.", registry=registry
+        )  # fmt: skip
+        self._published = Counter(
+            "juinie_outbox_published", "Run events that Kafka has acknowledged.", registry=registry
+        )
+        self._latency = Histogram(
+            "juinie_append_to_publish_seconds", "From the append to Kafka's acknowledgement.",
+            buckets=_LATENCIES, registry=registry,
+        )  # fmt: skip
+        self._rounds = Counter(
+            "juinie_relay_rounds", "Rounds of the relay that found rows.", registry=registry
+        )
+        self._failures = Counter(
+            "juinie_relay_failures", "Sends, fetches and deletes that failed and are tried again, by reason.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self._missing = Counter(
+            "juinie_relay_events_missing", "Events of an outbox row that were purged before they were published.",
+            registry=registry,
+        )  # fmt: skip
+        self._purged = Counter(
+            "juinie_runs_purged", "Deleted runs whose last row has been removed.", registry=registry
+        )
+
+    @contextmanager
+    def round(self, traceparents: Iterable[str | None], records: int) -> Generator[None]:
+        """One relay round that found rows: a producer span, linked to the appends it carries."""
+        self._rounds.inc()
+        attributes = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": "publish",
+            "messaging.batch.message_count": records,
+        }
+        with self._tracer.start_as_current_span(
+            PUBLISH_SPAN, kind=SpanKind.PRODUCER, links=_links(traceparents), attributes=attributes
+        ):
+            yield
+
+    def published(self, ages_at_fetch: Sequence[float], fetched_at: float, records: int) -> None:
+        """Rows of these ages were acknowledged just now."""
+        since_fetch = time.monotonic() - fetched_at
+        for age in ages_at_fetch:
+            self._latency.observe(age + since_fetch)
+        self._published.inc(records)
+        self._rows_since_summary += len(ages_at_fetch)
+        self._events_since_summary += records
+        self._log.debug("batch_published", rows=len(ages_at_fetch), events=records, duration_seconds=round(since_fetch, 6))  # fmt: skip
+
+    def failed(self, error: BaseException) -> None:
+        """Something passing failed; it is tried again."""
+        self._failures.labels(reason=_reason(error)).inc()
+        self._log.debug("try_failed", reason=_reason(error))
+
+    def kafka_is(self, away: bool, reason: str = "") -> None:
+        """Kafka answered, or did not. Told in the log when it changes."""
+        if away == self._kafka_is_away:
+            return
+        if away:
+            self._log.warning("kafka_away", reason=reason)
+        elif self._kafka_is_away is not None:
+            self._log.info("kafka_back")
+        self._kafka_is_away = away
+
+    def events_missing(self, run_id: object, first_seq: int, last_seq: int, count: int) -> None:
+        self._missing.inc(count)
+        self._log.warning("events_missing", run_id=str(run_id), first_seq=first_seq, last_seq=last_seq, count=count)  # fmt: skip
+
+    def backlog(self, pending: int, oldest_age_seconds: float) -> None:
+        self._pending.set(pending)
+        self._oldest.set(oldest_age_seconds)
+
+    def summary(self) -> None:
+        """One line of what was published since the last one; none when nothing was."""
+        if self._events_since_summary:
+            self._log.info(
+                "outbox_published", rows=self._rows_since_summary, events=self._events_since_summary
+            )
+        self._rows_since_summary = self._events_since_summary = 0
+
+    def run_purged(self) -> None:
+        self._purged.inc()
+
+    def started(self, port: int) -> None:
+        self._log.info("publisher_started", port=port)
+
+    def stopped(self) -> None:
+        self.summary()
+        self._log.info("publisher_stopped")
+
+    def waiting_for(self, missing: Sequence[str]) -> None:
+        if missing:
+            self._log.warning("not_ready", waiting_for=list(missing))
+        else:
+            self._log.info("ready")
+
+    def topic_created(self, topic: str, partitions: int) -> None:
+        self._log.info("topic_created", topic=topic, partitions=partitions)
+
+    def listening(self, yes: bool) -> None:
+        self._log.info("outbox_listening" if yes else "outbox_polling")
+
+
+def _links(traceparents: Iterable[str | None]) -> list[trace.Link]:
+    """Links to the sampled appends, each once, at most 64."""
+    links: list[trace.Link] = []
+    for traceparent in dict.fromkeys(traceparents):
+        link = span_link(traceparent)
+        if link is not None:
+            links.append(link)
+            if len(links) == MAX_LINKS:
+                break
+    return links
+
+
+def _reason(error: BaseException) -> str:
+    return type(error.__cause__ or error).__name__
