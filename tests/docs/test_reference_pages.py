@@ -1,0 +1,84 @@
+"""The reference pages say what the code says: settings, telemetry, routes."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs/reference"
+
+TELEMETRY = {
+    "api": "services/api/src/juinie_api/telemetry.py",
+    "publisher": "services/publisher/src/juinie_publisher/telemetry.py",
+    "stream-gateway": "services/stream-gateway/src/juinie_stream_gateway/telemetry.py",
+}
+METRICS = {"Counter", "Gauge", "Histogram"}
+LOG_LEVELS = {"debug", "info", "warning", "error", "exception"}
+
+
+def section(page: Path, title: str) -> str:
+    """A page's part under the heading `title`."""
+    match = re.search(
+        rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert match, f"{page.name} has no heading {title}"
+    return match[1]
+
+
+def strings(node: ast.AST) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield part.value
+
+
+def names_in(source: str) -> set[str]:
+    """The names in a `telemetry.py`: constants, metrics as they are exposed, log events, but not the service's own name."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))):
+                if name.isupper() and name != "SERVICE":
+                    names.add(text)
+            case ast.Call(func=ast.Name(id=kind), args=[ast.Constant(value=str(text)), *_]) if (
+                kind in METRICS
+            ):
+                names.add(text if kind != "Counter" or text.endswith("_total") else f"{text}_total")
+            case ast.Call(func=ast.Attribute(attr=level), args=[event, *_]) if level in LOG_LEVELS:
+                names.update(strings(event))
+    return names
+
+
+@pytest.mark.parametrize("service", TELEMETRY)
+def test_telemetry_page_has_each_name_and_no_other(service: str) -> None:
+    told = re.findall(r"^\| `([^`]+)` \|", section(REFERENCE / "telemetry.md", service), re.MULTILINE)
+
+    assert sorted(told) == sorted(names_in((ROOT / TELEMETRY[service]).read_text()))
+
+
+def test_settings_page_is_as_generated() -> None:
+    generated = subprocess.run(
+        [sys.executable, ROOT / "docs/generate.py", "settings"], check=True, capture_output=True, text=True
+    ).stdout
+
+    assert (REFERENCE / "settings.md").read_text() == generated, "make docs"
+
+
+def test_protocol_names_each_route_and_no_other() -> None:
+    page = (REFERENCE / "protocol.md").read_text()
+    told = {(method, path) for method, path in re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`?]*)`", page)}
+    openapi = json.loads((REFERENCE / "openapi.json").read_text())
+    described = {
+        (method.upper(), path)
+        for path, operations in openapi["paths"].items()
+        for method in operations
+        if method in {"get", "post", "put", "patch", "delete"}
+    }
+    not_described = {("GET", path) for path in ("/openapi.json", "/docs", "/v1/runs/{run_id}/stream")}
+
+    assert told - not_described == described
