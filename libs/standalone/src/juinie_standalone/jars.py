@@ -8,6 +8,7 @@ import hashlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -71,12 +72,12 @@ def _fetch_all(target: Path) -> None:
         counting(f"downloading Kafka {KAFKA_VERSION} ({len(jars)} jars)", len(jars)) as one_more,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
-        for _ in pool.map(lambda jar: _fetch(jar, target), jars):
+        for _ in pool.map(partial(_fetch, target), jars):
             one_more()
     shutil.rmtree(target / _REPOSITORY)
 
 
-def _fetch(jar: Jar, target: Path) -> None:
+def _fetch(target: Path, jar: Jar) -> None:
     try:
         found = _download(jar, target / _REPOSITORY)
     except Exception as error:

@@ -1,7 +1,8 @@
 """A real Kafka as a child process: one KRaft node, broker and controller in one JVM, on 127.0.0.1 only.
 
 Small on purpose (256 MiB heap, one-partition internal topics). Topics are never created by asking for them: the
-publisher makes its own, with the partitions it wants.
+publisher makes its own, with the partitions it wants. After a SIGKILL the controller waits for the dead broker's
+session to end, hence the short one.
 """
 
 import base64
@@ -52,6 +53,8 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=1000
+broker.session.timeout.ms=4000
 num.network.threads=2
 num.io.threads=4
 background.threads=2
@@ -74,6 +77,8 @@ class EmbeddedKafka:
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
+        self.name = "kafka"
+        self.start_seconds = START_SECONDS
         self.child: Child | None = None
         self.log = log or self.data_dir / "kafka.log"
         self._dies_with_parent = dies_with_parent
@@ -118,7 +123,7 @@ class EmbeddedKafka:
         """Wait until it takes requests."""
         if self.child is None:
             raise StandaloneError("Kafka was not started.")
-        wait_until(self.child, "Kafka", self.is_ready, START_SECONDS)
+        wait_until(self.child, "Kafka", self.is_ready, self.start_seconds)
 
     def is_ready(self) -> bool:
         """Whether the broker answers, and counts itself among the brokers that are in service."""

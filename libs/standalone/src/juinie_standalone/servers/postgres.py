@@ -45,6 +45,8 @@ class EmbeddedPostgres:
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
+        self.name = "postgres"
+        self.start_seconds = START_SECONDS
         self.child: Child | None = None
         self.log = log or self.data_dir / "postgres.log"
         self._cluster = self.data_dir / "cluster"
@@ -96,7 +98,7 @@ class EmbeddedPostgres:
         """Wait until it takes connections."""
         if self.child is None:
             raise StandaloneError("Postgres was not started.")
-        wait_until(self.child, "Postgres", self.is_ready, START_SECONDS)
+        wait_until(self.child, "Postgres", self.is_ready, self.start_seconds)
 
     def is_ready(self) -> bool:
         """Whether the postmaster that we started says `ready` in its pid file."""
