@@ -12,9 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from juinie_testkit.seed import Seed
 
 from juinie_shared.db.pool import Pool
+from juinie_testkit.seed import Seed
+from juinie_testkit.waits import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +33,8 @@ class Program:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, *self.arguments, env={**os.environ, **self.environment}
         )
-        async with asyncio.timeout(60), httpx.AsyncClient() as client:
-            while not await self._ready(client):
-                assert self.process.returncode is None, f"{self.arguments} has exited"
+        async with httpx.AsyncClient() as client:
+            await eventually(lambda: self._ready(client), 60, f"{self.ready_url} is 200")
 
     async def kill(self) -> None:
         assert self.process
@@ -43,10 +43,11 @@ class Program:
         await self.process.wait()
 
     async def _ready(self, client: httpx.AsyncClient) -> bool:
+        assert self.process
+        assert self.process.returncode is None, f"{self.arguments} has exited"
         try:
             return (await client.get(self.ready_url)).status_code == 200
         except httpx.TransportError:
-            await asyncio.sleep(0.05)  # the next look at the probe
             return False
 
 

@@ -1,0 +1,149 @@
+"""The programs that the tutorial and the how-to pages show run as they are printed."""
+
+import asyncio
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from juinie_shared.db.pool import Pool
+from juinie_testkit.waits import await_outbox_flush, eventually
+
+DOCS = Path(__file__).parents[2] / "docs"
+TUTORIAL = "tutorial/first-run.md"
+WORDS = "the sky is blue because air scatters blue light more than red"
+
+
+def code(page: str, number: int = 0, language: str = "python") -> str:
+    """A page's code block of this language, by its place."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)[
+        number
+    ]
+
+
+@asynccontextmanager
+async def run(*command: str | Path, folder: Path, **environment: str) -> AsyncGenerator[Process]:
+    """A program that is killed at the end, whatever happens."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, cwd=folder, env={**os.environ, **environment}, stdout=PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def environment_of(stack: Any) -> dict[str, str]:
+    return {
+        "JUINIE_API_URL": stack.api_url,
+        "JUINIE_STREAM_URL": stack.stream_url,
+        "JUINIE_API_KEY": stack.key,
+    }
+
+
+async def line_with(process: Process, text: str) -> str:
+    """The program's next line that holds `text`."""
+    assert process.stdout
+    async with asyncio.timeout(30):
+        while line := await process.stdout.readline():
+            if text in line.decode():
+                return line.decode()
+    raise AssertionError(f"it ended without a line with {text}")
+
+
+async def test_tutorial_watcher_sees_each_word_once_though_both_services_are_killed(
+    stack: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "agent.py").write_text(code(TUTORIAL, 0))
+    (tmp_path / "watcher.py").write_text(code(TUTORIAL, 1))
+    run_id, environment = str(uuid4()), environment_of(stack)
+    api, _publisher, gateway = stack.programs
+
+    async with run("agent.py", run_id, WORDS, folder=tmp_path, PAUSE="0.2", **environment) as agent:
+        await wait_for_run(stack, run_id)
+        async with run("watcher.py", run_id, folder=tmp_path, **environment) as watcher:
+            seen = await line_with(watcher, "'sky '")
+            for service in (gateway, api):
+                await service.kill()
+                await service.start()
+            assert watcher.stdout
+            async with asyncio.timeout(60):
+                rest = (await watcher.stdout.read()).decode()
+                assert await watcher.wait() == 0
+                assert await agent.wait() == 0
+
+    shown = [line.split()[0] for line in (seen + rest).splitlines() if line[0].isdigit()]
+    assert shown == [str(seq) for seq in range(4, len(WORDS.split()) + 4)]
+    assert "-- the connection is gone; coming back after" in rest
+
+
+async def wait_for_run(stack: Any, run_id: str) -> None:
+    """Return once the tutorial's agent has created its run."""
+    headers = {"Authorization": f"Bearer {stack.key}"}
+    async with httpx.AsyncClient(headers=headers) as client:
+
+        async def created() -> bool:
+            return (await client.get(f"{stack.api_url}/v1/runs/{run_id}")).is_success
+
+        await eventually(created, 30, f"the run {run_id} is there")
+
+
+async def test_tutorial_agent_stops_when_it_is_asked_to(stack: Any, tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(code(TUTORIAL, 0))
+    run_id, headers = str(uuid4()), {"Authorization": f"Bearer {stack.key}"}
+
+    async with (
+        httpx.AsyncClient(headers=headers) as client,
+        run("agent.py", run_id, WORDS, folder=tmp_path, PAUSE="0.2", **environment_of(stack)) as agent,
+    ):
+        await wait_for_run(stack, run_id)
+        await client.post(f"{stack.api_url}/v1/runs/{run_id}/cancel", json={"reason": "enough"})
+        async with asyncio.timeout(30):
+            assert await agent.wait() == 1
+        ended = await client.get(f"{stack.api_url}/v1/runs/{run_id}")
+
+    assert ended.json()["status"] == "cancelled"
+
+
+async def test_consumer_of_the_how_to_prints_each_event_of_a_run(
+    stack: Any, pool: Pool, kafka_topic: str, kafka_bootstrap_servers: str, tmp_path: Path
+) -> None:
+    printed = code("how-to/consume-from-kafka.md")
+    (tmp_path / "consumer.py").write_text(printed.replace("juinie.run-events", kafka_topic))
+    headers = {"Authorization": f"Bearer {stack.key}"}
+    async with httpx.AsyncClient(base_url=stack.api_url, headers=headers) as client:
+        run_id = (await client.post("/v1/runs", json={"agent": "docs"})).json()["run_id"]
+        await client.post(f"/v1/runs/{run_id}/events", json={"events": [{"type": "STEP"}]})
+        await client.post(f"/v1/runs/{run_id}/finish", json={"status": "success"})
+    await await_outbox_flush(pool, UUID(run_id))
+
+    servers = {"JUINIE_KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers}
+    async with run("-m", "faststream", "run", "consumer:app", folder=tmp_path, **servers) as consumer:
+        lines = [await line_with(consumer, run_id) for _ in range(4)]
+
+    told = [line.split()[1:] for line in lines]
+    assert told == [["1", "run.created"], ["2", "run.started"], ["3", "STEP"], ["4", "run.finished"]]
+
+
+async def test_address_of_the_how_to_opens_a_stream_without_a_key(stack: Any) -> None:
+    shown: dict[str, Any] = {}
+    exec(code("how-to/resume-in-a-browser.md"), shown)
+    headers = {"Authorization": f"Bearer {stack.key}"}
+    async with httpx.AsyncClient(base_url=stack.api_url, headers=headers) as client:
+        run_id = (await client.post("/v1/runs", json={"agent": "docs"})).json()["run_id"]
+        await client.post(f"/v1/runs/{run_id}/finish", json={"status": "success"})
+
+    address = await shown["stream_address"](stack.api_url, stack.key, run_id)
+
+    async with httpx.AsyncClient() as stranger:
+        stream = await stranger.get(address)
+    assert "event: stream.end" in stream.text
