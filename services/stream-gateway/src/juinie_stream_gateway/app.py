@@ -1,0 +1,107 @@
+"""Builds the stream gateway, runs it, and takes it down: no other module opens a connection or starts a service."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+from juinie_shared.contracts.stream_tokens import StreamTokenSigner
+from juinie_shared.db.pool import Pool, PoolLimits, open_pool
+from juinie_shared.runtime.http_server import HttpServer
+from juinie_shared.runtime.keys import KeyRing
+from juinie_shared.runtime.probes import probe_apps
+from juinie_shared.runtime.tracing import configure_tracing
+from juinie_stream_gateway.core.backfill import Backfill
+from juinie_stream_gateway.core.credentials import CredentialCheck
+from juinie_stream_gateway.core.follow import Follower
+from juinie_stream_gateway.core.hub import Hub, Room
+from juinie_stream_gateway.core.pulse import Pulse
+from juinie_stream_gateway.core.recent import RecentFrames
+from juinie_stream_gateway.core.tail import TailCheck
+from juinie_stream_gateway.edges.admit import Gate
+from juinie_stream_gateway.edges.http import http_app
+from juinie_stream_gateway.edges.kafka import RecordReader
+from juinie_stream_gateway.edges.outlet import OutletLimits
+from juinie_stream_gateway.edges.readiness import Readiness
+from juinie_stream_gateway.edges.stream import StreamRoute
+from juinie_stream_gateway.settings import Settings
+from juinie_stream_gateway.store import PageLimits, Store
+from juinie_stream_gateway.telemetry import SERVICE, Telemetry
+
+SPARE_CONNECTIONS = 3
+"""For the tail check, the credential check and readiness: a storm of backfills never makes them wait."""
+
+
+async def serve(
+    settings: Settings, stopping: asyncio.Event, on_started: Callable[[int], None] = lambda _port: None
+) -> None:
+    """Serve until `stopping` is set; then send all watchers away and close everything.
+
+    `on_started` is called with the port once it is listened on.
+    """
+    provider = configure_tracing(SERVICE)
+    telemetry = Telemetry(provider)
+    limits = PoolLimits(size=settings.backfill_concurrency + SPARE_CONNECTIONS)
+    pool = await open_pool(settings.database_url.get_secret_value(), SERVICE, limits)
+    try:
+        gateway = _Gateway(settings, telemetry, pool)
+        listener = gateway.server.bind()
+        listener.listen()
+        on_started(gateway.server.bound_port or 0)
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(run()) for run in gateway.background]
+            tasks.create_task(gateway.drain_when(stopping, background))
+            gateway.refilling = tasks
+            await gateway.server.serve(listener, stopping, settings.drain_seconds)
+            stopping.set()
+    finally:
+        await pool.close()
+        await asyncio.to_thread(provider.shutdown)
+
+
+class _Gateway:
+    """The parts, put together."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, pool: Pool) -> None:
+        store = Store(
+            pool,
+            PageLimits(settings.backfill_page_events, settings.backfill_page_bytes),
+            settings.backfill_concurrency,
+        )
+        self.refilling: asyncio.TaskGroup | None = None
+        self._backfill = Backfill(store.read_page, telemetry.backfill_pages.inc, telemetry.gap_refills.inc)
+        self._hub = hub = Hub(RecentFrames(settings.recent_bytes), self._refill)
+        reader = RecordReader(hub, telemetry, settings.kafka_bootstrap_servers, settings.kafka_topic)
+        self._readiness = Readiness(pool, settings.env == "dev", reader.settled)
+        self._streams = StreamRoute(
+            Gate(
+                KeyRing(pool),
+                StreamTokenSigner(settings.signing_keys()),
+                store.find_run,
+                lambda: self._readiness.database_was_ready,
+            ),
+            Follower(hub, self._backfill, reader.listen),
+            telemetry,
+            OutletLimits(settings.stream_buffer_bytes, settings.stream_slow_seconds),
+            settings.max_streams,
+            settings.max_streams_per_tenant,
+        )
+        self.background: list[Callable[[], Coroutine[None, None, None]]] = [
+            reader.run,
+            TailCheck(hub, store.read_runs, settings.tail_check_seconds, settings.tail_poll_seconds).run,
+            CredentialCheck(hub, store.valid_keys, settings.credential_check_seconds).run,
+            Pulse(hub, settings.stream_heartbeat_seconds, settings.stream_cursor_seconds).run,
+            self._readiness.run,
+        ]
+        probes = probe_apps(self._readiness.waiting_for, telemetry.registry)
+        app = http_app(self._streams, probes, settings.cors_origins, settings.env == "dev")
+        self.server = HttpServer(app, settings.host, settings.port)
+
+    async def drain_when(self, stopping: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
+        await stopping.wait()
+        self._readiness.drain()
+        self._streams.drain()
+        for task in background:
+            task.cancel()
+
+    def _refill(self, room: Room) -> None:
+        if self.refilling is not None:
+            self.refilling.create_task(self._backfill.refill(self._hub, room))

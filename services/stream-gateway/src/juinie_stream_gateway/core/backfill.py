@@ -1,0 +1,67 @@
+"""Stored events for watchers that are behind: by pages, each read once for all who stand at the same place."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from weakref import WeakKeyDictionary
+
+from juinie_shared.domain.errors import Transient
+from juinie_shared.domain.ids import RunId, Seq
+from juinie_stream_gateway.core.hub import Hub, Room
+from juinie_stream_gateway.store import Page
+
+type ReadPage = Callable[[RunId, Seq], Awaitable[Page | None]]
+type Count = Callable[[], None]
+
+
+def _uncounted() -> None:
+    pass
+
+
+class Backfill:
+    """Reads pages. A flight belongs to a room, so that whoever joins one heard the room's live events since before."""
+
+    def __init__(
+        self, read_page: ReadPage, count_page: Count = _uncounted, count_refill: Count = _uncounted
+    ) -> None:
+        self._read_page = read_page
+        self._count_page = count_page
+        self._count_refill = count_refill
+        self._flights: WeakKeyDictionary[Room, dict[Seq, asyncio.Task[Page | None]]] = WeakKeyDictionary()
+
+    async def page(self, room: Room, after_seq: Seq) -> Page | None:
+        """The page after `after_seq`, perhaps of a read that another watcher began. None: the run is gone.
+
+        Raises:
+            Transient: the database cannot be asked.
+        """
+        flights = self._flights.setdefault(room, {})
+        flight = flights.get(after_seq)
+        if flight is None:
+            flight = flights[after_seq] = asyncio.create_task(self._read(room, after_seq))
+            flight.add_done_callback(lambda done: _land(flights, after_seq, done))
+        return await asyncio.shield(flight)  # who leaves takes nobody's page away
+
+    async def refill(self, hub: Hub, room: Room) -> None:
+        """What `Splice.begin_read` asked for. Never joins a flight: that one may have begun before the news came."""
+        try:
+            self._count_refill()
+            page = await self._read_page(room.run_id, room.splice.head or Seq(0))
+        except Transient:
+            hub.end_read(room, None)  # the tail check asks again
+            return
+        if page is None:
+            hub.take_page(room, None)
+        else:
+            hub.end_read(room, page)
+
+    async def _read(self, room: Room, after_seq: Seq) -> Page | None:
+        self._count_page()
+        return await self._read_page(room.run_id, after_seq)
+
+
+def _land(
+    flights: dict[Seq, asyncio.Task[Page | None]], after_seq: Seq, flight: asyncio.Task[Page | None]
+) -> None:
+    del flights[after_seq]
+    if not flight.cancelled():
+        flight.exception()  # seen: when all who waited have left, nobody else looks

@@ -1,0 +1,37 @@
+"""Open streams do not outlive the keys behind them: asked about in one query, well within the promised 60 s."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from juinie_shared.domain.errors import Transient
+from juinie_shared.domain.ids import KeyId
+from juinie_stream_gateway.core.hub import Hub
+
+REASON = "credential"
+
+type ValidKeys = Callable[[Collection[KeyId]], Awaitable[set[KeyId]]]
+
+
+class CredentialCheck:
+    """Closes the streams whose API key (or the key behind their token) was revoked or has expired."""
+
+    def __init__(self, hub: Hub, valid_keys: ValidKeys, every_seconds: float) -> None:
+        self._hub = hub
+        self._valid_keys = valid_keys
+        self._every_seconds = every_seconds
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_seconds)
+            try:
+                await self.check()
+            except Transient:
+                continue
+
+    async def check(self) -> None:
+        held = {key_id for room in self._hub.rooms() for key_id in room.watchers.values()}
+        refused = held - await self._valid_keys(held) if held else set[KeyId]()
+        for room in self._hub.rooms():
+            for watcher, key_id in list(room.watchers.items()):
+                if key_id in refused:
+                    watcher.outlet.reconnect(REASON)

@@ -1,0 +1,60 @@
+"""One watcher's life: attach to what is live, read what is stored, go live; again whenever it has fallen behind."""
+
+from collections.abc import Awaitable, Callable
+
+from juinie_shared.domain.errors import Transient
+from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId
+from juinie_stream_gateway.core.backfill import Backfill
+from juinie_stream_gateway.core.hub import Hub, Room
+from juinie_stream_gateway.core.watcher import Watcher
+
+NOTHING_YET_SECONDS = 0.2
+"""Between two reads of which the first brought nothing: the tail check will tell why."""
+
+type Listen = Callable[[RunId], Awaitable[None]]
+"""Returns once the run's records are being read, or cannot be for now."""
+
+
+class Follower:
+    """Follows runs for watchers. One `follow` per connection, until the watcher's outlet is closing."""
+
+    def __init__(self, hub: Hub, backfill: Backfill, listen: Listen) -> None:
+        self._hub = hub
+        self._backfill = backfill
+        self._listen = listen
+
+    async def follow(self, run_id: RunId, tenant_id: TenantId, key_id: KeyId, watcher: Watcher) -> None:
+        """Feed the watcher until its stream is over, whatever the reason."""
+        room = self._hub.attach(run_id, tenant_id, key_id, watcher)
+        try:
+            await watcher.outlet.flush()  # the first bytes, before anything that may take time
+            await self._listen(run_id)
+            while not watcher.outlet.closing:
+                await self._step(room, watcher)
+        except Transient as error:
+            watcher.outlet.reconnect(error.code)
+        finally:
+            self._hub.detach(room, watcher)
+
+    async def _step(self, room: Room, watcher: Watcher) -> None:
+        await watcher.outlet.flush()
+        if watcher.outlet.closing:
+            return
+        if watcher.live or self._hub.go_live(room, watcher):
+            await watcher.outlet.wait()
+        elif not await self._catch_up(room, watcher):
+            await watcher.outlet.wait(NOTHING_YET_SECONDS)
+
+    async def _catch_up(self, room: Room, watcher: Watcher) -> bool:
+        """One page nearer to the head. The page starts at the head where the watcher is beyond it: the room comes along."""
+        if recent := self._hub.recent(room, watcher.position):
+            return watcher.show(recent, Seq(1))
+        head = room.splice.head
+        page = await self._backfill.page(
+            room, watcher.position if head is None else min(watcher.position, head)
+        )
+        self._hub.take_page(room, page)
+        if page is None:
+            return False
+        watcher.refills += 1
+        return watcher.show(page.events, page.row.retained_from_seq) or room.splice.head != head

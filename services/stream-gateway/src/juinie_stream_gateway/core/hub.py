@@ -1,0 +1,178 @@
+"""Who watches which run, and how an event reaches all of them: one ready frame, joined per batch, one write each.
+
+A room holds the watchers of one run and its splice. A watcher is `live` exactly while its position is the splice's
+head and its outlet takes more; so whatever moves the head is written to the live watchers and to nobody else. All
+others catch up by themselves (`core/follow.py`) until they stand at the head. Nothing here waits.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId
+from juinie_stream_gateway.core.recent import RecentFrames
+from juinie_stream_gateway.core.splice import Splice, Verdict
+from juinie_stream_gateway.core.watcher import Types, Watcher, joined
+from juinie_stream_gateway.store import Event, Page, RunRow
+
+BATCH_BYTES = 128 * 1024
+"""Joined at once. Between two batches a watcher whose outlet is full drops out, which bounds what it holds."""
+
+
+@dataclass(eq=False, slots=True)
+class Room:
+    """The watchers of one run."""
+
+    run_id: RunId
+    tenant_id: TenantId
+    splice: Splice = field(default_factory=Splice)
+    watchers: dict[Watcher, KeyId] = field(default_factory=dict[Watcher, KeyId])
+    live: dict[Types, set[Watcher]] = field(default_factory=dict[Types, set[Watcher]])
+
+    def live_watchers(self) -> list[Watcher]:
+        return [watcher for group in self.live.values() for watcher in group]
+
+
+class Hub:
+    """All rooms. `refill` is called with a room whose splice wants a page read: see `Splice.begin_read`."""
+
+    def __init__(self, recent: RecentFrames, refill: Callable[[Room], None]) -> None:
+        self.kafka_live = False
+        self._recent = recent
+        self._refill = refill
+        self._rooms: dict[RunId, Room] = {}
+        self._by_key: dict[bytes, Room] = {}
+
+    def rooms(self) -> list[Room]:
+        return list(self._rooms.values())
+
+    def watchers(self) -> Iterator[Watcher]:
+        for room in self.rooms():
+            yield from list(room.watchers)
+
+    def room_of(self, key: bytes | None) -> Room | None:
+        """The room that a record with this key is for; None when nobody watches its run."""
+        return self._by_key.get(key) if key is not None else None
+
+    # ---- watchers come and go
+
+    def attach(self, run_id: RunId, tenant_id: TenantId, key_id: KeyId, watcher: Watcher) -> Room:
+        """From now on the room hears what is live. What is stored must be read after this, or some would be missed."""
+        room = self._rooms.get(run_id)
+        if room is None:
+            room = self._rooms[run_id] = self._by_key[str(run_id).encode()] = Room(run_id, tenant_id)
+        room.watchers[watcher] = key_id
+        return room
+
+    def detach(self, room: Room, watcher: Watcher) -> None:
+        """The watcher has left; the last one closes the room."""
+        self._suspend(room, watcher)
+        room.watchers.pop(watcher, None)
+        if not room.watchers and self._rooms.get(room.run_id) is room:
+            del self._rooms[room.run_id], self._by_key[str(room.run_id).encode()]
+            self._recent.forget(room.run_id)
+
+    def go_live(self, room: Room, watcher: Watcher) -> bool:
+        """True when the watcher stands at the head: what comes next is written to it as it comes."""
+        if watcher.position != room.splice.head:
+            return False
+        watcher.live = True
+        room.live.setdefault(watcher.types, set()).add(watcher)
+        if watcher.owed > watcher.position:
+            room.splice.want_read()
+        self._after(room)
+        return True
+
+    def recent(self, room: Room, position: Seq) -> list[Event]:
+        """What follows `position`, if it is still at hand."""
+        return self._recent.after(room.run_id, position)
+
+    # ---- events come
+
+    def take_records(self, room: Room, events: Iterable[Event]) -> list[Verdict]:
+        """Records of this run came, in the order of their partition. Gives what became of each."""
+        verdicts: list[Verdict] = []
+        news: list[Event] = []
+        for event in events:
+            verdict = room.splice.take_record(event)
+            verdicts.append(verdict)
+            if verdict is Verdict.NEXT:
+                news.append(event)
+        self._hand_on(room, news)
+        return verdicts
+
+    def take_page(self, room: Room, page: Page | None) -> None:
+        """A watcher read this page for itself; the others may not have all of it. None: the run is gone."""
+        if page is None:
+            self.close_room(room, "deleted")
+        else:
+            self._hand_on(room, room.splice.take_page(page))
+
+    def end_read(self, room: Room, page: Page | None) -> None:
+        """The read that `refill` asked for is over; without a page when it failed."""
+        news = room.splice.end_read(page)
+        if page is not None:  # a failed read is due again, but not this instant: the tail check comes by
+            self._hand_on(room, news)
+
+    def take_row(self, room: Room, row: RunRow | None, head_before: Seq | None) -> None:
+        """The tail check found this row; None when the run is gone."""
+        if row is None:
+            self.close_room(room, "deleted")
+        elif room.splice.take_row(row, head_before, not self.kafka_live):
+            self._set_back(room, row.last_seq)
+        else:
+            self._after(room)
+
+    def close_room(self, room: Room, reason: str) -> None:
+        for watcher in list(room.watchers):
+            watcher.outlet.reconnect(reason)
+
+    # ---- inside
+
+    def _hand_on(self, room: Room, news: Iterable[Event]) -> None:
+        for batch in _batches(news):
+            self._recent.add(room.run_id, batch)
+            for types, group in room.live.items():
+                frames, shown = joined(batch, types)
+                for watcher in list(group):
+                    watcher.advance(frames, batch[-1].seq, shown)
+                    if watcher.outlet.full:
+                        self._suspend(room, watcher)
+        self._after(room)
+
+    def _after(self, room: Room) -> None:
+        """What follows from where the splice stands now: the end, or a read."""
+        if room.splice.ended and room.splice.final:
+            for watcher in room.live_watchers():
+                self._suspend(room, watcher)
+                watcher.end(room.splice.final)
+        elif room.splice.begin_read():
+            self._refill(room)
+
+    def _set_back(self, room: Room, last_seq: Seq) -> None:
+        self._recent.forget(room.run_id)
+        for watcher in list(room.watchers):
+            if watcher.position > last_seq:
+                self._suspend(room, watcher)
+                watcher.set_back(last_seq)
+
+    def _suspend(self, room: Room, watcher: Watcher) -> None:
+        """Out of the live set, at the position that it has."""
+        watcher.live = False
+        group = room.live.get(watcher.types)
+        if group is not None:
+            group.discard(watcher)
+            if not group:
+                del room.live[watcher.types]
+
+
+def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
+    batch: list[Event] = []
+    size = 0
+    for event in events:
+        if batch and size + len(event.frame) > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(event)
+        size += len(event.frame)
+    if batch:
+        yield batch

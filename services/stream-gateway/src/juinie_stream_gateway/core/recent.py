@@ -1,0 +1,44 @@
+"""The newest frames of each watched run, for watchers that fall behind for a moment: under one budget of bytes."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+from juinie_shared.domain.ids import RunId, Seq
+from juinie_stream_gateway.store import Event
+
+
+class RecentFrames:
+    """Contiguous last events by run. Over the budget, the runs that were quiet for longest lose theirs first."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget = budget_bytes
+        self._size = 0
+        self._runs: OrderedDict[RunId, deque[Event]] = OrderedDict()
+
+    def add(self, run_id: RunId, events: Iterable[Event]) -> None:
+        """Keep these events, which follow those already kept."""
+        kept = self._runs.setdefault(run_id, deque())
+        self._runs.move_to_end(run_id)
+        for event in events:
+            kept.append(event)
+            self._size += len(event.frame)
+        while self._size > self._budget:
+            self._drop_oldest()
+
+    def after(self, run_id: RunId, position: Seq) -> list[Event]:
+        """The events that follow `position`; none when its next one is not kept."""
+        kept = self._runs.get(run_id)
+        if not kept or not kept[0].seq <= position + 1 <= kept[-1].seq:
+            return []
+        skipped = position + 1 - kept[0].seq
+        return [event for index, event in enumerate(kept) if index >= skipped]
+
+    def forget(self, run_id: RunId) -> None:
+        self._size -= sum(len(event.frame) for event in self._runs.pop(run_id, ()))
+
+    def _drop_oldest(self) -> None:
+        run_id, kept = next(iter(self._runs.items()))
+        if kept:
+            self._size -= len(kept.popleft().frame)
+        if not kept:
+            del self._runs[run_id]

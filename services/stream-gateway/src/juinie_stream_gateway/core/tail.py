@@ -1,0 +1,50 @@
+"""The tail check: one query holds all open streams against Postgres, so that no event is later than two seconds.
+
+It finds what no gap in the records reveals: the lost last event, a run that finished or was deleted, a database that
+was set back. Runs that Kafka is behind on are asked about more often, and all of them while Kafka is away; so nothing
+here needs to know whether it is the broker or the publisher that fails.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Collection
+
+from juinie_shared.domain.errors import Transient
+from juinie_shared.domain.ids import RunId
+from juinie_stream_gateway.core.hub import Hub, Room
+from juinie_stream_gateway.store import RunRow
+
+type ReadRuns = Callable[[Collection[RunId]], Awaitable[dict[RunId, RunRow]]]
+
+
+class TailCheck:
+    """Asks about the runs that are due: all of them every `every_seconds`, suspects every `poll_seconds`."""
+
+    def __init__(self, hub: Hub, read_runs: ReadRuns, every_seconds: float, poll_seconds: float) -> None:
+        self._hub = hub
+        self._read_runs = read_runs
+        self._poll_seconds = poll_seconds
+        self._polls_per_round = max(1, round(every_seconds / poll_seconds))
+
+    async def run(self) -> None:
+        """For ever. A database that is away is asked again: open streams go on from Kafka meanwhile."""
+        for poll in itertools.count(1):
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                await self.check(everyone=poll % self._polls_per_round == 0)
+            except Transient:
+                continue
+
+    async def check(self, everyone: bool = True) -> None:
+        """One round."""
+        due = self._due(everyone or not self._hub.kafka_live)
+        if not due:
+            return
+        heads_before = [room.splice.head for room in due]
+        rows = await self._read_runs([room.run_id for room in due])
+        for room, head_before in zip(due, heads_before, strict=True):
+            if room.watchers:
+                self._hub.take_row(room, rows.get(room.run_id), head_before)
+
+    def _due(self, everyone: bool) -> list[Room]:
+        return [room for room in self._hub.rooms() if everyone or room.splice.suspect]

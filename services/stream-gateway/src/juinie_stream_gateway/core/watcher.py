@@ -1,0 +1,147 @@
+"""One watcher: where it stands in its run, and which frames it gets next.
+
+`position` is the last seq that the watcher's stream has dealt with, `shown` the last one whose id the client has;
+they differ where `types` leaves events out. The position only grows (but for a reset), so no event goes out twice.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from juinie_shared.contracts import sse
+from juinie_shared.domain.events import RUN_FINISHED
+from juinie_shared.domain.ids import Seq
+from juinie_stream_gateway.core.start import Start
+from juinie_stream_gateway.store import Event, RunRow
+
+RETRY_MS = 2000
+"""How long a client waits before it reconnects, unless told otherwise."""
+
+type Types = frozenset[str] | None
+"""The event types that a watcher asked for; None = all. `run.finished` always comes."""
+
+
+class Outlet(Protocol):
+    """Where a watcher's bytes go. `write` takes whole frames and never waits; what is unsent is kept, and bounded."""
+
+    @property
+    def full(self) -> bool:
+        """Too much is unsent: write no more live events until it is flushed."""
+        ...
+
+    @property
+    def written_bytes(self) -> int:
+        """All that was ever written, sent or not."""
+        ...
+
+    @property
+    def closing(self) -> str | None:
+        """Why it takes no more, or None."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+    def finish(self) -> None:
+        """The run has ended: what was written goes out, then the body ends cleanly."""
+
+    def reconnect(self, reason: str) -> None:
+        """Tell the client to come back, and cut the connection: never a clean end."""
+
+    async def flush(self) -> None:
+        """Wait until all that was written is on its way."""
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait until there is something to flush or the outlet is closing."""
+
+
+def joined(events: Iterable[Event], types: Types) -> tuple[bytes, Seq | None]:
+    """The frames of those events that `types` lets through, as one piece, and the last seq among them."""
+    let_through = [event for event in events if passes(event.type, types)]
+    return b"".join([event.frame for event in let_through]), let_through[-1].seq if let_through else None
+
+
+def passes(event_type: str, types: Types) -> bool:
+    return types is None or event_type in types or event_type == RUN_FINISHED
+
+
+class Watcher:
+    """A client's stream. `start` says where it begins; the first frames are written at once."""
+
+    def __init__(self, outlet: Outlet, start: Start, types: Types) -> None:
+        self.outlet = outlet
+        self.types = types
+        self.first_position = self.position = self.shown = start.position
+        self.live = False
+        self.refills = 0
+        self._stored_until = start.stored_until
+        self._caught_up = False
+        self._silent_ticks = 0
+        self._written_at_tick = 0
+        outlet.write(sse.preamble(RETRY_MS))
+        if start.reset:
+            outlet.write(sse.control_frame(sse.RESET, {"last_seq": start.stored_until}))
+        if start.tail:
+            outlet.write(sse.cursor_frame(start.position))
+        self.settle()
+
+    @property
+    def owed(self) -> Seq:
+        """What was stored when the stream began: the client is told when it has all of that."""
+        return self._stored_until
+
+    def show(self, events: Iterable[Event], retained_from_seq: Seq) -> bool:
+        """Write stored events, those that it had already left out. True when the position moved."""
+        before = self.position
+        if self.position + 1 < retained_from_seq:
+            self.outlet.write(sse.control_frame(sse.GAP, {"retained_from_seq": retained_from_seq}))
+            self.position = Seq(retained_from_seq - 1)
+        news = [event for event in events if event.seq > self.position]
+        if news and news[0].seq == self.position + 1:
+            frames, shown = joined(news, self.types)
+            self.advance(frames, news[-1].seq, shown)
+            self.move_cursor()
+        return self.position != before
+
+    def advance(self, frames: bytes, position: Seq, shown: Seq | None) -> None:
+        """Write frames that lead from the present position to `position`."""
+        if frames:
+            self.outlet.write(frames)
+        self.position = position
+        self.shown = shown or self.shown
+        if not self._caught_up:
+            self.settle()
+
+    def settle(self) -> None:
+        """Tell the client, once, that it has all that was stored when it came."""
+        if not self._caught_up and self.position >= self._stored_until:
+            self._caught_up = True
+            self.move_cursor()
+            self.outlet.write(sse.control_frame(sse.CAUGHT_UP, {"last_seq": self.position}))
+
+    def move_cursor(self) -> None:
+        """Move the client's cursor past what `types` left out."""
+        if self.shown < self.position:
+            self.outlet.write(sse.cursor_frame(self.position))
+            self.shown = self.position
+
+    def beat(self, heartbeat_ticks: int) -> None:
+        """A tick of the clock for all. After so many without a byte: a comment, so that nobody takes us for dead."""
+        quiet = self.outlet.written_bytes == self._written_at_tick
+        self._silent_ticks = self._silent_ticks + 1 if quiet else 0
+        if self._silent_ticks >= heartbeat_ticks:
+            self.outlet.write(sse.HEARTBEAT)
+            self._silent_ticks = 0
+        self._written_at_tick = self.outlet.written_bytes
+
+    def set_back(self, last_seq: Seq) -> None:
+        """The run is shorter than what this client has seen: from the start, then."""
+        self.outlet.write(sse.control_frame(sse.RESET, {"last_seq": last_seq}))
+        self.position = self.shown = Seq(0)
+        self._stored_until = min(self._stored_until, last_seq)
+
+    def end(self, final: RunRow) -> None:
+        """The run has finished and all of it is written."""
+        self.settle()
+        self.move_cursor()
+        self.outlet.write(
+            sse.control_frame(sse.END, {"last_seq": final.last_seq, "status": str(final.status)})
+        )
+        self.outlet.finish()

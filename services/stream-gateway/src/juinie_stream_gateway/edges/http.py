@@ -1,0 +1,64 @@
+"""The gateway's HTTP surface: the stream route, the probes, and what all answers have in common."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from juinie_shared.runtime.cors import with_cors
+from juinie_shared.runtime.probes import AsgiApp
+from juinie_shared.runtime.problems import problem
+from juinie_stream_gateway.edges.problems import METHOD_NOT_ALLOWED, NO_SUCH_ROUTE
+
+type Route = Callable[[dict[str, Any], Any, Any, str], Awaitable[None]]
+
+_STREAM_PATH = re.compile(r"/v1/runs/([^/]+)/stream")
+_METHODS = ("GET", "OPTIONS")
+_ALLOW = (b"allow", ", ".join(_METHODS).encode())
+
+
+def http_app(stream: Route, probes: Mapping[str, AsgiApp], origins: tuple[str, ...], dev: bool) -> AsgiApp:
+    """The whole ASGI application."""
+
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        path, method = scope["path"], scope["method"]
+        match = _STREAM_PATH.fullmatch(path)
+        if match is None and path not in probes:
+            await _answer(send, *_problem(NO_SUCH_ROUTE))
+        elif method not in _METHODS:
+            status, headers, body = _problem(METHOD_NOT_ALLOWED)
+            await _answer(send, status, [*headers, _ALLOW], body)
+        elif method == "OPTIONS":
+            await _answer(send, 204, [_ALLOW], b"")
+        elif match is None:
+            await probes[path](scope, receive, send)
+        else:
+            await stream(scope, receive, send, match[1])
+
+    return _with_constant_headers(with_cors(route, origins, dev, ("GET",)))
+
+
+def _with_constant_headers(app: AsgiApp) -> AsgiApp:
+    """What every answer carries. `Vary` in any case: a cache must not give one origin's answer to another."""
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def add(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"]
+                if all(name.lower() != b"vary" for name, _ in headers):
+                    headers = [*headers, (b"vary", b"Origin")]
+                message = {**message, "headers": [*headers, (b"x-content-type-options", b"nosniff")]}
+            await send(message)
+
+        await app(scope, receive, add)
+
+    return wrapped
+
+
+def _problem(refused: tuple[int, str, str]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    answer = problem(*refused)
+    return answer.status, answer.raw_headers(), answer.body
+
+
+async def _answer(send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,123 @@
+"""Where a watcher's bytes go: through ASGI's `send`, from a buffer that the connection's task empties.
+
+The hub writes without waiting; the connection's own task flushes. A later outlet may write to the transport itself:
+it only has to keep `core.watcher.Outlet`.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from juinie_shared.contracts.sse import reconnect_frame
+
+SLOW = "slow"
+LEFT = "client_left"
+ENDED = "ended"
+SPREAD_MS = (1000, 5000)
+"""Clients that are sent away together shall not come back together."""
+CHUNK_BYTES = 64 * 1024
+
+type Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class OutletLimits:
+    """`buffer_bytes`: unsent bytes above which the outlet is full. `slow_seconds`: how long a client may read nothing.
+    `close_seconds`: how long the last frame may take."""
+
+    buffer_bytes: int = 512 * 1024
+    slow_seconds: float = 60.0
+    close_seconds: float = 2.0
+
+
+class AsgiOutlet:
+    """An outlet on an ASGI response whose start has been sent. `abort` cuts the connection, read or not."""
+
+    def __init__(self, send: Send, abort: Callable[[], None], limits: OutletLimits) -> None:
+        self._send = send
+        self._abort = abort
+        self._limits = limits
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._wake = asyncio.Event()
+        self._last_call: asyncio.TimerHandle | None = None
+        self.closing: str | None = None
+        self.written_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self._unsent_bytes > self._limits.buffer_bytes
+
+    def write(self, data: bytes) -> None:
+        """Keep whole frames for the next flush. After a reason to close, nothing more is taken."""
+        if self.closing is None:
+            self._keep(data)
+
+    def finish(self) -> None:
+        self._close(ENDED)
+
+    def reconnect(self, reason: str) -> None:
+        """Say so in a last frame, and see that the connection is gone soon, whether or not it is read."""
+        if self.closing is None:
+            self._keep(reconnect_frame(random.randint(*SPREAD_MS), reason))  # noqa: S311 - a spread, no secret
+            self._close(reason)
+            loop = asyncio.get_running_loop()
+            self._last_call = loop.call_later(self._limits.close_seconds, self._abort)
+
+    def left(self) -> None:
+        """The client has gone: nothing that is unsent matters."""
+        self._drop()
+        self._close(LEFT)
+        self.settle()
+
+    def settle(self) -> None:
+        """The connection is over: nothing is left to abort."""
+        if self._last_call is not None:
+            self._last_call.cancel()
+
+    async def flush(self) -> None:
+        """Send what is kept. A client that reads nothing for too long is told to reconnect, and cut."""
+        while self._unsent:
+            chunk = self._take()
+            try:
+                async with asyncio.timeout(self._limits.slow_seconds):
+                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            except TimeoutError:
+                self._drop()
+                self.reconnect(SLOW)
+
+    async def wait(self, seconds: float | None = None) -> None:
+        if self._unsent or self.closing:
+            return
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    def _keep(self, data: bytes) -> None:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        self.written_bytes += len(data)
+        self._wake.set()
+
+    def _take(self) -> bytes:
+        """The next chunk: whole pieces, so that a cut never falls into a frame."""
+        pieces: list[bytes] = []
+        size = 0
+        while self._unsent and (not pieces or size + len(self._unsent[0]) <= CHUNK_BYTES):
+            pieces.append(self._unsent.popleft())
+            size += len(pieces[-1])
+        self._unsent_bytes -= size
+        return b"".join(pieces)
+
+    def _drop(self) -> None:
+        self._unsent.clear()
+        self._unsent_bytes = 0
+
+    def _close(self, reason: str) -> None:
+        self.closing = self.closing or reason
+        self._wake.set()

@@ -1,0 +1,153 @@
+"""What a client asks for, read from its HTTP request. Everything that is wrong for good is found here, or in auth."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from juinie_shared.contracts.sse import MEDIA_TYPE
+from juinie_shared.domain.errors import NotAuthenticated, Permanent
+from juinie_shared.domain.events import is_event_type
+from juinie_shared.domain.ids import Seq
+from juinie_shared.domain.positions import parse_after_seq, parse_position
+from juinie_shared.runtime.problems import Fault
+
+_PARAMETERS = frozenset({"after_seq", "types", "token"})
+_ONCE = (b"authorization", b"x-api-key", b"last-event-id")
+
+
+class BadRequest(Permanent):
+    """The request cannot be read as it is."""
+
+    code = "bad_request"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        super().__init__()
+
+
+class NotAcceptable(Permanent):
+    """This route answers text/event-stream only. Accept it."""
+
+    code = "not_acceptable"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """An API key (of a header) or a stream token (`?token=`)."""
+
+    text: str
+    is_token: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """From where, and which types (None = all)."""
+
+    position: Seq | Literal["tail"]
+    types: frozenset[str] | None
+
+
+class StreamRequest:
+    """One request, taken apart. `credential` and `ask` raise what is wrong with them."""
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        query = scope["query_string"].decode("latin-1")
+        self._query = parse_qsl(query, keep_blank_values=True, errors="replace")
+
+    def credential(self) -> Credential:
+        """The one credential that came along.
+
+        Raises:
+            NotAuthenticated: none, or none that we know.
+            BadRequest: more than one, and nobody says which counts.
+        """
+        faults = [
+            Fault(name.decode(), "duplicate", "Send this header once.")
+            for name in _ONCE[:2]
+            if len(self._header(name)) > 1
+        ]
+        tokens = [value for name, value in self._query if name == "token"]
+        keys = [*map(_bearer, self._header(b"authorization")), *self._header(b"x-api-key")]
+        if not faults and len(keys) + len(tokens) > 1:
+            faults = [Fault("token", "ambiguous", "Send one credential: a header or `token`.")]
+        if faults:
+            raise BadRequest(faults)
+        if tokens:
+            return Credential(tokens[0], is_token=True)
+        if keys and keys[0]:
+            return Credential(keys[0], is_token=False)
+        raise NotAuthenticated
+
+    def ask(self) -> Ask:
+        """What is asked for.
+
+        Raises:
+            BadRequest: unknown or repeated parameters, event types that cannot be, a header sent twice.
+            BadPosition: a position that is none.
+            NotAcceptable: `Accept` excludes event streams.
+        """
+        faults = [*self._parameter_faults(), *_type_faults(self._parameter("types"))]
+        if len(self._header(b"last-event-id")) > 1:
+            faults.append(Fault("last-event-id", "duplicate", "Send this header once."))
+        if faults:
+            raise BadRequest(faults)
+        position = self._position()
+        if not _accepts_stream(",".join(self._header(b"accept"))):
+            raise NotAcceptable
+        types = self._parameter("types")
+        return Ask(position, None if types is None else frozenset(types.split(",")))
+
+    def _position(self) -> Seq | Literal["tail"]:
+        """`Last-Event-ID` over `after_seq`: EventSource repeats its first URL. An empty header says nothing."""
+        asked = parse_position(self._parameter("after_seq"))
+        last_event_id = next(iter(self._header(b"last-event-id")), "")
+        return parse_after_seq(last_event_id) if last_event_id else asked
+
+    def _parameter_faults(self) -> list[Fault]:
+        names = [name for name, _ in self._query]
+        unknown = [
+            Fault("query", "unknown_parameter", "This route has no such query parameter.")
+            for name in names
+            if name not in _PARAMETERS
+        ]
+        repeated = [
+            Fault(name, "duplicate", "Send this query parameter once.")
+            for name in sorted(_PARAMETERS)
+            if names.count(name) > 1
+        ]
+        return unknown + repeated
+
+    def _header(self, wanted: bytes) -> list[str]:
+        return [value.decode("latin-1").strip() for name, value in self._headers if name == wanted]
+
+    def _parameter(self, wanted: str) -> str | None:
+        return next((value for name, value in self._query if name == wanted), None)
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _type_faults(types: str | None) -> list[Fault]:
+    if types is None or all(map(is_event_type, types.split(","))):
+        return []
+    return [Fault("types", "bad_type", "Event types, comma-separated: 1 to 128 of A-Z a-z 0-9 . _ - / each.")]
+
+
+def _accepts_stream(accept: str) -> bool:
+    """Whether `Accept` lets an event stream through (RFC 9110 §12.5.1): the most specific range that fits decides."""
+    quality: dict[str, bool] = {}
+    for part in accept.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality[media_range] = not any(_is_zero(parameter) for parameter in parameters)
+    if not accept.strip():
+        return True
+    fitting = (quality[name] for name in (MEDIA_TYPE, "text/*", "*/*") if name in quality)
+    return next(fitting, False)
+
+
+def _is_zero(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip() == "q" and value.strip().strip("0") in {"", "."}

@@ -1,0 +1,251 @@
+"""`GET /v1/runs/{run_id}/stream`, as pure ASGI: the handshake, and how a stream's connection ends.
+
+Only what is wrong for good is answered with another status than 200, because EventSource never retries those. The
+body ends cleanly only after `stream.end`; in every other case the connection is cut without the last chunk, so that
+no client takes it for success.
+"""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from juinie_shared.contracts.sse import MEDIA_TYPE, preamble
+from juinie_shared.domain.errors import Draining, Permanent, Transient
+from juinie_shared.domain.ids import TenantId
+from juinie_shared.runtime.logs import get_logger
+from juinie_shared.runtime.problems import Problem
+from juinie_stream_gateway.core.follow import Follower
+from juinie_stream_gateway.core.start import Start
+from juinie_stream_gateway.core.watcher import RETRY_MS, Watcher
+from juinie_stream_gateway.edges.admit import Admitted, Gate
+from juinie_stream_gateway.edges.outlet import ENDED, LEFT, AsgiOutlet, OutletLimits, Send
+from juinie_stream_gateway.edges.problems import refusal
+from juinie_stream_gateway.telemetry import (
+    LOG_STREAM_ENDED,
+    LOG_STREAM_FAILED,
+    LOG_STREAM_REFUSED,
+    SPAN_STREAM,
+    Telemetry,
+)
+
+CREDENTIAL = "credential"
+INTERNAL = "internal"
+UNACKNOWLEDGED_MS = 60_000
+"""A peer whose machine has gone acknowledges nothing: the kernel then ends the connection (Linux's TCP_USER_TIMEOUT)."""
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_log = get_logger("stream")
+
+
+class TooManyStreams(Transient):
+    """Too many streams are open. Try again shortly."""
+
+    code = "too_many_streams"
+
+
+class StreamCut(Exception):
+    """Ends a stream's connection without the last chunk, on servers that do not lend us their transport."""
+
+
+class StreamRoute:
+    """The ASGI application of the route. `drain` sends all watchers away and lets nobody in."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        follower: Follower,
+        telemetry: Telemetry,
+        limits: OutletLimits,
+        max_streams: int,
+        max_streams_per_tenant: int,
+    ) -> None:
+        self._gate = gate
+        self._follower = follower
+        self._telemetry = telemetry
+        self._limits = limits
+        self._max_streams = max_streams
+        self._max_streams_per_tenant = max_streams_per_tenant
+        self._open: set[AsgiOutlet] = set()
+        self._open_by_tenant: Counter[TenantId] = Counter()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Every watcher is told to come back (elsewhere), at its own moment; new ones likewise."""
+        self._draining = True
+        for outlet in list(self._open):
+            outlet.reconnect(Draining.code)
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send, run_text: str) -> None:
+        """Answer one request."""
+        parent = _PROPAGATOR.extract(
+            {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        )
+        with self._telemetry.tracer.start_as_current_span(SPAN_STREAM, parent, SpanKind.SERVER):
+            connection = _Connection(scope, receive, send)
+            try:
+                admitted = await self._gate.admit(scope, run_text)
+                self._require_room(admitted.caller.tenant_id)
+            except Permanent as error:
+                await self._refuse(connection, refusal(error), error.code)
+            except Transient as error:
+                await self._send_away(connection, run_text, error.code)
+            except Exception:  # noqa: BLE001 - a fault of ours is told as a passing state, and logged
+                _log.exception(LOG_STREAM_FAILED)
+                await self._send_away(connection, run_text, INTERNAL)
+            else:
+                await self._answer(connection, admitted)
+
+    def _require_room(self, tenant_id: TenantId) -> None:
+        if self._draining:
+            raise Draining
+        full = len(self._open) >= self._max_streams
+        if full or self._open_by_tenant[tenant_id] >= self._max_streams_per_tenant:
+            raise TooManyStreams
+
+    async def _refuse(self, connection: "_Connection", answer: Problem, code: str) -> None:
+        _log.info(LOG_STREAM_REFUSED, status=answer.status, code=code)
+        await connection.answer(answer.status, answer.raw_headers(), answer.body)
+
+    async def _send_away(self, connection: "_Connection", run_text: str, reason: str) -> None:
+        """A passing state: 200, come back, and a cut."""
+        _log.info(LOG_STREAM_REFUSED, status=200, code=reason)
+        self._telemetry.streams_closed.labels(reason).inc()
+        await connection.start(_stream_headers(run_text))
+        outlet = AsgiOutlet(connection.send, connection.abort, self._limits)
+        outlet.write(preamble(RETRY_MS))
+        outlet.reconnect(reason)
+        await outlet.flush()
+        await connection.cut()
+        outlet.settle()
+
+    async def _answer(self, connection: "_Connection", admitted: Admitted) -> None:
+        if admitted.start is None:
+            await connection.answer(204, [(b"cache-control", b"no-store")], b"")
+        else:
+            await self._stream(connection, admitted, admitted.start)
+
+    async def _stream(self, connection: "_Connection", admitted: Admitted, start: Start) -> None:
+        outlet = AsgiOutlet(connection.send, connection.abort, self._limits)
+        began = time.monotonic()
+        self._open.add(outlet)
+        self._open_by_tenant[admitted.caller.tenant_id] += 1
+        self._telemetry.streams_open.inc()
+        watcher = Watcher(outlet, start, admitted.types)
+        try:
+            await self._serve(connection, admitted, watcher, outlet)
+        finally:
+            self._forget(outlet, admitted.caller.tenant_id)
+            self._tell_end(admitted, watcher, outlet.closing or INTERNAL, time.monotonic() - began)
+
+    async def _serve(
+        self, connection: "_Connection", admitted: Admitted, watcher: Watcher, outlet: AsgiOutlet
+    ) -> None:
+        """Stream until it is over, then end the connection in the way that fits."""
+        caller = admitted.caller
+        loop = asyncio.get_running_loop()
+        expiry = loop.call_later(caller.expires_in_seconds or 0, outlet.reconnect, CREDENTIAL)
+        if caller.expires_in_seconds is None:
+            expiry.cancel()
+        leaving = asyncio.create_task(connection.until_left(outlet))
+        try:
+            await connection.start(_stream_headers(str(admitted.run_id)))
+            await self._follow(admitted, watcher)
+            await outlet.flush()
+            if outlet.closing == ENDED:
+                await connection.finish()
+            elif outlet.closing != LEFT:
+                await connection.cut()
+        finally:
+            expiry.cancel()
+            leaving.cancel()
+            outlet.settle()
+
+    async def _follow(self, admitted: Admitted, watcher: Watcher) -> None:
+        caller = admitted.caller
+        try:
+            await self._follower.follow(admitted.run_id, caller.tenant_id, caller.key_id, watcher)
+        except Exception:  # noqa: BLE001 - as above: never a silent end
+            _log.exception(LOG_STREAM_FAILED, run_id=str(admitted.run_id))
+            watcher.outlet.reconnect(INTERNAL)
+
+    def _forget(self, outlet: AsgiOutlet, tenant_id: TenantId) -> None:
+        self._open.discard(outlet)
+        self._open_by_tenant[tenant_id] -= 1
+        if not self._open_by_tenant[tenant_id]:
+            del self._open_by_tenant[tenant_id]
+        self._telemetry.streams_open.dec()
+
+    def _tell_end(self, admitted: Admitted, watcher: Watcher, reason: str, seconds: float) -> None:
+        facts: dict[str, Any] = {
+            "run_id": str(admitted.run_id),
+            "after_seq": watcher.first_position,
+            "last_seq": watcher.position,
+            "refills": watcher.refills,
+            "reason": reason,
+        }
+        trace.get_current_span().set_attributes(facts)
+        self._telemetry.streams_closed.labels(reason).inc()
+        _log.info(LOG_STREAM_ENDED, **facts, duration_seconds=round(seconds, 3))
+
+
+class _Connection:
+    """One request's side of ASGI, and the transport beneath it where the server lends it."""
+
+    def __init__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+        self._receive = receive
+        self.send = send
+        lent = scope.get("extensions", {}).get("juinie.transport")
+        self._transport: asyncio.Transport | None = lent and lent["transport"]
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._notice_dead_peers()
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def finish(self) -> None:
+        """The last chunk: only after `stream.end`."""
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def until_left(self, outlet: AsgiOutlet) -> None:
+        """Tell the outlet when the client has gone."""
+        await self._until_disconnected()
+        outlet.left()
+
+    async def _until_disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def cut(self) -> None:
+        """Close without the last chunk, once what was sent is written out; `abort` comes to who does not read."""
+        if self._transport is None:
+            raise StreamCut
+        self._transport.close()
+        await self._until_disconnected()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _notice_dead_peers(self) -> None:
+        peer = self._transport and self._transport.get_extra_info("socket")
+        if peer is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+
+
+def _stream_headers(run_id: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"cache-control", b"no-store, no-transform"),
+        (b"x-accel-buffering", b"no"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"location", f"/v1/runs/{run_id}/stream".encode()),
+    ]

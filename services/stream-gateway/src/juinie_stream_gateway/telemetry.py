@@ -1,0 +1,72 @@
+"""Every span, metric and log event of the stream gateway, by name. Listed in docs/reference/telemetry.md."""
+
+from opentelemetry.trace import TracerProvider
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SERVICE = "juinie-stream-gateway"
+
+SPAN_STREAM = "stream"
+SPAN_POLL = "poll"
+
+LOG_STREAM_ENDED = "stream.ended"
+LOG_STREAM_REFUSED = "stream.refused"
+LOG_STREAM_FAILED = "stream.failed"
+LOG_KAFKA_LIVE = "kafka.live"
+LOG_KAFKA_AWAY = "kafka.away"
+LOG_KAFKA_POSITION_LOST = "kafka.position_lost"
+LOG_WAITING = "service.waiting"
+LOG_READY = "service.ready"
+LOG_DRAINING = "service.draining"
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Telemetry:
+    """The metrics of one gateway, on a registry of its own, and its tracer."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self.tracer = provider.get_tracer(SERVICE)
+        self.registry = CollectorRegistry()
+        self.streams_open = Gauge("juinie_streams_open", "Streams open now.", registry=self.registry)
+        self.streams_closed = Counter(
+            "juinie_streams_closed_total", "Streams closed, by reason.", ["reason"], registry=self.registry
+        )
+        self.append_to_socket = Histogram(
+            "juinie_append_to_socket_seconds",
+            "From an event's time to its frame handed to the socket.",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.gap_refills = Counter(
+            "juinie_stream_gap_refills_total",
+            "Pages read because Kafka left something out, or is away.",
+            registry=self.registry,
+        )
+        self.backfill_pages = Counter(
+            "juinie_stream_backfill_pages_total",
+            "Pages read for watchers that were behind.",
+            registry=self.registry,
+        )
+        self.records = Counter(
+            "juinie_stream_records_total",
+            "Records of watched runs, by what became of them.",
+            ["verdict"],
+            registry=self.registry,
+        )
+        self.position_lost = Counter(
+            "juinie_stream_kafka_position_lost_total",
+            "Times that Kafka no longer had what was to be read next.",
+            registry=self.registry,
+        )
+        self._mode = Gauge(
+            "juinie_stream_mode",
+            "1 for where live events come from: live (Kafka) or postgres.",
+            ["mode"],
+            registry=self.registry,
+        )
+        self.mode(live=False)
+
+    def mode(self, live: bool) -> None:
+        """Where live events come from now."""
+        self._mode.labels("live").set(live)
+        self._mode.labels("postgres").set(not live)
