@@ -33,7 +33,7 @@ async def read_topic(
                 if not assigned:
                     await asyncio.sleep(0.1)
                     continue
-                batches: dict[TopicPartition, list[Record]] = await consumer.getmany(timeout_ms=200)
+                batches: dict[TopicPartition, list[Record]] = await consumer.getmany(timeout_ms=200)  # pyright: ignore[reportUnknownVariableType] - aiokafka types it in part
                 records += [record for batch in batches.values() for record in batch]
     except TimeoutError as error:
         raise StillMissing(_what_was_read(topic, records, timeout_seconds)) from error

@@ -49,9 +49,9 @@ def backing_session(pytestconfig: pytest.Config) -> BackingSession:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(backing_session: BackingSession) -> str:
+def postgres_url(request: pytest.FixtureRequest) -> str:
     """A Postgres server, as the URL of a database that tests leave alone."""
-    return _have(backing_session, "postgres")["url"]
+    return _have(request, "postgres")["url"]
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +91,9 @@ async def pool(database_url: str) -> AsyncGenerator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap_servers(backing_session: BackingSession) -> str:
+def kafka_bootstrap_servers(request: pytest.FixtureRequest) -> str:
     """A Kafka that answers. Tests share it: they may not stop it."""
-    return _have(backing_session, "kafka")["servers"]
+    return _have(request, "kafka")["servers"]
 
 
 @pytest.fixture
@@ -103,10 +103,10 @@ def kafka_topic(backing_session: BackingSession) -> str:
 
 
 @pytest.fixture
-def stoppable_kafka(backing_session: BackingSession) -> Generator[StoppableServer]:
+def stoppable_kafka(request: pytest.FixtureRequest) -> Generator[StoppableServer]:
     """A Kafka of this worker's own, running when the test begins."""
     label = f"kafka_to_stop_{os.getpid()}"
-    broker = StoppableServer(_have(backing_session, "kafka", label, own=True))
+    broker = StoppableServer(_have(request, "kafka", label, own=True))
     yield broker
     broker.start()
 
@@ -121,12 +121,17 @@ def _own_name(session: BackingSession) -> str:
     return f"{session.name}_{os.getpid()}_{next(_numbers)}"
 
 
-def _have(session: BackingSession, server: Server, label: str | None = None, own: bool = False) -> Note:
+def _have(
+    request: pytest.FixtureRequest, server: Server, label: str | None = None, own: bool = False
+) -> Note:
     try:
-        return have(session, server, label, own)
+        return have(request.config.stash[_SESSION], server, label, own)
     except CannotHave as error:
         if os.environ.get(SKIP) == "1":
             pytest.skip(f"{SKIP}=1: no {server}")
+        if "PYTEST_XDIST_WORKER" in os.environ:  # a worker cannot end the run; it tells the controller to
+            request.session.shouldfail = str(error)
+            pytest.fail(str(error), pytrace=False)
         pytest.exit(str(error), returncode=NO_SERVER)
 
 

@@ -28,8 +28,7 @@ def start_postgres() -> Note:
     arguments = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300")
     command = "postgres " + " ".join(f"-c {argument}" for argument in arguments)
     environment = {"POSTGRES_USER": "juinie", "POSTGRES_HOST_AUTH_METHOD": "trust"}
-    memory = {"/var/lib/postgresql/data": ""}
-    note = _run(POSTGRES_IMAGE, port, "5432/tcp", environment, command=command, tmpfs=memory)
+    note = _run(POSTGRES_IMAGE, port, "5432/tcp", environment, command, "/var/lib/postgresql/data")
     url = f"postgresql://juinie@{_HOST}:{port}/postgres"
     _ready_or_removed(note, lambda: run_aside(wait_for_postgres(url, _START_SECONDS)))
     return {**note, "url": url}
@@ -94,13 +93,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _run(image: str, port: int, inner_port: str, environment: dict[str, str], **more: Any) -> Note:
+def _run(
+    image: str,
+    port: int,
+    inner_port: str,
+    environment: dict[str, str],
+    command: str | None = None,
+    in_memory: str | None = None,
+) -> Note:
     _set_up_testcontainers()
     from docker.errors import DockerException
     from testcontainers.core.container import DockerContainer
 
     try:
-        container = DockerContainer(image, **more).with_envs(**environment)
+        container = DockerContainer(image, command=command).with_envs(**environment)
+        if in_memory:
+            container.with_tmpfs_mount(in_memory)
         container.ports[inner_port] = (_HOST, port)  # pyright: ignore[reportArgumentType] - docker-py takes the pair
         try:
             container.start()
