@@ -18,7 +18,7 @@ BATCH_BYTES = 128 * 1024
 """Joined at once. Between two batches a watcher whose outlet is full drops out, which bounds what it holds."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Room:
     """The watchers of one run."""
 
