@@ -53,7 +53,7 @@ class EdgeSettings(ServiceSettings):
     )  # fmt: skip
     stream_token_keys: SecretStr | None = Field(
         None, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
-        description="`id=secret` pairs, comma-separated; the first signs stream tokens, all verify. At least 32 characters each.",
+        description="`id=secret` pairs, comma-separated; the first signs stream tokens, all verify. At least 32 characters each. Required outside dev.",
     )  # fmt: skip
 
     def signing_keys(self) -> dict[str, str]:
