@@ -102,3 +102,4 @@ compose-smoke: .venv/installed ## The stack from images: build, start, walk a ru
 docs: .venv/installed ## Write the generated documents: OpenAPI, AsyncAPI, settings
 	@$(PYTHON) -m juinie_api openapi > docs/reference/openapi.json
 	@$(PYTHON) -m juinie_publisher asyncapi > docs/reference/asyncapi.json
+	@$(PYTHON) docs/generate.py settings > docs/reference/settings.md
