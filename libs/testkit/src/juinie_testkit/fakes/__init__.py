@@ -1,0 +1,1 @@
+"""Stand-ins for unit tests. Each passes the same suite (`suites/`) as the real thing."""

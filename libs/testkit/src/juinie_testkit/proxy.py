@@ -1,0 +1,133 @@
+"""A TCP proxy between a service and its Postgres or Kafka: forward, cut, hang, resume, count.
+
+For Kafka it serves only the first contact: after that clients use the address that the broker advertises.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+type Mode = Literal["forward", "hang", "refuse"]
+
+
+class Proxy:
+    """Forwards 127.0.0.1:`port` to one server. Use as `async with`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self.port = 0
+        self.accepted = 0
+        self.open = 0
+        self.bytes_to_server = 0
+        self.bytes_to_client = 0
+        self._mode: Mode = "forward"
+        self._flowing = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def before(cls, database_url: str) -> "Proxy":
+        """A proxy for the server of this URL; `url_through` gives the URL that leads through it."""
+        parts = urlsplit(database_url)
+        return cls(parts.hostname or "127.0.0.1", parts.port or 5432)
+
+    def url_through(self, database_url: str) -> str:
+        parts = urlsplit(database_url)
+        user, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{self.port}"))
+
+    async def refuse(self) -> None:
+        """Cut what is open, and refuse what comes: the server is away."""
+        self._mode = "refuse"
+        await self._stop_listening()
+        self.cut()
+
+    def hang(self) -> None:
+        """Take connections and bytes, and forward nothing: a black hole."""
+        self._mode = "hang"
+        self._flowing.clear()
+
+    async def resume(self) -> None:
+        """Forward again, what was held back too."""
+        self._mode = "forward"
+        self._flowing.set()
+        if self._server is None:
+            await self._listen()
+
+    def cut(self) -> None:
+        """Cut every open connection; new ones are welcome."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def __aenter__(self) -> Self:
+        self._flowing.set()
+        await self._listen()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop_listening()
+        self.cut()
+        self._flowing.set()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop_listening(self) -> None:
+        if self._server:
+            self._server.close()
+            self._server = None
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        task = asyncio.create_task(self._connect(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        self._writers.add(writer)
+        try:
+            await self._flowing.wait()
+            server_reader, server_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            self._leave(writer)
+            self.open -= 1
+            return
+        self._writers.add(server_writer)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(reader, server_writer, self._count_to_server))
+                group.create_task(self._pump(server_reader, writer, self._count_to_client))
+        finally:
+            self._leave(writer)
+            self._leave(server_writer)
+            self.open -= 1
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]
+    ) -> None:
+        """One direction, to the end of either side."""
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                writer.write(data)
+                count(len(data))
+                await writer.drain()
+        writer.close()
+
+    def _leave(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        writer.transport.abort()
+
+    def _count_to_server(self, size: int) -> None:
+        self.bytes_to_server += size
+
+    def _count_to_client(self, size: int) -> None:
+        self.bytes_to_client += size

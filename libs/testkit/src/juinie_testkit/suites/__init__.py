@@ -1,0 +1,1 @@
+"""Contract suites: classes of tests that a fake and the real thing both pass. Subclass one and give its fixture."""

@@ -1,0 +1,48 @@
+"""The proxy forwards, hangs, refuses and resumes, as a network would."""
+
+import asyncio
+
+import pytest
+
+from juinie_shared.db.pool import PoolLimits, connect, open_pool
+from juinie_shared.domain.errors import DatabaseAway
+from juinie_testkit.proxy import Proxy
+from juinie_testkit.waits import eventually
+
+
+async def test_postgres_is_reached_through_it_and_counted(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        connection = await connect(proxy.url_through(database_url), "test")
+        assert await connection.fetchval("SELECT 1") == 1
+        assert (proxy.accepted, proxy.open) == (1, 1)
+        assert proxy.bytes_to_server > 0
+        assert proxy.bytes_to_client > 0
+        await connection.close()
+        await eventually(lambda: proxy.open == 0, 5, "the connection closed on both sides")
+
+
+async def test_refused_connections_come_through_again_after_resume(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        pool = await open_pool(proxy.url_through(database_url), "test")
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+        await proxy.refuse()
+        with pytest.raises(DatabaseAway):
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+        await proxy.resume()
+        async with pool.connection() as connection:
+            assert await connection.fetchval("SELECT 2") == 2
+        await pool.close()
+
+
+async def test_hung_bytes_arrive_after_resume(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        connection = await connect(proxy.url_through(database_url), "test", PoolLimits(connect_seconds=10))
+        proxy.hang()
+        answer = asyncio.create_task(connection.fetchval("SELECT 3"))
+        done, _ = await asyncio.wait({answer}, timeout=0.05)
+        assert not done
+        await proxy.resume()
+        assert await answer == 3
+        await connection.close()
