@@ -32,10 +32,14 @@ async def check_schema(connection: Connection) -> None:
     Raises:
         SchemaBehind: there is none, or an older one.
     """
-    wanted = known_revisions()[0]
-    try:
-        found = await connection.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        found = None
+    wanted, found = known_revisions()[0], await found_revision(connection)
     if found is None or (found != wanted and found in known_revisions()):
         raise SchemaBehind(found, wanted)
+
+
+async def found_revision(connection: Connection) -> str | None:
+    """The schema's revision; None where there is none yet."""
+    try:
+        return await connection.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None
