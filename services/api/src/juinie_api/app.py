@@ -1,0 +1,124 @@
+"""Builds the api, serves it, and takes it down again. Nothing else opens a connection or starts a task."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import FastAPI
+
+from juinie_api import telemetry
+from juinie_api.core.append import OneByOne
+from juinie_api.core.notifier import Notifier
+from juinie_api.core.waker import Waker
+from juinie_api.edges.call import Services
+from juinie_api.edges.health import Health
+from juinie_api.edges.http import build_api
+from juinie_api.edges.limits import Limits
+from juinie_api.settings import Settings
+from juinie_shared.contracts.stream_tokens import StreamTokenSigner
+from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
+from juinie_shared.domain.errors import JuinieError
+from juinie_shared.runtime.cors import with_cors
+from juinie_shared.runtime.http_server import HttpServer
+from juinie_shared.runtime.keys import KeyRing
+from juinie_shared.runtime.logs import get_logger
+from juinie_shared.runtime.probes import AsgiApp, probe_apps
+from juinie_shared.runtime.tracing import configure_tracing
+
+METHODS = ("GET", "POST", "DELETE")
+
+_log = get_logger("api")
+
+
+async def serve(
+    settings: Settings, stopping: asyncio.Event, on_started: Callable[[int], None] = lambda _port: None
+) -> None:
+    """Serve until `stopping` is set; then drain, and close everything.
+
+    `on_started` gets the port once it is listened on. Postgres may be away: the api is not ready then, and waits.
+
+    Raises:
+        Misconfigured: the setup is wrong: a taken port, a missing signing key, the development key outside dev.
+    """
+    limits = PoolLimits(settings.database_connections, 1.0, 1.0, 2.5, 1.5)
+    url = settings.database_url.get_secret_value()
+
+    async def connect_apart() -> Connection:
+        return await connect(url, telemetry.SERVICE, limits)
+
+    async with AsyncExitStack() as stack:
+        metrics = telemetry.build_metrics()
+        tracer_provider = configure_tracing(telemetry.SERVICE)
+        stack.callback(tracer_provider.shutdown)
+        pool = await open_pool(url, telemetry.SERVICE, limits)
+        stack.push_async_callback(pool.close)
+        notifier = Notifier(connect_apart, metrics.notify_failures.inc)
+        waker = Waker(pool, connect_apart, _log.warning)
+        health = Health(pool, dev=settings.env == "dev", report=_report_health)
+        services = _services(settings, pool, notifier, waker, metrics)
+        api = build_api(services, metrics, tracer_provider)
+        app = with_cors(
+            _with_probes(api, probe_apps(health.missing, metrics.registry)),
+            settings.cors_origins, settings.env == "dev", METHODS,
+        )  # fmt: skip
+        server = HttpServer(app, settings.host, settings.port)
+        listener = server.bind()
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(work) for work in (notifier.run(), waker.run(), health.watch())]
+            tasks.create_task(_drain_when(stopping, health, waker))
+            on_started(server.bound_port or 0)
+            _log.info(telemetry.STARTED, port=server.bound_port)
+            await server.serve(listener, stopping, settings.drain_seconds)
+            for task in background:
+                task.cancel()
+        _log.info(telemetry.STOPPED)
+
+
+def _services(
+    settings: Settings, pool: Pool, notifier: Notifier, waker: Waker, metrics: telemetry.Metrics
+) -> Services:
+    return Services(
+        pool=pool,
+        keys=KeyRing(pool),
+        appender=OneByOne(pool, notifier.wake),
+        waker=waker,
+        signer=StreamTokenSigner(settings.signing_keys()),
+        wake_publisher=notifier.wake,
+        metrics=metrics,
+        limits=Limits(
+            request_bytes=settings.max_request_bytes,
+            event_bytes=settings.max_event_bytes,
+            payload_bytes=settings.max_payload_bytes,
+            metadata_bytes=settings.max_metadata_bytes,
+            events=settings.max_events,
+            depth=settings.max_nesting,
+            name_chars=settings.max_name_chars,
+            page_bytes=settings.max_page_bytes,
+            timeout_seconds=settings.timeout_seconds,
+            idle_timeout_seconds=settings.idle_timeout_seconds,
+        ),
+        stream_url=settings.stream_url.rstrip("/"),
+    )
+
+
+async def _drain_when(stopping: asyncio.Event, health: Health, waker: Waker) -> None:
+    """Not ready any more, and whoever waits for a run is answered now."""
+    await stopping.wait()
+    health.drain()
+    waker.drain()
+
+
+def _with_probes(api: FastAPI, probes: dict[str, AsgiApp]) -> AsgiApp:
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        app = probes.get(scope.get("path", ""), api) if scope["type"] == "http" else api
+        await app(scope, receive, send)
+
+    return route
+
+
+def _report_health(error: JuinieError | None) -> None:
+    if error is None:
+        _log.info(telemetry.READY)
+    else:
+        _log.warning(telemetry.NOT_READY, code=error.code, waiting_for=error.message)

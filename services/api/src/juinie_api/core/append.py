@@ -1,0 +1,171 @@
+"""Commit events to a run. Everything that an acknowledged append promises is decided here and in `store.APPEND`.
+
+    lock the run's row → give the next seqs → events + outbox row (+ key) → commit → wake the publisher
+
+One statement does all of it, so an append is there whole or not at all; what was acknowledged is committed, and its
+outbox row with it. The publisher is woken after the commit: inside it, NOTIFY would take a lock that all appends
+of the whole database queue for.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import asyncpg
+
+from juinie_api import store
+from juinie_shared.db.pool import Connection, Pool, Row
+from juinie_shared.domain.errors import IdempotencyKeyReused, LeaseLost, RunFinished, RunNotFound
+from juinie_shared.domain.events import NewEvent
+from juinie_shared.domain.ids import RunId, Seq, TenantId
+from juinie_shared.domain.runs import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An Idempotency-Key: the second request with it, if it is the same one, is answered as the first."""
+
+    key: str
+    route: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ends. `output` and `error` are JSON text, or None for null."""
+
+    status: RunStatus
+    output: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What one request adds to a run.
+
+    `starts`: it starts a run that nobody has started yet. `ending`: its last event is `run.finished`, and the run
+    ends with it. `asks_cancel`: one of its events is `run.cancel_requested`. `lease`: it is refused unless this is
+    the run's lease.
+    """
+
+    run_id: RunId
+    tenant_id: TenantId
+    events: Sequence[NewEvent]
+    starts: bool = True
+    lease: UUID | None = None
+    once: Once | None = None
+    ending: Ending | None = None
+    asks_cancel: bool = False
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What was committed: the seqs of the caller's own events, and what the worker should know of its run.
+
+    `replayed`: nothing new was written; this is how the first request with the key was answered.
+    """
+
+    first_seq: Seq
+    last_seq: Seq
+    status: RunStatus
+    cancel_requested: bool
+    replayed: bool = False
+
+
+class Appender(Protocol):
+    """Commits appends. The seam where many appends may come to share one commit."""
+
+    async def commit(self, append: Append) -> Appended:
+        """Commit it, or raise and leave nothing of it behind.
+
+        Raises:
+            RunNotFound: there is no such run, for this tenant.
+            RunFinished: it has ended.
+            LeaseLost: `lease` is not the run's.
+            IdempotencyKeyReused: the key came with another request before.
+            Transient: the database is away, or the run's row stayed locked.
+        """
+        ...
+
+
+class OneByOne:
+    """An `Appender` with one statement, and so one commit, an append."""
+
+    def __init__(self, pool: Pool, wake_publisher: Callable[[], None]) -> None:
+        self._pool = pool
+        self._wake_publisher = wake_publisher
+
+    async def commit(self, append: Append) -> Appended:
+        async with self._pool.connection() as connection:
+            try:
+                row = await write(connection, append)
+            except (
+                asyncpg.UniqueViolationError
+            ):  # its key is taken: a twin has committed, maybe while we waited
+                return await _replay(connection, append)
+            if row is None:
+                raise RunNotFound
+            if row["first_seq"] is None:  # nothing was written
+                return await _explain(connection, append, row)
+        self._wake_publisher()
+        return _appended(row)
+
+
+async def write(connection: Connection, append: Append) -> Row | None:
+    """Run the statement. None: no such run. `first_seq` is NULL: refused, `open` and `fenced` say why."""
+    ending = append.ending
+    return await connection.fetchrow(
+        store.APPEND,
+        append.run_id,
+        append.tenant_id,
+        append.lease,
+        append.starts,
+        [event.type for event in append.events],
+        [event.data for event in append.events],
+        [event.time for event in append.events],
+        ending and ending.status.value,
+        ending and ending.output,
+        ending and ending.error,
+        append.asks_cancel,
+        sum(len(event.data) for event in append.events),
+        append.traceparent,
+        append.once and append.once.key,
+        append.once and append.once.route,
+        append.once and append.once.fingerprint,
+    )
+
+
+async def _explain(connection: Connection, append: Append, row: Row) -> Appended:
+    """Why nothing was written. A key that was used before is answered as then, whatever happened to the run since."""
+    if append.once is not None and (replayed := await _find_replay(connection, append.run_id, append.once)):
+        return replayed
+    raise LeaseLost if row["open"] else RunFinished
+
+
+async def _replay(connection: Connection, append: Append) -> Appended:
+    """The answer that the winner of two requests with one key got."""
+    replayed = append.once and await _find_replay(connection, append.run_id, append.once)
+    if replayed is None:  # the winner's row went with its run, between two statements
+        raise RunNotFound
+    return replayed
+
+
+async def _find_replay(connection: Connection, run_id: RunId, once: Once) -> Appended | None:
+    row = await connection.fetchrow(store.FIND_APPEND_KEY, run_id, once.key)
+    if row is None:
+        return None
+    if (row["route"], row["fingerprint"]) != (once.route, once.fingerprint):
+        raise IdempotencyKeyReused
+    return _appended(row, replayed=True)
+
+
+def _appended(row: Row, *, replayed: bool = False) -> Appended:
+    return Appended(
+        Seq(row["first_seq"]),
+        Seq(row["last_seq"]),
+        RunStatus(row["status"]),
+        row["cancel_requested"],
+        replayed,
+    )

@@ -1,0 +1,21 @@
+"""Delete a finished run: hidden from everybody at once, its id taken for ever, its events purged later."""
+
+from juinie_api import store
+from juinie_shared.db.pool import Pool
+from juinie_shared.domain.errors import RunNotFinished, RunNotFound
+from juinie_shared.domain.ids import RunId, TenantId
+
+
+async def delete(pool: Pool, run_id: RunId, tenant_id: TenantId) -> None:
+    """Hide the run and leave its tombstone.
+
+    Raises:
+        RunNotFound: no such run, or deleted already.
+        RunNotFinished: it is pending or running.
+    """
+    async with pool.connection() as connection:
+        finished = await connection.fetchval(store.DELETE, run_id, tenant_id)
+    if finished is None:
+        raise RunNotFound
+    if not finished:
+        raise RunNotFinished

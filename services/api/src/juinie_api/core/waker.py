@@ -1,0 +1,128 @@
+"""Wakes requests that wait for a run: one listener and one query for all of them.
+
+A notification only says that something was committed; the runs' rows say what. Behind lost notifications stands a
+poll, so nobody waits more than a second longer than needed.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from juinie_api import store, telemetry
+from juinie_shared.contracts.names import OUTBOX_CHANNEL
+from juinie_shared.db.pool import Connection, Pool, driver_errors
+from juinie_shared.domain.errors import Transient
+from juinie_shared.domain.ids import RunId
+
+POLL_SECONDS = 1.0
+REST_SECONDS = 0.02
+"""At most one query in this time, however many commits there are."""
+
+type Connect = Callable[[], Awaitable[Connection]]
+type Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    run_id: RunId
+    after_seq: int | None
+    woken: asyncio.Future[bool]
+
+
+class Waker:
+    """`run()` it in a task; `wait()` from any number of requests; `drain()` lets all of them go at once."""
+
+    def __init__(self, pool: Pool, connect: Connect, report: Report) -> None:
+        self._pool, self._connect, self._report = pool, connect, report
+        self._waiters = set[_Waiter]()
+        self._committed = asyncio.Event()
+        self._draining = False
+
+    async def wait(self, run_id: RunId, after_seq: int | None, timeout_seconds: float) -> bool:
+        """True once the run has events after `after_seq` (None: once it has ended) or is gone; False in vain."""
+        if self._draining or timeout_seconds <= 0:
+            return False
+        waiter = _Waiter(run_id, after_seq, asyncio.get_running_loop().create_future())
+        self._waiters.add(waiter)
+        self._committed.set()  # it may have happened since the caller looked
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await waiter.woken
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    def drain(self) -> None:
+        self._draining = True
+        for waiter in self._waiters:
+            _wake(waiter, happened=False)
+
+    async def run(self) -> None:
+        """Look after the waiters for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            while True:
+                await self._look()
+                await asyncio.sleep(REST_SECONDS)
+                await self._next_commit()
+
+    async def _next_commit(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._committed.wait()
+        except TimeoutError:
+            pass
+        self._committed.clear()
+
+    async def _look(self) -> None:
+        """One query over all runs that are waited for."""
+        waiters = tuple(self._waiters)
+        if not waiters:
+            return
+        try:
+            async with self._pool.connection() as connection:
+                rows = await connection.fetch(store.READ_WAITED, list({waiter.run_id for waiter in waiters}))
+        except Transient:
+            self._report(telemetry.POLL_FAILED)
+            return
+        standing = {row["run_id"]: row for row in rows}
+        for waiter in waiters:
+            row = standing.get(waiter.run_id)
+            if row is None or row["finished"] or _has_more(row["last_seq"], waiter.after_seq):
+                _wake(waiter, happened=True)
+
+    async def _listen(self) -> None:
+        """Keep a listening connection, as long as there is a database."""
+        while True:
+            try:
+                await self._listen_once()
+            except Transient:
+                pass
+            self._report(telemetry.LISTEN_LOST)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _listen_once(self) -> None:
+        connection = await self._connect()
+        lost = asyncio.Event()
+        try:
+            with driver_errors():
+                connection.add_termination_listener(lambda *_: lost.set())
+                await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._committed.set())
+            self._committed.set()
+            await lost.wait()
+        finally:
+            connection.terminate()
+
+
+def _has_more(last_seq: int, after_seq: int | None) -> bool:
+    return after_seq is not None and last_seq > after_seq
+
+
+def _wake(waiter: _Waiter, *, happened: bool) -> None:
+    if not waiter.woken.done():
+        waiter.woken.set_result(happened)

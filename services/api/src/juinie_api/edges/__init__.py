@@ -1,0 +1,1 @@
+"""HTTP in, calls on `core/`, HTTP out. No decisions here."""

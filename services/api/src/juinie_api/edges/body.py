@@ -1,0 +1,124 @@
+"""Read a request's body: its type and coding, its size while it arrives, its JSON, and all its faults at once."""
+
+import zlib
+from collections.abc import AsyncIterator
+
+import msgspec
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from juinie_api.edges import json_text
+from juinie_api.edges.faults import TOO_LARGE, faults_of
+from juinie_api.edges.limits import Limits
+from juinie_api.edges.problems import Refused
+from juinie_api.edges.schemas import Body
+from juinie_shared.runtime.problems import Fault
+
+_GZIP = 31
+"""zlib's window bits for the gzip format alone."""
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The body, decompressed.
+
+    Raises:
+        Refused: 415 for another type or coding, 413 as soon as it is too large, 400 for broken gzip.
+    """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"identity", "gzip", ""}:
+        raise Refused(415, "unsupported_coding", "Content-Encoding may be gzip or identity.")
+    chunks = request.stream()
+    if coding == "gzip":
+        chunks = _gunzip(chunks, limit_bytes)
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > limit_bytes:
+            raise Refused(413, "request_too_large", f"A request's body may be {limit_bytes} bytes.")
+    if body:
+        _require_json_type(request.headers.get("content-type", ""))
+    return bytes(body)
+
+
+def parse_body[B: Body](cls: type[B], body: bytes, limits: Limits) -> tuple[B, bytes]:
+    """The body's fields, and its canonical bytes (no white space): what a fingerprint is taken of.
+
+    Raises:
+        Refused: 400 when it is no JSON; 413 and 422 with all faults that it has.
+    """
+    try:
+        compact, lone_surrogates = json_text.check_syntax(body)
+    except json_text.NotJson as error:
+        raise Refused(400, "bad_json", "The body is no JSON text in UTF-8.") from error
+    except json_text.TooDeep as error:
+        raise Refused(422, "invalid", "The body has faults.", [_too_deep(limits.depth)]) from error
+    faults = [_SURROGATE] if lone_surrogates else []
+    shaped = _shape(cls, msgspec.Raw(compact), "", faults)
+    try:
+        parsed = cls.model_validate(shaped, context=limits)
+    except ValidationError as error:
+        faults += faults_of(error)
+    else:
+        if not faults:
+            return parsed, compact
+    too_large = any(fault.code in TOO_LARGE for fault in faults)
+    raise Refused(
+        413 if too_large else 422, "too_large" if too_large else "invalid", "The body has faults.", faults
+    )
+
+
+_SURROGATE = Fault("", "lone_surrogate", "A string holds a surrogate without its other half.")
+
+
+def _too_deep(limit: int) -> Fault:
+    return Fault("", "too_deep", f"A JSON value may be nested {limit} deep.")
+
+
+def _shape(cls: type[Body], value: msgspec.Raw, pointer: str, faults: list[Fault]) -> object:
+    """The fields as pydantic checks them: verbatim ones left as they came, lists of bodies gone into."""
+    found = json_text.members(value)
+    if found is None:
+        return json_text.plain(value)
+    if json_text.has_repeated_names(value, found):
+        faults.append(Fault(pointer, "repeated_name", "A name may be given once."))
+    return {name: _field(cls, name, member, f"{pointer}/{name}", faults) for name, member in found.items()}
+
+
+def _field(cls: type[Body], name: str, value: msgspec.Raw, pointer: str, faults: list[Fault]) -> object:
+    if name in cls.verbatim or name not in cls.model_fields:
+        return value
+    inner = cls.nested.get(name)
+    values = json_text.items(value) if inner else None
+    if inner is None or values is None:
+        return json_text.plain(value)
+    return [_shape(inner, item, f"{pointer}/{index}", faults) for index, item in enumerate(values)]
+
+
+async def _gunzip(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
+    """Decompress as it arrives, never more at once than is still allowed."""
+    inflate = zlib.decompressobj(_GZIP)
+    room = limit_bytes + 1
+    try:
+        async for chunk in chunks:
+            data = chunk
+            while data and room > 0:
+                plain = inflate.decompress(data, room)
+                room -= len(plain)
+                yield plain
+                if inflate.eof:
+                    if inflate.unused_data:
+                        raise zlib.error
+                    data = b""
+                else:
+                    data = inflate.unconsumed_tail
+        if not inflate.eof:
+            raise zlib.error
+    except zlib.error as error:
+        raise Refused(400, "bad_gzip", "The body is no gzip data, or not all of it.") from error
+
+
+def _require_json_type(content_type: str) -> None:
+    media_type, _, parameters = content_type.partition(";")
+    charset = parameters.strip().lower().replace('"', "").replace(" ", "")
+    if media_type.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:
+        raise Refused(415, "unsupported_media_type", "Content-Type is application/json, in UTF-8.")

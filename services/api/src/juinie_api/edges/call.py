@@ -1,0 +1,154 @@
+"""One request to the API, in the order in which it may be refused: 401, then what is wrong with it, then 403, then 404."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+
+from juinie_api.core.append import Appender, Once
+from juinie_api.core.waker import Waker
+from juinie_api.edges.auth import api_key
+from juinie_api.edges.body import parse_body, read_body
+from juinie_api.edges.faults import faults_of
+from juinie_api.edges.limits import Limits
+from juinie_api.edges.problems import Refused
+from juinie_api.edges.schemas import Body
+from juinie_api.telemetry import Metrics
+from juinie_shared.contracts.stream_tokens import StreamTokenSigner
+from juinie_shared.db.keys import Principal
+from juinie_shared.db.pool import Pool
+from juinie_shared.domain.errors import LeaseLost, RunNotFound, ScopeMissing
+from juinie_shared.domain.ids import RunId, parse_run_id
+from juinie_shared.domain.runs import Scope
+from juinie_shared.runtime.keys import KeyRing
+from juinie_shared.runtime.problems import Fault
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+LEASE = "Juinie-Lease"
+_ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes work with. Built by `app.py`, the same for every request."""
+
+    pool: Pool
+    keys: KeyRing
+    appender: Appender
+    waker: Waker
+    signer: StreamTokenSigner
+    wake_publisher: Callable[[], None]
+    metrics: Metrics
+    limits: Limits
+    stream_url: str
+
+
+class Query(BaseModel):
+    """A request's query parameters: all of them are named."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Call:
+    """An authenticated request, its parts read on demand."""
+
+    def __init__(self, request: Request, services: Services, principal: Principal) -> None:
+        self.services = services
+        self.principal = principal
+        self._request = request
+
+    def query[Q: Query](self, cls: type[Q]) -> Q:
+        """The query parameters.
+
+        Raises:
+            Refused: 400 for an unknown or repeated one, 422 with all faults of the others.
+        """
+        pairs = self._request.query_params.multi_items()
+        unknown = any(name not in cls.model_fields for name, _ in pairs)
+        if unknown or len({name for name, _ in pairs}) < len(pairs):
+            names = ", ".join(cls.model_fields) or "none"
+            raise Refused(400, "bad_query", f"Query parameters of this route, each at most once: {names}.")
+        try:
+            return cls.model_validate(dict(pairs), context=self.services.limits)
+        except ValidationError as error:
+            faults = [Fault(f.pointer.removeprefix("/"), f.code, f.detail) for f in faults_of(error)]
+            raise Refused(422, "invalid", "The query parameters have faults.", faults) from error
+
+    async def body[B: Body](self, cls: type[B], *, optional: bool = False) -> tuple[B, bytes]:
+        """The body's fields and its canonical bytes. `optional`: no body at all is the empty object."""
+        raw = await read_body(self._request, self.services.limits.request_bytes)
+        return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
+
+    def idempotency_key(self) -> str | None:
+        key = self._request.headers.get(IDEMPOTENCY_KEY)
+        if key is None or (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
+            return key
+        raise Refused(400, "bad_idempotency_key", "Idempotency-Key has 1 to 255 printable ASCII characters.")
+
+    def lease(self) -> UUID | None:
+        """The lease token that the request shows. One that is none was never a run's lease.
+
+        Raises:
+            LeaseLost: it is malformed.
+        """
+        text = self._request.headers.get(LEASE)
+        if text is None:
+            return None
+        token = parse_run_id(text)
+        if token is None:
+            raise LeaseLost
+        return token
+
+    def header(self, name: str) -> str | None:
+        return self._request.headers.get(name)
+
+    def require(self, scope: Scope) -> None:
+        if scope not in self.principal.scopes:
+            raise ScopeMissing(scope.value)
+
+    def run_id(self) -> RunId:
+        """The run that the path names. Text that is no id names no run."""
+        run_id = parse_run_id(self._request.path_params["run_id"])
+        if run_id is None:
+            raise RunNotFound
+        return run_id
+
+
+def fingerprint(route: str, canonical: bytes) -> bytes:
+    """What two requests with one Idempotency-Key must have in common."""
+    return sha256(b"%b\n%b" % (route.encode(), canonical)).digest()
+
+
+def once(key: str | None, route: str, canonical: bytes) -> Once | None:
+    return None if key is None else Once(key, route, fingerprint(route, canonical))
+
+
+async def _authenticated(request: Request) -> Call:
+    services: Services = request.app.state.services
+    principal = await services.keys.principal(api_key(request.headers))
+    request.state.tenant_id = str(principal.tenant_id)
+    for name in _ONCE_ONLY:
+        if len(request.headers.getlist(name)) > 1:
+            raise Refused(400, "repeated_header", f"{name} may be given once.")
+    _require_json_accepted(request.headers.getlist("accept"))
+    return Call(request, services, principal)
+
+
+type Authenticated = Annotated[Call, Depends(_authenticated)]
+
+
+def _require_json_accepted(accept: list[str]) -> None:
+    ranges: list[Any] = [part for value in accept for part in value.lower().split(",") if part.strip()]
+    if ranges and not any(_takes_json(part) for part in ranges):
+        raise Refused(406, "not_acceptable", "Answers are application/json.")
+
+
+def _takes_json(media_range: str) -> bool:
+    media_type, *parameters = (part.strip() for part in media_range.split(";"))
+    refused = any(part.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for part in parameters)
+    return media_type in {"*/*", "application/*", "application/json"} and not refused

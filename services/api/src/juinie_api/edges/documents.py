@@ -1,0 +1,132 @@
+"""The OpenAPI document: complete and the same on every build. Bodies and parameters are read by `edges/call.py`, so
+what FastAPI would take from signatures is said here, from the same classes.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from juinie_api.edges import schemas
+from juinie_api.edges.auth import SECURITY_SCHEMES
+from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Query
+from juinie_shared.runtime.problems import MEDIA_TYPE
+
+_REF = "#/components/schemas/{model}"
+
+_BODIES: tuple[type[BaseModel], ...] = (
+    schemas.CreateBody, schemas.AppendBody, schemas.FinishBody, schemas.CancelBody, schemas.StreamTokenBody,
+    schemas.RunAnswer, schemas.RunList, schemas.AppendAnswer, schemas.EventPageAnswer, schemas.StreamTokenAnswer,
+    schemas.ProblemAnswer,
+)  # fmt: skip
+
+_HEADERS = {
+    IDEMPOTENCY_KEY: "Repeating the request with the same key is answered as the first time.",
+    LEASE: "The worker's lease on the run. One that is lost is refused.",
+    "If-None-Match": "An ETag that this route gave.",
+}
+
+_REFUSALS = {
+    400: "Not readable: the JSON, a header, a query parameter or a position.",
+    401: "No valid API key.",
+    403: "The API key lacks the scope.",
+    404: "No such run, or another tenant's.",
+    406: "`Accept` leaves out JSON.",
+    409: "The run does not allow it.",
+    410: "The events are past their retention.",
+    413: "The request or a value in it is too large.",
+    415: "Another content type or coding.",
+    422: "Readable, but with faults: all of them are told.",
+    503: "The database is away or the run's row is locked. Try again after `Retry-After`.",
+}
+
+
+def documented(
+    answers: dict[int, tuple[str, type[BaseModel] | None]],
+    *refusals: int,
+    body: type[schemas.Body] | None = None,
+    body_required: bool = True,
+    query: type[Query] | None = None,
+    headers: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """The arguments that give a route its place in the document."""
+    always = (400, 401, 403, 406, 503)
+    extra: dict[str, Any] = {
+        "responses": {
+            **{str(status): _answer(text, model) for status, (text, model) in answers.items()},
+            **{str(status): _refusal(status) for status in sorted({*always, *refusals})},
+        },
+        "security": [{name: []} for name in SECURITY_SCHEMES],
+    }
+    parameters = [*_query_parameters(query), *(_header_parameter(name) for name in headers)]
+    if parameters:
+        extra["parameters"] = parameters
+    if body is not None:
+        extra["requestBody"] = {
+            "required": body_required,
+            "content": {"application/json": {"schema": _ref(body)}},
+        }
+    return {"openapi_extra": extra, "status_code": min(answers), "response_model": None}
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The whole document."""
+    document = get_openapi(
+        title="Juinie API", version="1", description=app.description, routes=app.routes, openapi_version="3.1.0",
+    )  # fmt: skip
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in _BODIES], ref_template=_REF, by_alias=True
+    )
+    document["components"] = {
+        "schemas": dict(sorted(definitions["$defs"].items())),
+        "securitySchemes": SECURITY_SCHEMES,
+    }
+    for path in document["paths"].values():
+        for operation in path.values():
+            _leave_out_validation(operation)
+    return document
+
+
+def _leave_out_validation(operation: dict[str, Any]) -> None:
+    """FastAPI describes path parameters from the path alone; what it would answer by itself never happens."""
+    for parameter in operation.get("parameters", ()):
+        if parameter["name"] == "run_id":
+            parameter["schema"] = {"type": "string", "format": "uuid"}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def _answer(text: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    if model is None:
+        return {"description": text}
+    return {"description": text, "content": {"application/json": {"schema": _ref(model)}}}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    content = {MEDIA_TYPE: {"schema": _ref(schemas.ProblemAnswer)}}
+    return {"description": _REFUSALS[status], "content": content}
+
+
+def _query_parameters(query: type[Query] | None) -> list[dict[str, Any]]:
+    if query is None:
+        return []
+    described = query.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": {k: v for k, v in schema.items() if k != "title"},
+        }
+        for name, schema in described.items()
+    ]
+
+
+def _header_parameter(name: str) -> dict[str, Any]:
+    return {
+        "name": name, "in": "header", "required": False, "description": _HEADERS[name], "schema": {"type": "string"},
+    }  # fmt: skip

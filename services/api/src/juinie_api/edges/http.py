@@ -1,0 +1,81 @@
+"""The API as one FastAPI application: its routes, and how what they raise is answered."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from juinie_api.edges import events, runs, stream_tokens, threads
+from juinie_api.edges.call import Services
+from juinie_api.edges.documents import openapi_document
+from juinie_api.edges.observe import Observed
+from juinie_api.edges.problems import Refused, answer, method_not_allowed, not_found, problem_of_error
+from juinie_api.telemetry import Metrics
+from juinie_shared.domain.errors import JuinieError
+from juinie_shared.runtime.problems import problem
+
+DESCRIPTION = (
+    "Create runs, append run events, read them again. Watching is the stream gateway's: `stream_url`."
+)
+
+
+def build_api(services: Services, metrics: Metrics, tracer_provider: TracerProvider) -> FastAPI:
+    """The application. FastAPI's own telemetry makes one server span a request; metrics and logs are ours."""
+    tracer_provider.add_span_processor(_WithoutQuery())
+    app = FastAPI(
+        title="Juinie API", description=DESCRIPTION, redirect_slashes=False, redoc_url=None,
+        middleware=[Middleware(Observed, metrics=metrics)],
+        exception_handlers={
+            JuinieError: _refuse, Refused: _refuse, HTTPException: _refuse_path, ClientDisconnect: _left,
+        },
+        telemetry={
+            "tracer_provider": tracer_provider, "metrics": False, "logs": False, "operation_spans": False,
+            "auto_configure": False,
+        },
+    )  # fmt: skip
+    app.state.services = services
+    _route(app)
+    app.openapi = lambda: openapi_document(app)
+    return app
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document, without anything that serves."""
+    app = FastAPI(description=DESCRIPTION)
+    _route(app)
+    return openapi_document(app)
+
+
+def _route(app: FastAPI) -> None:
+    for noun in (runs, events, threads, stream_tokens):
+        app.include_router(noun.router)
+
+
+async def _refuse(_request: Request, error: Any) -> Response:
+    return answer(problem_of_error(error))
+
+
+async def _refuse_path(_request: Request, error: Any) -> Response:
+    if error.status_code == 405:
+        return answer(method_not_allowed(dict(error.headers or {})))
+    return answer(not_found())
+
+
+async def _left(_request: Request, _error: Any) -> Response:
+    """The client left before its body was whole. Nobody reads this."""
+    return answer(problem(400, "bad_request", "The body did not arrive."))
+
+
+class _WithoutQuery(SpanProcessor):
+    """Keeps query strings out of spans: someone may have put a key there."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if span.attributes and "url.query" in span.attributes:
+            span.set_attribute("url.query", "")
+
+    def on_end(self, span: ReadableSpan) -> None: ...

@@ -1,0 +1,196 @@
+"""`/v1/runs` and what is below one run, but for its events."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import Response
+
+from juinie_api.core.append import Append, Ending
+from juinie_api.core.cancel import cancel
+from juinie_api.core.create import NewRun, create
+from juinie_api.core.delete import delete
+from juinie_api.core.finish import finish
+from juinie_api.core.read import list_runs, read_run
+from juinie_api.core.wait import wait_for_end
+from juinie_api.edges.answers import json_answer, run_answer, run_members
+from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Authenticated, Call, Query, fingerprint, once
+from juinie_api.edges.cursors import cursor_after, parse_cursor
+from juinie_api.edges.documents import documented
+from juinie_api.edges.events import new_events
+from juinie_api.edges.schemas import (
+    CancelBody,
+    CreateBody,
+    FinishBody,
+    Moment,
+    Name,
+    RunAnswer,
+    RunList,
+)
+from juinie_api.store import ListFilter
+from juinie_shared.domain.ids import RunId, new_run_id
+from juinie_shared.domain.runs import RunStatus, Scope
+from juinie_shared.runtime.tracing import current_traceparent
+
+router = APIRouter(tags=["runs"])
+
+REPLAYED = {"Idempotency-Replayed": "true"}
+
+
+class ListQuery(Query):
+    """Which runs."""
+
+    status: Literal["pending", "running", "success", "error", "cancelled", "timeout"] | None = None
+    agent: Name | None = None
+    thread_id: Name | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: str | None = None
+
+
+class WaitQuery(Query):
+    """How long."""
+
+    timeout_seconds: Annotated[float, Field(ge=0, le=60)] = 30
+
+
+@router.post(
+    "/v1/runs",
+    summary="Create a run",
+    **documented(
+        {201: ("The run; `Location` is its address.", RunAnswer), 200: ("The same request made it before.", RunAnswer)},
+        409, 413, 415, 422, body=CreateBody, headers=(IDEMPOTENCY_KEY,),
+    ),
+)  # fmt: skip
+async def create_run(call: Authenticated) -> Response:
+    body, canonical = await call.body(CreateBody)
+    key = call.idempotency_key()
+    call.require(Scope.WRITE)
+    new = _new_run(call, body, fingerprint("create", canonical), key)
+    created = await create(call.services.pool, call.services.wake_publisher, new)
+    if created.new:
+        call.services.metrics.created_runs.inc()
+    status = 201 if created.new or created.replayed else 200
+    headers = {"Location": f"/v1/runs/{created.run.run_id}", **(REPLAYED if created.replayed else {})}
+    return run_answer(created.run, call.services.stream_url, status, headers)
+
+
+def _new_run(call: Call, body: CreateBody, request_fingerprint: bytes, key: str | None) -> NewRun:
+    limits = call.services.limits
+    return NewRun(
+        run_id=RunId(body.run_id) if body.run_id else new_run_id(),
+        tenant_id=call.principal.tenant_id,
+        agent=body.agent,
+        thread_id=body.thread_id,
+        input=_null_as_none(body.input),
+        metadata=body.metadata,
+        timeout_seconds=body.timeout_seconds or limits.timeout_seconds,
+        idle_timeout_seconds=body.idle_timeout_seconds or limits.idle_timeout_seconds,
+        fingerprint=request_fingerprint,
+        key=key,
+        traceparent=current_traceparent(),
+    )
+
+
+@router.get(
+    "/v1/runs",
+    summary="List runs, the newest first",
+    **documented({200: ("A page of runs.", RunList)}, 422, query=ListQuery),
+)
+async def list_all(call: Authenticated) -> Response:
+    query = call.query(ListQuery)
+    before = parse_cursor(query.cursor) if query.cursor is not None else None
+    call.require(Scope.READ)
+    wanted = ListFilter(
+        query.status, query.agent, query.thread_id, query.created_after, query.created_before, before
+    )
+    page = await list_runs(call.services.pool, call.principal.tenant_id, wanted, query.limit)
+    items = [run_members(run, call.services.stream_url) for run in page.runs]
+    return json_answer({"items": items, "next_cursor": cursor_after(page.runs[-1]) if page.more else None})
+
+
+@router.get("/v1/runs/{run_id}", summary="Read a run", **documented({200: ("The run.", RunAnswer)}, 404))
+async def read_one(call: Authenticated) -> Response:
+    call.query(Query)
+    call.require(Scope.READ)
+    run = await read_run(call.services.pool, call.run_id(), call.principal.tenant_id)
+    return run_answer(run, call.services.stream_url)
+
+
+@router.delete(
+    "/v1/runs/{run_id}",
+    summary="Delete a finished run",
+    **documented({204: ("It is gone; its id stays taken.", None)}, 404, 409),
+)
+async def delete_one(call: Authenticated) -> Response:
+    call.query(Query)
+    call.require(Scope.WRITE)
+    await delete(call.services.pool, call.run_id(), call.principal.tenant_id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/runs/{run_id}/finish",
+    summary="Finish a run",
+    **documented(
+        {200: ("The run, finished.", RunAnswer)},
+        404, 409, 413, 415, 422, body=FinishBody, headers=(IDEMPOTENCY_KEY, LEASE),
+    ),
+)  # fmt: skip
+async def finish_run(call: Authenticated) -> Response:
+    body, canonical = await call.body(FinishBody)
+    key = once(call.idempotency_key(), "finish", canonical)
+    call.require(Scope.WRITE)
+    append = Append(
+        call.run_id(), call.principal.tenant_id, new_events(body.events), lease=call.lease(), once=key,
+        traceparent=current_traceparent(),
+    )  # fmt: skip
+    ending = Ending(RunStatus(body.status), _null_as_none(body.output), _null_as_none(body.error))
+    finished = await finish(call.services.pool, call.services.appender, append, ending)
+    if finished.new:
+        call.services.metrics.finished_runs.labels(body.status).inc()
+    return run_answer(finished.run, call.services.stream_url, headers=REPLAYED if finished.replayed else None)
+
+
+@router.post(
+    "/v1/runs/{run_id}/cancel",
+    summary="Ask a run to stop",
+    **documented(
+        {200: ("It had ended already.", RunAnswer), 202: ("It was asked to stop.", RunAnswer)},
+        404, 413, 415, 422, body=CancelBody, body_required=False,
+    ),
+)  # fmt: skip
+async def cancel_run(call: Authenticated) -> Response:
+    body, _ = await call.body(CancelBody, optional=True)
+    call.require(Scope.WRITE)
+    services = call.services
+    run, had_ended = await cancel(
+        services.pool, services.wake_publisher, call.run_id(), call.principal.tenant_id, body.reason,
+        current_traceparent(),
+    )  # fmt: skip
+    return run_answer(run, services.stream_url, 200 if had_ended else 202)
+
+
+@router.get(
+    "/v1/runs/{run_id}/wait",
+    summary="Wait for a run's end",
+    **documented(
+        {200: ("The run, finished.", RunAnswer), 202: ("It has not ended yet: ask again.", RunAnswer)},
+        404, 422, query=WaitQuery,
+    ),
+)  # fmt: skip
+async def wait_for_run(call: Authenticated) -> Response:
+    query = call.query(WaitQuery)
+    call.require(Scope.READ)
+    services = call.services
+    run = await wait_for_end(
+        services.pool, services.waker, call.run_id(), call.principal.tenant_id, query.timeout_seconds
+    )
+    if run.status.terminal:
+        return run_answer(run, services.stream_url)
+    return run_answer(run, services.stream_url, 202, {"Retry-After": "1"})
+
+
+def _null_as_none(text: str) -> str | None:
+    return None if text == "null" else text

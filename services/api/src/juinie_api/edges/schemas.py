@@ -1,0 +1,301 @@
+"""Request and response bodies. Requests are checked by these classes; responses are documented by them.
+
+Fields of type `JsonText` hold any JSON value, which is kept verbatim: see `edges/json_text.py`. Limits come from the
+settings, in the validation's context.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from juinie_api.edges import json_text
+from juinie_api.edges.limits import Limits
+from juinie_shared.domain.events import RESERVED_PREFIX, is_event_type
+from juinie_shared.domain.ids import parse_run_id
+from juinie_shared.domain.runs import RunStatus
+from juinie_shared.domain.times import parse_time
+
+ANY_JSON: dict[str, Any] = {"description": "Any JSON value. Kept and given back as it came in."}
+
+
+def _limits(info: ValidationInfo) -> Limits:
+    return info.context if isinstance(info.context, Limits) else Limits()
+
+
+def _json(field: Literal["event_bytes", "payload_bytes", "metadata_bytes"]) -> BeforeValidator:
+    """JSON text of at most so many bytes, nested as deep as allowed."""
+
+    def check(value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, msgspec.Raw):
+            return value
+        limits, text = _limits(info), bytes(value)
+        if len(text) > (limit := getattr(limits, field)):
+            raise PydanticCustomError("value_too_large", "May be {limit} bytes.", {"limit": limit})
+        if json_text.depth(text) > limits.depth:
+            raise PydanticCustomError("too_deep", "May be nested {limit} deep.", {"limit": limits.depth})
+        return text.decode()
+
+    return BeforeValidator(check)
+
+
+def _name(value: str, info: ValidationInfo) -> str:
+    limit = _limits(info).name_chars
+    if not 0 < len(value) <= limit:
+        raise PydanticCustomError("bad_length", "Has 1 to {limit} characters.", {"limit": limit})
+    if any(ord(char) < 32 or 0xD800 <= ord(char) < 0xE000 for char in value):
+        raise PydanticCustomError("control_character", "Has no control characters.")
+    return value
+
+
+def _event_type(value: str) -> str:
+    if value.startswith(RESERVED_PREFIX):
+        raise PydanticCustomError("reserved_type", "Types that begin with run. are Juinie's own.")
+    if not is_event_type(value):
+        raise PydanticCustomError("bad_type", "Has 1 to 128 characters of A-Z a-z 0-9 . _ - /")
+    return value
+
+
+def _moment(value: object) -> object:
+    moment = parse_time(value) if isinstance(value, str) else None
+    if moment is None:
+        raise PydanticCustomError("bad_time", "Is a time as RFC 3339 has it, with an offset.")
+    return moment
+
+
+def _run_id(value: object) -> object:
+    run_id = parse_run_id(value) if isinstance(value, str) else None
+    if run_id is None:
+        raise PydanticCustomError("bad_run_id", "Is a UUID, in its 36 characters.")
+    return run_id
+
+
+def _object(value: object) -> object:
+    if isinstance(value, msgspec.Raw) and not bytes(value).startswith(b"{"):
+        raise PydanticCustomError("not_an_object", "Is a JSON object.")
+    return value
+
+
+def _unsupported(value: object) -> object:
+    raise PydanticCustomError("unsupported", "Not supported yet.")
+
+
+def _event_count(value: list["EventBody"], info: ValidationInfo) -> list["EventBody"]:
+    if len(value) > (limit := _limits(info).events):
+        raise PydanticCustomError("too_many_events", "At most {limit} events.", {"limit": limit})
+    return value
+
+
+def _is_object(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({**schema, "type": "object"})
+
+
+type Name = Annotated[
+    str, AfterValidator(_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256})
+]
+type Moment = Annotated[
+    AwareDatetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+type RunIdText = Annotated[
+    UUID, BeforeValidator(_run_id), WithJsonSchema({"type": "string", "format": "uuid"})
+]
+type EventData = Annotated[str, _json("event_bytes"), WithJsonSchema(ANY_JSON)]
+type Payload = Annotated[str, _json("payload_bytes"), WithJsonSchema(ANY_JSON)]
+type Metadata = Annotated[str, _json("metadata_bytes"), BeforeValidator(_object), _is_object(ANY_JSON)]
+type EventType = Annotated[
+    str,
+    AfterValidator(_event_type),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9._/-]{1,128}$"}),
+]
+
+
+class Body(BaseModel):
+    """A request's body. `verbatim`: fields kept as JSON text; `nested`: fields that hold a list of bodies."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    verbatim: ClassVar[frozenset[str]] = frozenset()
+    nested: ClassVar[dict[str, type["Body"]]] = {}
+
+
+class EventBody(Body):
+    """One event to append."""
+
+    verbatim = frozenset({"data"})
+
+    type: EventType = Field(description="What happened. `run.` is reserved.")
+    data: EventData = "null"
+    time: Moment | None = Field(None, description="When it happened; the database's clock when absent.")
+
+
+type Events = Annotated[list[EventBody], AfterValidator(_event_count)]
+
+
+class CreateBody(Body):
+    """A run to create."""
+
+    verbatim = frozenset({"input", "metadata"})
+
+    agent: Name = Field(description="Which agent is to do it.")
+    input: Payload = "null"
+    run_id: RunIdText | None = Field(None, description="The run's id; a UUIDv7 is made when absent.")
+    thread_id: Name | None = Field(None, description="A label of yours that groups runs.")
+    metadata: Metadata = "{}"
+    timeout_seconds: int | None = Field(
+        None, ge=1, le=31_536_000, description="The run ends as `timeout` after this long."
+    )
+    idle_timeout_seconds: int | None = Field(
+        None,
+        ge=1,
+        le=31_536_000,
+        description="A running run without a lease ends as `error` after so long without an event.",
+    )
+    claim: Annotated[Any, BeforeValidator(_unsupported)] = Field(None, description="Not supported yet.")
+
+
+class AppendBody(Body):
+    """Events to append."""
+
+    nested = {"events": EventBody}
+
+    events: Events = Field(min_length=1)
+    start: bool = Field(True, description="Whether this starts a run that nobody has started yet.")
+
+
+class FinishBody(Body):
+    """How a run ends."""
+
+    verbatim = frozenset({"output", "error"})
+    nested = {"events": EventBody}
+
+    status: Literal["success", "error", "cancelled"]
+    output: Payload = "null"
+    error: Payload = "null"
+    events: Events = []
+
+
+class CancelBody(Body):
+    """Why a run is to stop."""
+
+    reason: Name | None = None
+
+
+class StreamTokenBody(Body):
+    """How long a stream token is to be good."""
+
+    ttl_seconds: int = Field(600, ge=1, le=3600)
+
+
+class RunAnswer(BaseModel):
+    """A run."""
+
+    run_id: UUID
+    agent: str
+    thread_id: str | None
+    status: RunStatus
+    input: Annotated[Any, WithJsonSchema(ANY_JSON)] = Field(description="Left out in lists.")
+    output: Annotated[Any, WithJsonSchema(ANY_JSON)] = Field(description="Left out in lists.")
+    error: Annotated[Any, WithJsonSchema(ANY_JSON)]
+    metadata: dict[str, Any]
+    last_seq: int
+    attempt: int
+    cancel_requested: bool
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    deadline_at: AwareDatetime
+    stream_url: str
+
+
+class ListedRun(BaseModel):
+    """A run in a list: without its input and output."""
+
+    run_id: UUID
+    agent: str
+    thread_id: str | None
+    status: RunStatus
+    error: Annotated[Any, WithJsonSchema(ANY_JSON)]
+    metadata: dict[str, Any]
+    last_seq: int
+    attempt: int
+    cancel_requested: bool
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    deadline_at: AwareDatetime
+    stream_url: str
+
+
+class RunList(BaseModel):
+    """Runs, the newest first. `next_cursor` leads to older ones; null on the last page."""
+
+    items: list[ListedRun]
+    next_cursor: str | None
+
+
+class AppendAnswer(BaseModel):
+    """The seqs of the events that this request appended, and how its run stands."""
+
+    first_seq: int
+    last_seq: int
+    status: RunStatus
+    cancel_requested: bool
+
+
+class RunEvent(BaseModel):
+    """A run event."""
+
+    seq: int
+    type: str
+    time: AwareDatetime
+    data: Annotated[Any, WithJsonSchema(ANY_JSON)]
+
+
+class EventPageAnswer(BaseModel):
+    """Events after a position. Read on from `next_after_seq`, until `finished` and `up_to_date`."""
+
+    events: list[RunEvent]
+    next_after_seq: int
+    last_seq: int
+    up_to_date: bool
+    finished: bool
+    reset: bool
+
+
+class StreamTokenAnswer(BaseModel):
+    """A stream token: for this run alone, to read, until it expires or the key that asked for it is revoked."""
+
+    token: str
+    expires_at: AwareDatetime
+
+
+class FaultAnswer(BaseModel):
+    """One fault. `pointer` is a JSON Pointer into the body, or a parameter's name."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemAnswer(BaseModel):
+    """What went wrong (RFC 9457). `code` is stable; all faults of a request are in `errors`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    trace_id: str | None
+    errors: list[FaultAnswer] = []
+    retained_from_seq: int | None = Field(None, description="With 410 alone: the first event that is kept.")

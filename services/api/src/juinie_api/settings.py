@@ -1,0 +1,69 @@
+"""The api's settings."""
+
+from pydantic import Field
+
+from juinie_shared.runtime.settings import EdgeSettings
+
+
+class Settings(EdgeSettings):
+    """What the api takes from the environment."""
+
+    port: int = Field(
+        8000, ge=0, le=65535, validation_alias="JUINIE_API_PORT", description="Port that the api listens on."
+    )
+    stream_url: str = Field(
+        "http://127.0.0.1:8001", validation_alias="JUINIE_STREAM_URL", pattern=r"^https?://",
+        description="Where clients reach the stream gateway; `stream_url` of a Run begins with it.",
+    )  # fmt: skip
+    database_connections: int = Field(
+        8,
+        ge=1,
+        le=200,
+        validation_alias="JUINIE_API_DATABASE_CONNECTIONS",
+        description="Size of the api's pool.",
+    )
+    max_request_bytes: int = Field(
+        1024 * 1024, ge=1, validation_alias="JUINIE_MAX_REQUEST_BYTES",
+        description="Largest request body, after decompression.",
+    )  # fmt: skip
+    max_event_bytes: int = Field(
+        256 * 1024, ge=1, validation_alias="JUINIE_MAX_EVENT_BYTES", description="Largest `data` of an event."
+    )
+    max_payload_bytes: int = Field(
+        256 * 1024, ge=1, validation_alias="JUINIE_MAX_PAYLOAD_BYTES",
+        description="Largest `input`, `output` and `error` of a run, each.",
+    )  # fmt: skip
+    max_metadata_bytes: int = Field(
+        16 * 1024,
+        ge=2,
+        validation_alias="JUINIE_MAX_METADATA_BYTES",
+        description="Largest `metadata` of a run.",
+    )
+    max_events: int = Field(
+        1000, ge=1, validation_alias="JUINIE_MAX_EVENTS", description="Most events in one request."
+    )
+    max_nesting: int = Field(
+        64,
+        ge=1,
+        le=900,
+        validation_alias="JUINIE_MAX_NESTING",
+        description="Deepest nesting of a JSON value.",
+    )
+    max_name_chars: int = Field(
+        256, ge=1, validation_alias="JUINIE_MAX_NAME_CHARS",
+        description="Longest `agent`, `thread_id` and `reason`, in characters.",
+    )  # fmt: skip
+    max_page_bytes: int = Field(
+        4 * 1024 * 1024, ge=1, validation_alias="JUINIE_MAX_PAGE_BYTES",
+        description="An event page ends after so many bytes of data, whatever its `limit`.",
+    )  # fmt: skip
+    timeout_seconds: int = Field(
+        86_400,
+        ge=1,
+        validation_alias="JUINIE_RUN_TIMEOUT_SECONDS",
+        description="A run's `timeout_seconds` by default.",
+    )
+    idle_timeout_seconds: int = Field(
+        3600, ge=1, validation_alias="JUINIE_RUN_IDLE_TIMEOUT_SECONDS",
+        description="A run's `idle_timeout_seconds` by default.",
+    )  # fmt: skip

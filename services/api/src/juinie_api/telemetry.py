@@ -1,0 +1,62 @@
+"""Every span, metric and log-event name of the api. No run id, payload, key or token is ever a label."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+SERVICE = "juinie-api"
+
+# Log events.
+REQUEST = "request"
+REQUEST_FAILED = "request_failed"
+STARTED = "started"
+STOPPED = "stopped"
+NOT_READY = "not_ready"
+READY = "ready"
+NOTIFY_LOST = "notify_connection_lost"
+LISTEN_LOST = "listen_connection_lost"
+POLL_FAILED = "long_poll_query_failed"
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The api's metrics, in a registry of their own: tests run several services in one process."""
+
+    registry: CollectorRegistry
+    request_seconds: Histogram
+    appended_events: Counter
+    created_runs: Counter
+    finished_runs: Counter
+    long_polls: Gauge
+    notify_failures: Counter
+
+
+def build_metrics() -> Metrics:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return Metrics(
+        registry=registry,
+        request_seconds=Histogram(
+            "juinie_api_request_seconds",
+            "Time from a request's head to the end of its answer.",
+            ("method", "route", "status"),
+            registry=registry,
+            buckets=_SECONDS,
+        ),
+        appended_events=Counter(
+            "juinie_api_appended_events", "Run events that clients appended.", registry=registry
+        ),
+        created_runs=Counter("juinie_api_created_runs", "Runs that were created.", registry=registry),
+        finished_runs=Counter(
+            "juinie_api_finished_runs", "Runs that clients finished.", ("status",), registry=registry
+        ),
+        long_polls=Gauge("juinie_api_long_polls", "Requests that wait for a run.", registry=registry),
+        notify_failures=Counter(
+            "juinie_api_notify_failures",
+            "Wake-ups of the publisher that were not sent; it polls behind them.",
+            registry=registry,
+        ),
+    )
