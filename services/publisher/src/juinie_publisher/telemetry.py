@@ -68,6 +68,8 @@ class Telemetry:
 
     def published(self, ages_at_fetch: Sequence[float], fetched_at: float, records: int) -> None:
         """Rows of these ages were acknowledged just now."""
+        if not ages_at_fetch:
+            return
         since_fetch = time.monotonic() - fetched_at
         for age in ages_at_fetch:
             self._latency.observe(age + since_fetch)

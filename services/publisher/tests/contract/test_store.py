@@ -1,0 +1,125 @@
+"""What only Postgres does: rendering, rows whose run is gone, and removing deleted runs."""
+
+import pytest
+
+from juinie_publisher.store import Store, WindowLimits
+from juinie_shared.db.keys import ensure_dev_key
+from juinie_shared.domain.errors import DevKeyOutsideDev, SchemaBehind
+from juinie_shared.domain.ids import SHARDS
+from juinie_testkit.seed import Seed
+
+ALL = range(SHARDS)
+
+
+@pytest.fixture
+def store(pool):
+    return Store(pool)
+
+
+@pytest.fixture
+def seed(pool):
+    return Seed(pool)
+
+
+async def publish_all(store):
+    """As the relay does, without a topic."""
+    window = await store.fetch(ALL, WindowLimits())
+    await store.delete([row.id for row in window.rows])
+    return window.rows
+
+
+async def execute(pool, sql, *args):
+    async with pool.connection() as connection:
+        return await connection.execute(sql, *args)
+
+
+async def left_of(pool, run_id):
+    """How many rows of a run each table still has."""
+    tables = ("run", "run_event", "append_key", "create_key", "run_tombstone")
+    async with pool.connection() as connection:
+        return [
+            await connection.fetchval(f"SELECT count(*) FROM {table} WHERE run_id = $1", run_id)
+            for table in tables
+        ]
+
+
+async def test_row_carries_tenant_trace_and_age(store, seed):
+    key = await seed.key("a")
+    run = await seed.run(key)
+    await publish_all(store)
+    await seed.append(run, ("token", {"delta": "Hel"}), traceparent="00-1-2-01")
+    (row,) = await publish_all(store)
+    assert (row.traceparent, row.records[0].traceparent) == ("00-1-2-01", "00-1-2-01")
+    assert row.records[0].tenant_id == key.tenant_id
+    assert 0 <= row.age_seconds < 60
+
+
+async def test_rows_of_purged_events_and_of_a_run_that_is_gone_are_given_without_them(pool, store, seed):
+    kept, gone = await seed.run("a"), await seed.run("a")
+    await seed.append(kept, ("token", 1), ("token", 2), ("token", 3))
+    await execute(pool, "DELETE FROM run_event WHERE run_id = $1 AND seq < 4", kept)
+    await execute(pool, "DELETE FROM run WHERE run_id = $1", gone)
+    rows = await publish_all(store)
+    assert [(row.run_id, [record.seq for record in row.records], row.events_missing) for row in rows] == [
+        (kept, [], 1), (gone, [], 1), (kept, [4], 2),
+    ]  # fmt: skip
+
+
+async def test_backlog_counts_rows_and_tells_the_age_of_the_oldest(pool, store, seed):
+    empty = await store.backlog()
+    assert (empty.pending, empty.oldest_age_seconds) == (0, 0.0)
+    run = await seed.run("a")
+    await seed.append(run, ("token", 1), ("token", 2))
+    await execute(pool, "UPDATE outbox SET created_at = created_at - interval '1 minute' WHERE first_seq = 1")
+    backlog = await store.backlog()
+    assert backlog.pending == 2
+    assert 60 <= backlog.oldest_age_seconds < 120
+
+
+async def test_deleted_run_is_removed_once_nothing_of_it_is_left_to_publish(pool, store, seed):
+    run, other = await seed.run("a", status="success"), await seed.run("a")
+    await execute(
+        pool,
+        "INSERT INTO append_key SELECT $1, 'k' || n, '', '', 1, 1, '', false FROM generate_series(1, 5) n",
+        run,
+    )
+    await execute(pool, "INSERT INTO create_key SELECT tenant_id, 'k', '', $1 FROM tenant", run)
+    await seed.delete(run)
+    assert await store.purge_some(1000) == (False, False)
+    await publish_all(store)
+    assert await store.purge_some(1000) == (True, True)
+    assert await left_of(pool, run) == [0, 0, 0, 0, 1]
+    assert await left_of(pool, other) == [1, 1, 0, 0, 0]
+    assert await store.purge_some(1000) == (False, False)
+
+
+async def test_long_run_is_removed_in_batches(pool, store, seed):
+    run = await seed.run("a")
+    await seed.append(run, *[("token", n) for n in range(24)])
+    await seed.delete(run)
+    await publish_all(store)
+    steps = [await store.purge_some(10) for _ in range(3)]
+    assert steps == [(True, False), (True, False), (True, True)]
+    assert await left_of(pool, run) == [0, 0, 0, 0, 1]
+
+
+async def test_run_that_another_publisher_is_removing_is_left_to_it(pool, store, seed):
+    run = await seed.run("a")
+    await seed.delete(run)
+    await publish_all(store)
+    async with pool.transaction() as other:
+        await other.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", run)
+        assert await store.purge_some(10) == (False, False)
+    assert await store.purge_some(10) == (True, True)
+
+
+async def test_check_refuses_an_older_schema_and_the_development_key_outside_dev(pool, store):
+    await store.check(dev=False)
+    async with pool.connection() as connection:
+        await ensure_dev_key(connection)
+    await store.check(dev=True)
+    with pytest.raises(DevKeyOutsideDev):
+        await store.check(dev=False)
+    await execute(pool, "DELETE FROM alembic_version")
+    with pytest.raises(SchemaBehind):
+        await store.check(dev=True)

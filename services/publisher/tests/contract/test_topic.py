@@ -1,0 +1,164 @@
+"""What the relay expects of a topic. Kafka and the fake of the unit tests both have to keep it."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from juinie_publisher.edges.kafka import RunEventTopic
+from juinie_publisher.edges.topic_admin import TopicPlan
+from juinie_shared.domain.errors import KafkaAway
+from juinie_shared.domain.ids import new_run_id
+from juinie_testkit.kafka import create_topic, delete_topic, read_topic
+
+THIRD = f'"{"x" * 300_000}"'
+"""A third of a batch."""
+
+
+@asynccontextmanager
+async def connected(servers, name, partitions=4, created=None):
+    topic = RunEventTopic(
+        servers, TopicPlan(name, partitions, 1), lambda: created is None or created.append(name)
+    )
+    try:
+        await topic.connect()
+        yield topic
+    finally:
+        await topic.close()
+
+
+@pytest.fixture(params=["fake", "kafka"])
+async def topic(request, fake_topic):
+    if request.param == "fake":
+        yield fake_topic()
+    else:
+        servers = request.getfixturevalue("kafka_bootstrap_servers")
+        async with connected(servers, request.getfixturevalue("kafka_topic")) as real:
+            yield real
+
+
+async def test_batch_takes_what_fits_and_says_where_the_next_begins(topic, record_maker):
+    run = new_run_id()
+    records = [record_maker(run, seq, THIRD) for seq in range(1, 8)]
+    partition = topic.partition_of(records[0].key)
+    ends, start = [], 0
+    while start < len(records):
+        start = await topic.send(partition, records, start)
+        ends.append(start)
+    assert ends == [3, 6, 7]
+
+
+async def test_record_larger_than_a_batch_goes_alone(topic, record_maker):
+    run = new_run_id()
+    records = [record_maker(run, seq, f'"{"x" * 1_010_000}"') for seq in (1, 2)]
+    assert await topic.send(topic.partition_of(records[0].key), records, 0) == 1
+
+
+async def test_run_has_one_partition_and_runs_spread_over_all(topic):
+    keys = [str(new_run_id()).encode() for _ in range(200)]
+    partitions = [topic.partition_of(key) for key in keys]
+    assert partitions == [topic.partition_of(key) for key in keys]
+    assert set(partitions) == {0, 1, 2, 3}
+
+
+async def test_partitions_work_side_by_side(topic, record_maker):
+    runs = [new_run_id() for _ in range(20)]
+    by_partition = {topic.partition_of(str(run).encode()): record_maker(run, 1) for run in runs}
+    ends = await asyncio.gather(
+        *(topic.send(partition, [record], 0) for partition, record in by_partition.items())
+    )
+    assert ends == [1] * len(by_partition)
+
+
+async def test_partition_is_that_of_kafkas_default_partitioner(kafka_bootstrap_servers, kafka_topic):
+    # The Java client: Utils.toPositive(Utils.murmur2(key)) % 12, worked out with kafka-clients.
+    async with connected(kafka_bootstrap_servers, kafka_topic, partitions=12) as topic:
+        assert [topic.partition_of(key) for key in (b"21", b"foobar", b"a-little-bit-long-string")] == [
+            (-973932308 & 0x7FFFFFFF) % 12, (-790332482 & 0x7FFFFFFF) % 12, (-985981536 & 0x7FFFFFFF) % 12,
+        ]  # fmt: skip
+
+
+async def test_missing_topic_is_created_with_the_brokers_time(
+    kafka_bootstrap_servers, kafka_topic, record_maker
+):
+    created = []
+    record = record_maker(new_run_id(), 1)
+    async with connected(kafka_bootstrap_servers, kafka_topic, 3, created) as topic:
+        await topic.send(topic.partition_of(record.key), [record], 0)
+    (read,) = await read_topic(kafka_bootstrap_servers, kafka_topic, len)
+    assert created == [kafka_topic]
+    assert read.timestamp_type == 1
+
+
+async def test_existing_topic_keeps_its_partitions(kafka_bootstrap_servers, kafka_topic):
+    created = []
+    await create_topic(kafka_bootstrap_servers, kafka_topic, partitions=2)
+    async with connected(kafka_bootstrap_servers, kafka_topic, 12, created) as topic:
+        assert {topic.partition_of(str(new_run_id()).encode()) for _ in range(100)} == {0, 1}
+    assert created == []
+
+
+async def test_two_publishers_may_create_the_topic_at_once(kafka_bootstrap_servers, kafka_topic):
+    created = []
+    async with (
+        asyncio.TaskGroup() as tasks,
+    ):
+        for _ in range(3):
+            tasks.create_task(_connect_and_close(kafka_bootstrap_servers, kafka_topic, created))
+    assert created == [kafka_topic]
+
+
+async def _connect_and_close(servers, name, created):
+    async with connected(servers, name, 2, created):
+        pass
+
+
+async def test_refused_batch_replaces_the_producer_and_the_next_ones_arrive(
+    kafka_bootstrap_servers, kafka_topic, record_maker
+):
+    await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="1000")
+    run = new_run_id()
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        await topic.send(0, [record_maker(run, 1)], 0)
+        with pytest.raises(KafkaAway):
+            await topic.send(0, [record_maker(run, 2, f'"{"x" * 2000}"')], 0)
+        await topic.connect()
+        await topic.send(0, [record_maker(run, 3)], 0)
+    records = await read_topic(kafka_bootstrap_servers, kafka_topic, lambda read: len(read) == 2)
+    assert [dict(record.headers)["ce_id"][-1:] for record in records] == [b"1", b"3"]
+
+
+async def test_deleted_topic_is_created_again(kafka_bootstrap_servers, kafka_topic, record_maker):
+    run = new_run_id()
+    async with connected(kafka_bootstrap_servers, kafka_topic, 1) as topic:
+        await topic.send(0, [record_maker(run, 1)], 0)
+        await delete_topic(kafka_bootstrap_servers, kafka_topic)
+        async with asyncio.timeout(20):
+            while not await _sent(topic, [record_maker(run, 2)]):
+                pass
+    records = await read_topic(kafka_bootstrap_servers, kafka_topic, len)
+    assert [dict(record.headers)["ce_id"][-1:] for record in records] == [b"2"]
+
+
+async def _sent(topic, records):
+    try:
+        await topic.connect()
+        await topic.send(topic.partition_of(records[0].key), records, 0)
+    except KafkaAway:
+        return False
+    return True
+
+
+async def test_no_broker_at_all_is_kafka_away(kafka_topic, unused_tcp_port):
+    with pytest.raises(KafkaAway):
+        async with connected(f"127.0.0.1:{unused_tcp_port}", kafka_topic):
+            pass
+
+
+async def test_reachable_only_while_a_broker_answers(kafka_bootstrap_servers, kafka_topic):
+    topic = RunEventTopic(kafka_bootstrap_servers, TopicPlan(kafka_topic, 1, 1), lambda: None)
+    assert not await topic.is_reachable(1)
+    await topic.connect()
+    assert await topic.is_reachable(5)
+    await topic.close()
+    assert not await topic.is_reachable(1)

@@ -1,0 +1,320 @@
+"""The relay's decisions, against an outbox and a topic in memory."""
+
+import asyncio
+from contextlib import suppress
+from uuid import UUID
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from juinie_publisher.core.backoff import ShardBackoff
+from juinie_publisher.core.doorbell import Doorbell
+from juinie_publisher.core.relay import Relay, rows_within
+from juinie_publisher.store import WindowLimits
+from juinie_shared.domain.errors import DatabaseAway, KafkaAway
+from juinie_shared.domain.ids import RunId, new_run_id, shard_of
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def relay(outbox, topic, told, clock):
+    return Relay(outbox, topic, Doorbell(), told.telemetry, backoff=ShardBackoff(clock=clock))
+
+
+def runs_in_two_partitions(topic):
+    """Two runs whose partitions and shards differ."""
+    first = new_run_id()
+    while True:
+        second = new_run_id()
+        apart = topic.partition_of(str(first).encode()) != topic.partition_of(str(second).encode())
+        if apart and shard_of(first) != shard_of(second):
+            return first, second
+
+
+async def test_rows_are_sent_in_seq_order_and_deleted(relay, outbox, topic, told):
+    run = new_run_id()
+    for count in (1, 3, 2):
+        await outbox.append(run, count)
+    assert await relay.round() is False
+    assert topic.seqs(run) == [1, 2, 3, 4, 5, 6]
+    assert outbox.rows == []
+    assert told.count("juinie_outbox_published_total") == 6
+    assert told.count("juinie_append_to_publish_seconds_count") == 3
+
+
+async def test_row_stays_until_kafka_acknowledged_it(relay, outbox, topic):
+    run = new_run_id()
+    await outbox.append(run)
+
+    async def not_deleted_yet(_partition, _batch):
+        assert len(outbox.rows) == 1
+
+    topic.before_send = topic.after_send = not_deleted_yet
+    await relay.round()
+    assert outbox.rows == []
+
+
+async def test_failed_partition_keeps_its_rows_while_the_others_go_on(relay, outbox, topic, told):
+    bad, good = runs_in_two_partitions(topic)
+    for run in (bad, good, bad, good):
+        await outbox.append(run)
+
+    async def refuse(partition, _batch):
+        if partition == topic.partition_of(str(bad).encode()):
+            raise KafkaAway
+
+    topic.before_send = refuse
+    await relay.round()
+    assert topic.seqs(good) == [1, 2]
+    assert [row.run_id for row in outbox.rows] == [bad, bad]
+    assert told.count("juinie_relay_failures_total", reason="KafkaAway") == 1
+
+
+async def test_nothing_follows_a_failed_batch_of_its_partition(relay, outbox, topic):
+    run = new_run_id()
+    topic.batch_bytes = 1
+    await outbox.append(run, 3)
+    asked = []
+
+    async def refuse_the_second(_partition, batch):
+        asked.append([record.seq for record in batch])
+        if batch[0].seq == 2:
+            raise KafkaAway
+
+    topic.before_send = refuse_the_second
+    await relay.round()
+    assert asked == [[1], [2]]
+    assert topic.seqs(run) == [1]
+
+
+async def test_large_range_goes_in_consecutive_batches_and_is_deleted_with_the_last(relay, outbox, topic):
+    run = new_run_id()
+    topic.batch_bytes = 250
+    await outbox.append(run, 20)
+    batches = []
+
+    async def note(_partition, batch):
+        batches.append(len(batch))
+        assert len(outbox.rows) == 1
+
+    topic.before_send = note
+    await relay.round()
+    assert len(batches) > 5
+    assert topic.seqs(run) == list(range(1, 21))
+    assert outbox.rows == []
+
+
+async def test_half_acknowledged_range_is_sent_whole_again(relay, outbox, topic, clock):
+    run = new_run_id()
+    topic.batch_bytes = 1
+    await outbox.append(run)
+    await outbox.append(run, 2)
+
+    async def refuse_the_third(_partition, batch):
+        if batch[0].seq == 3:
+            raise KafkaAway
+
+    topic.before_send = refuse_the_third
+    await relay.round()
+    assert [row.first_seq for row in outbox.rows] == [2]
+    topic.before_send, clock.now = None, 10.0
+    await relay.round()
+    assert topic.seqs(run) == [1, 2, 2, 3]
+
+
+async def test_failed_shard_waits_alone(relay, outbox, topic, clock):
+    bad, good = runs_in_two_partitions(topic)
+    await outbox.append(bad)
+    topic.before_send = _refuse
+    await relay.round()
+    await outbox.append(good)
+    topic.before_send = None
+    await relay.round()
+    assert (topic.seqs(bad), topic.seqs(good)) == ([], [1])
+    clock.now = 2.0
+    await relay.round()
+    assert topic.seqs(bad) == [1]
+
+
+async def test_purged_events_do_not_hold_up_what_is_behind_them(relay, outbox, topic, told):
+    run = new_run_id()
+    await outbox.append(run, 2, missing=2)
+    await outbox.append(run, 2, missing=1)
+    with structlog.testing.capture_logs() as logs:
+        await relay.round()
+    assert topic.seqs(run) == [4]
+    assert outbox.rows == []
+    assert told.count("juinie_relay_events_missing_total") == 3
+    assert [line["count"] for line in logs if line["event"] == "events_missing"] == [2, 1]
+
+
+async def test_row_of_missing_events_stays_behind_a_failed_one(relay, outbox, topic):
+    run = new_run_id()
+    await outbox.append(run)
+    await outbox.append(run, 1, missing=1)
+    topic.before_send = _refuse
+    await relay.round()
+    assert len(outbox.rows) == 2
+
+
+async def test_away_and_back_are_logged_once_each(relay, topic):
+    await relay.round()
+    topic.away = True
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(5):
+            with pytest.raises(KafkaAway):
+                await relay.round()
+        topic.away = False
+        for _ in range(3):
+            await relay.round()
+    assert [line["event"] for line in logs if line["event"].startswith("kafka")] == [
+        "kafka_away",
+        "kafka_back",
+    ]
+
+
+async def test_kafka_that_is_away_costs_no_query(relay, outbox, topic):
+    topic.away = True
+    outbox.fetch = None
+    with pytest.raises(KafkaAway):
+        await relay.round()
+
+
+async def test_full_window_is_followed_by_the_next_at_once(outbox, topic, told, stopping):
+    class SilentBell(Doorbell):
+        async def wait(self, _seconds):
+            stopping.set()
+
+    run = new_run_id()
+    for _ in range(25):
+        await outbox.append(run)
+    relay = Relay(outbox, topic, SilentBell(), told.telemetry, limits=WindowLimits(rows=10))
+    await relay.run(stopping)
+    assert topic.seqs(run) == list(range(1, 26))
+
+
+async def test_database_that_is_away_is_waited_for(outbox, topic, told, stopping):
+    run = new_run_id()
+    await outbox.append(run)
+    really, failures = outbox.fetch, 3
+
+    async def fetch(shards, limits):
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise DatabaseAway
+        return await really(shards, limits)
+
+    async def stop(_partition, _batch):
+        stopping.set()
+
+    outbox.fetch, topic.after_send = fetch, stop
+    await Relay(outbox, topic, Doorbell(), told.telemetry).run(stopping)
+    assert topic.seqs(run) == [1]
+    assert told.count("juinie_relay_failures_total", reason="DatabaseAway") == 3
+
+
+async def test_stop_lets_the_round_in_flight_end(outbox, topic, told, stopping):
+    run = new_run_id()
+    await outbox.append(run)
+    sending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def hold(_partition, _batch):
+        sending.set()
+        await may_end.wait()
+
+    topic.before_send = hold
+    running = asyncio.create_task(Relay(outbox, topic, Doorbell(), told.telemetry).run(stopping))
+    await sending.wait()
+    stopping.set()
+    may_end.set()
+    await running
+    assert outbox.rows == []
+
+
+async def test_one_producer_span_links_the_appends_it_carries_up_to_64(told):
+    sampled = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 101)]
+    unsampled = f"00-{500:032x}-{500:016x}-00"
+    with told.telemetry.round([unsampled, None, sampled[0], *sampled], 102):
+        pass
+    (span,) = told.spans.get_finished_spans()
+    assert span.name == "juinie.run-events publish"
+    assert [link.context.trace_id for link in span.links] == list(range(1, 65))
+    assert span.attributes["messaging.batch.message_count"] == 102
+
+
+def test_rows_within_counts_whole_rows_only(row_maker):
+    run = new_run_id()
+    rows = [row_maker(1, run, 1, 2), row_maker(2, run, 3, 3, missing=1), row_maker(3, run, 4, 5)]
+    assert [len(rows_within(rows, acked)) for acked in range(5)] == [0, 0, 2, 2, 3]
+
+
+class Fate:
+    """What happens to a batch or a delete, as hypothesis draws it."""
+
+    def __init__(self, data):
+        self.data = data
+        self.batch = "arrives"
+
+    async def before_send(self, _partition, _batch):
+        await asyncio.sleep(0)
+        self.batch = self.data.draw(st.sampled_from(["arrives", "arrives", "is refused", "loses its ack"]))
+        if self.batch == "is refused":
+            raise KafkaAway
+
+    async def after_send(self, _partition, _batch):
+        if self.batch == "loses its ack":
+            raise KafkaAway
+
+    def spare_the_delete(self):
+        if self.data.draw(st.booleans()):
+            raise DatabaseAway
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_whatever_fails_nothing_is_lost_and_first_times_are_in_order(
+    data, fake_outbox, fake_topic, told, first_times
+):
+    """Batches are refused, acks and deletes are lost, and each round is another publisher's first."""
+    fate, outbox, topic = Fate(data), fake_outbox(), fake_topic(partitions=2, batch_bytes=200)
+    topic.before_send, topic.after_send, outbox.before_delete = (
+        fate.before_send,
+        fate.after_send,
+        fate.spare_the_delete,
+    )
+    runs = [RunId(UUID(int=number)) for number in range(3)]
+    for run, count in data.draw(st.lists(st.tuples(st.sampled_from(runs), st.integers(1, 3)), max_size=20)):
+        await outbox.append(run, count)
+        if data.draw(st.booleans()):
+            await _round_of_another(outbox, topic, told)
+    topic.before_send = topic.after_send = outbox.before_delete = None
+    while outbox.rows:
+        await _round_of_another(outbox, topic, told)
+    seen = first_times(topic.records)
+    assert {run: seen.get(run, []) for run in runs} == {
+        run: list(range(1, outbox.last_seq[run] + 1)) for run in runs
+    }
+
+
+async def _round_of_another(outbox, topic, told):
+    limits = WindowLimits(rows=5, rows_a_shard=3)
+    with suppress(DatabaseAway):
+        await Relay(outbox, topic, Doorbell(), told.telemetry, limits).round()
+
+
+async def _refuse(_partition, _batch):
+    raise KafkaAway
