@@ -1,7 +1,7 @@
 """Builds the publisher, runs it until it is told to stop, and closes all it opened. No other module starts a task."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
@@ -57,25 +57,29 @@ async def serve(
     listener = http.bind()
     listener.listen()  # from here on a probe waits for its answer instead of being refused
 
-    async def stop_when_asked() -> None:
-        await stopping.wait()
-        doorbell.ring()
+    async def work() -> None:
+        await _first_of(health.database_seen, stopping)  # without its tables there is nothing to do
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(relay.run(stopping))
+            tasks.create_task(purge(store, telemetry, stopping))
+            tasks.create_task(watch_backlog(store, telemetry, stopping))
+
+    async def serve_until_stopped() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(listen(database_url, doorbell, telemetry))
+            tasks.create_task(health.watch(stopping))
+            tasks.create_task(http.serve(listener, stopping, PROBE_DRAIN_SECONDS))
+            working = tasks.create_task(work())
+            await stopping.wait()
+            doorbell.ring()
+            await asyncio.wait({working})
+            listening.cancel()
 
     try:
         async with application:
             on_started(http.bound_port or 0)
             telemetry.started(http.bound_port or 0)
-            await _run_until_drained(
-                stopping,
-                settings.drain_seconds,
-                relay.run(stopping),
-                purge(store, telemetry, stopping),
-                watch_backlog(store, telemetry, stopping),
-                health.watch(stopping),
-                stop_when_asked(),
-                http.serve(listener, stopping, PROBE_DRAIN_SECONDS),
-                background=listen(database_url, doorbell, telemetry),
-            )
+            await _within_drain(serve_until_stopped(), stopping, settings.drain_seconds)
     finally:
         listener.close()
         await topic.close()
@@ -84,32 +88,29 @@ async def serve(
         telemetry.stopped()
 
 
-async def _run_until_drained(
-    stopping: asyncio.Event, drain_seconds: float, *work: Awaitable[None], background: Awaitable[None]
+async def _within_drain(
+    work: Coroutine[None, None, None], stopping: asyncio.Event, drain_seconds: float
 ) -> None:
-    """Run all until `stopping` is set and all but `background` have ended, or `drain_seconds` have passed since."""
+    """Run `work` to its end, and cut it when `drain_seconds` have passed since `stopping` was set."""
 
-    async def whole() -> None:
-        async with asyncio.TaskGroup() as tasks:
-            behind = tasks.create_task(_run(background))
-            async with asyncio.TaskGroup() as ahead:
-                for each in work:
-                    ahead.create_task(_run(each))
-            behind.cancel()
-
-    async def cut() -> None:
+    async def drained() -> None:
         await stopping.wait()
         await asyncio.sleep(drain_seconds)
 
-    working, cutting = asyncio.create_task(whole()), asyncio.create_task(cut())
+    working, draining = asyncio.create_task(work), asyncio.create_task(drained())
     try:
-        await asyncio.wait({working, cutting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, draining}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        cutting.cancel()
+        draining.cancel()
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
 
 
-async def _run(work: Awaitable[None]) -> None:
-    await work
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = {asyncio.create_task(event.wait()) for event in events}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -24,6 +24,8 @@ class Health:
         self._is_kafka_reachable = is_kafka_reachable
         self._telemetry = telemetry
         self._missing = ["starting"]
+        self.database_seen = asyncio.Event()
+        """Set once the database has answered with the schema that this code needs."""
 
     async def readiness(self) -> list[str]:
         return self._missing
@@ -55,4 +57,5 @@ class Health:
             await self._check_database()
         except (Transient, SchemaBehind) as waiting:
             return [waiting.message]
+        self.database_seen.set()
         return []

@@ -1,0 +1,319 @@
+"""What the publisher promises its neighbours, as a whole, on real servers."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from uuid import UUID
+
+import httpx
+import pytest
+import structlog
+
+from juinie_publisher.app import serve
+from juinie_publisher.settings import Settings
+from juinie_publisher.store import Store
+from juinie_shared.contracts.record import read_record
+from juinie_shared.db.keys import ensure_dev_key
+from juinie_shared.domain.errors import DatabaseAway, DevKeyOutsideDev
+from juinie_testkit.kafka import delete_topic, read_topic
+from juinie_testkit.running import running
+from juinie_testkit.seed import Json, Seed
+from juinie_testkit.waits import await_outbox_flush, eventually
+
+
+@pytest.fixture
+def settings(database_url, kafka_bootstrap_servers, kafka_topic):
+    return Settings(
+        database_url=database_url, kafka_bootstrap_servers=kafka_bootstrap_servers, kafka_topic=kafka_topic,
+        kafka_partitions=4, port=0, env="test",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def seed(pool):
+    return Seed(pool, notify=True)
+
+
+@pytest.fixture
+def read(kafka_bootstrap_servers, kafka_topic):
+    """All records of the topic once there are at least `count`."""
+
+    async def of(count, servers=kafka_bootstrap_servers):
+        return await read_topic(servers, kafka_topic, lambda records: len(records) >= count, 60)
+
+    return of
+
+
+def first_times_of(records):
+    seen = {}
+    for record in records:
+        event = read_record(record.key, record.value, record.headers)
+        seen.setdefault(event.run_id, {}).setdefault(event.seq)
+    return {run_id: list(seqs) for run_id, seqs in seen.items()}
+
+
+async def flushed(pool):
+    async def empty():
+        async with pool.connection() as connection:
+            return await connection.fetchval("SELECT count(*) FROM outbox") == 0
+
+    await eventually(empty, 60, "an empty outbox")
+
+
+async def test_record_is_the_golden_one(settings, pool, seed, read):
+    run = UUID("0193f2a4-7c1e-7b2a-9c3d-5e6f70819283")
+    key = await seed.key("a")
+    await seed.run(key, run_id=run)
+    await seed.append(
+        run,
+        ("TEXT_MESSAGE_CONTENT", Json('{"delta":"Hél\\u0000","n":1.0}'), datetime(2026, 11, 23, 12, 0, 0, 123456, UTC)),
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )  # fmt: skip
+    async with running(serve, settings):
+        await await_outbox_flush(pool, run)
+    _, record = await read(2)
+    assert record.key == b"0193f2a4-7c1e-7b2a-9c3d-5e6f70819283"
+    assert record.value == (
+        b'{"seq":2,"type":"TEXT_MESSAGE_CONTENT","time":"2026-11-23T12:00:00.123456Z",'
+        b'"data":{"delta":"H\xc3\xa9l\\u0000","n":1.0}}'
+    )
+    assert record.headers == (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"0193f2a4-7c1e-7b2a-9c3d-5e6f70819283:2"),
+        ("ce_source", f"/juinie/tenants/{key.tenant_id}".encode()),
+        ("ce_type", b"TEXT_MESSAGE_CONTENT"),
+        ("ce_subject", b"0193f2a4-7c1e-7b2a-9c3d-5e6f70819283"),
+        ("ce_time", b"2026-11-23T12:00:00.123456Z"),
+        ("content-type", b"application/json"),
+        ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    )
+
+
+async def test_many_writers_on_many_runs_each_in_order(settings, pool, seed, read):
+    key = await seed.key()
+    runs = [await seed.run(key) for _ in range(10)]
+
+    async def write(run):
+        for number in range(20):
+            await seed.append(run, *[("token", {"n": number})] * (1 + number % 3))
+
+    async with running(serve, settings):
+        await asyncio.gather(*(write(run) for run in runs for _ in range(3)))
+        await flushed(pool)
+    expected = {run: list(range(1, 2 + 3 * 39)) for run in runs}
+    assert first_times_of(await read(10 * 118)) == expected
+
+
+async def test_notification_wakes_and_the_poll_stands_behind_it(settings, pool, seed, monkeypatch):
+    async with running(serve, settings):
+        run = await seed.run("a")
+        await await_outbox_flush(pool, run)
+        silent = Seed(pool)
+        await silent.append(run, ("token", 1))
+        await await_outbox_flush(pool, run)
+    monkeypatch.setattr("juinie_publisher.core.relay.POLL_SECONDS", 3600)
+    with structlog.testing.capture_logs() as logs:
+        async with running(serve, settings):
+            await eventually(lambda: _events(logs, "outbox_listening"), 10, "the publisher listens")
+            await seed.append(run, ("token", 2))
+            await await_outbox_flush(pool, run)
+
+
+async def test_lost_sessions_are_made_again(settings, pool, seed):
+    with structlog.testing.capture_logs() as logs:
+        async with running(serve, settings):
+            await eventually(lambda: _events(logs, "outbox_listening"), 10, "the publisher listens")
+            async with pool.connection() as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND application_name LIKE 'juinie-publisher%'"
+                )
+            await eventually(lambda: len(_events(logs, "outbox_listening")) > 1, 10, "it listens again")
+            run = await seed.run("a")
+            await await_outbox_flush(pool, run)
+
+
+async def test_crash_between_ack_and_delete_sends_again_and_in_order(settings, pool, seed, read, monkeypatch):
+    run = await seed.run("a")
+    await seed.append(run, ("token", 1), ("token", 2))
+
+    async def crash(_store, _ids):
+        raise DatabaseAway
+
+    really = Store.delete
+    monkeypatch.setattr(Store, "delete", crash)
+    async with running(serve, settings):
+        await read(6)
+        await seed.append(run, ("token", 3))
+        monkeypatch.setattr(Store, "delete", really)
+        await await_outbox_flush(pool, run)
+    records = await read(8)
+    assert first_times_of(records) == {run: [1, 2, 3, 4]}
+
+
+async def test_two_publishers_only_add_copies(settings, pool, seed, read):
+    key = await seed.key()
+    runs = [await seed.run(key) for _ in range(5)]
+    async with running(serve, settings), running(serve, settings):
+        for number in range(30):
+            await asyncio.gather(*(seed.append(run, ("token", number)) for run in runs))
+        await flushed(pool)
+    assert first_times_of(await read(5 * 31)) == {run: list(range(1, 32)) for run in runs}
+
+
+async def test_append_of_a_thousand_large_events_arrives_whole(settings, pool, seed, read):
+    run = await seed.run("a")
+    await seed.append(run, *[("token", "x" * 4000)] * 1000)
+    async with running(serve, settings):
+        await await_outbox_flush(pool, run)
+    assert first_times_of(await read(1001)) == {run: list(range(1, 1002))}
+
+
+async def test_deleted_run_is_published_first_and_then_removed(settings, pool, seed, read):
+    run = await seed.run("a", status="success")
+    await seed.delete(run)
+
+    async def gone():
+        async with pool.connection() as connection:
+            return await connection.fetchval("SELECT count(*) FROM run_event WHERE run_id = $1", run) == 0
+
+    async with running(serve, settings):
+        await eventually(gone, 15, "the deleted run's events are removed")
+    assert first_times_of(await read(3)) == {run: [1, 2, 3]}
+
+
+async def test_topic_deleted_while_running_comes_back_by_itself(
+    settings, pool, seed, read, kafka_bootstrap_servers, kafka_topic
+):
+    async with running(serve, settings):
+        run = await seed.run("a")
+        await await_outbox_flush(pool, run)
+        await delete_topic(kafka_bootstrap_servers, kafka_topic)
+        await seed.append(run, ("token", 1))
+        await await_outbox_flush(pool, run)
+        await seed.append(run, ("token", 2))
+        await await_outbox_flush(pool, run)
+    assert first_times_of(await read(1))[run][-1] == 3
+
+
+async def test_broker_killed_under_load_loses_nothing_and_drains_after(settings, pool, read, stoppable_kafka):
+    seed = Seed(pool, notify=True)
+    mine = settings.model_copy(update={"kafka_bootstrap_servers": stoppable_kafka.servers})
+    run = await seed.run("a")
+    with structlog.testing.capture_logs() as logs:
+        async with running(serve, mine) as service:
+            for number in range(50):
+                await seed.append(run, ("token", number))
+            await asyncio.to_thread(stoppable_kafka.kill)
+            for number in range(50):
+                await seed.append(run, ("token", number))
+            await eventually(lambda: _events(logs, "kafka_away"), 20, "Kafka is found away")
+            await eventually(lambda: _answers(service, "/readyz", 503), 10, "not ready")
+            await eventually(
+                lambda: _metric(service, "juinie_outbox_pending"), 10, "the gauge shows the backlog"
+            )
+            await asyncio.to_thread(stoppable_kafka.start)
+            await await_outbox_flush(pool, run, 60)
+            await eventually(lambda: _answers(service, "/readyz", 200), 10, "ready again")
+    assert first_times_of(await read(101, stoppable_kafka.servers)) == {run: list(range(1, 102))}
+    assert len(_events(logs, "kafka_away")) == len(_events(logs, "kafka_back"))
+
+
+async def test_starts_without_kafka_keeps_rows_and_stops_at_once(settings, pool, seed, unused_tcp_port):
+    run = await seed.run("a")
+    nowhere = settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{unused_tcp_port}"})
+    async with running(serve, nowhere, wait_ready=False) as service:
+        await eventually(lambda: _metric(service, "juinie_outbox_pending"), 10, "the gauge shows the backlog")
+        assert await _answers(service, "/livez", 200)
+        assert await _answers(service, "/readyz", 503)
+        await service.stop(timeout_seconds=5)
+    async with running(serve, settings):
+        await await_outbox_flush(pool, run)
+
+
+async def test_starts_without_schema_and_says_so(settings, empty_database_url):
+    bare = settings.model_copy(update={"database_url": type(settings.database_url)(empty_database_url)})
+    async with running(serve, bare, wait_ready=False) as service:
+
+        async def says_so():
+            return "juinie-api migrate" in (await _get(service, "/readyz")).text
+
+        await eventually(says_so, 10, "readiness names the migration")
+
+
+async def test_development_key_outside_dev_ends_the_process(settings, pool):
+    async with pool.connection() as connection:
+        await ensure_dev_key(connection)
+    with pytest.RaisesGroup(DevKeyOutsideDev, flatten_subgroups=True):
+        await serve(settings, asyncio.Event())
+
+
+async def test_stop_finishes_the_batch_in_flight(settings, pool, seed):
+    run = await seed.run("a")
+    async with running(serve, settings) as service:
+        for number in range(20):
+            await seed.append(run, ("token", number))
+        await service.stop(timeout_seconds=5)
+    await _no_session_left(pool)
+
+
+async def test_hanging_work_is_cut_after_the_drain_time(settings, seed, monkeypatch):
+    sending = asyncio.Event()
+
+    async def hang(*_):
+        sending.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("juinie_publisher.edges.kafka.RunEventTopic.send", hang)
+    await seed.run("a")
+    quick = settings.model_copy(update={"drain_seconds": 0.2})
+    async with running(serve, quick) as service:
+        await sending.wait()
+        await service.stop(timeout_seconds=5)
+
+
+async def test_metrics_have_their_names_and_no_ids(settings, pool, seed):
+    async with running(serve, settings) as service:
+        run = await seed.run("a")
+        await await_outbox_flush(pool, run)
+        text = (await _get(service, "/metrics")).text
+    for name in (
+        "juinie_outbox_pending", "juinie_outbox_oldest_age_seconds", "juinie_outbox_published_total",
+        "juinie_append_to_publish_seconds_bucket", "juinie_relay_rounds_total",
+    ):  # fmt: skip
+        assert re.search(rf"^{name}\b", text, re.MULTILINE), name
+    assert str(run) not in text
+
+
+async def test_several_run_in_one_process(settings):
+    async with running(serve, settings) as one, running(serve, settings) as two:
+        assert one.port != two.port
+
+
+async def _no_session_left(pool):
+    async def none():
+        async with pool.connection() as connection:
+            return not await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name LIKE 'juinie-publisher%'"
+            )
+
+    await eventually(none, 5, "no session of the publisher is left")
+
+
+def _events(logs, name):
+    return [line for line in logs if line["event"] == name]
+
+
+async def _get(service, path):
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as client:
+        return await client.get(path)
+
+
+async def _answers(service, path, status):
+    return (await _get(service, path)).status_code == status
+
+
+async def _metric(service, name):
+    text = (await _get(service, "/metrics")).text
+    return float(re.search(rf"^{name} (\S+)", text, re.MULTILINE)[1])
