@@ -49,8 +49,8 @@ class Child:
         return self.identity.pid
 
     def is_alive(self) -> bool:
-        if self.popen is not None and self.popen.poll() is not None:
-            return False
+        if self.popen is not None:
+            return self.popen.poll() is None  # and reaps it; until then nobody else can have the pid
         return identity_of(self.pid) == self.identity
 
     def send(self, number: int) -> None:

@@ -21,7 +21,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 _INITDB_SECONDS = 120
 _NAME = "juinie"
-_THROWAWAY = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+_THROWAWAY = ("fsync=off", "full_page_writes=off")  # a SIGKILL loses nothing, a power cut all
 
 
 class EmbeddedPostgres:
