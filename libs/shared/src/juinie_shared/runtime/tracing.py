@@ -5,6 +5,7 @@ the outbox row and the Kafka header.
 """
 
 import os
+from typing import override
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -13,7 +14,18 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+LAST_SPANS_SECONDS = 2.0
+"""How long a process that stops waits for its last spans to go out."""
+
 _PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class PromptSpanProcessor(BatchSpanProcessor):
+    """Batches as the SDK does. A collector that is away does not hold up the end of the process, as it would for 30 s."""
+
+    @override
+    def shutdown(self) -> None:
+        self._batch_processor.shutdown(timeout_millis=int(LAST_SPANS_SECONDS * 1000))
 
 
 def configure_tracing(service: str) -> TracerProvider:
@@ -25,7 +37,7 @@ def configure_tracing(service: str) -> TracerProvider:
         resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
     )
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        provider.add_span_processor(PromptSpanProcessor(OTLPSpanExporter()))
     return provider
 
 
