@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, or_
-from sqlmodel import col, select
+from sqlalchemy import and_, or_, select
+from sqlmodel import col
 
 from juinie_shared.db.event_json import EVENT_JSON
 from juinie_shared.db.pool import Connection, Row
@@ -16,9 +16,10 @@ from juinie_shared.db.select import fetch
 from juinie_shared.db.tables import Run
 from juinie_shared.domain.ids import RunId, TenantId
 
-RUN = """
-    run_id, agent, thread_id, status, input, output, error, metadata, last_seq, attempt,
-    cancel_requested_at IS NOT NULL AS cancel_requested, created_at, started_at, finished_at, deadline_at
+RUN_FROM = """
+    SELECT run_id, agent, thread_id, status, input, output, error, metadata, last_seq, attempt,
+           cancel_requested_at IS NOT NULL AS cancel_requested, created_at, started_at, finished_at, deadline_at
+    FROM run
 """
 """What a client sees of a run."""
 
@@ -26,15 +27,18 @@ RUN = """
 # ON CONFLICT: run_pkey (the id is free), create_key_pkey (the key is new; a twin in flight is waited for), and
 # run_tombstone_pkey (the id was never used by a run that is deleted).
 CREATE = """
-    WITH made AS (
+    WITH clock AS MATERIALIZED (
+        SELECT clock_timestamp() AS now
+    ), made AS (
         INSERT INTO run (run_id, tenant_id, shard, agent, thread_id, input, metadata, last_seq, fingerprint,
-                         idle_timeout_seconds, deadline_at)
+                         idle_timeout_seconds, deadline_at, created_at, last_event_at)
         SELECT $1::uuid, $2::uuid, $3::smallint, $4::text, $5::text, $6::text, $7::text, 1, $8::bytea,
-               $9::int, clock_timestamp() + make_interval(secs => $10::float8)
-        WHERE NOT EXISTS (SELECT FROM run_tombstone WHERE run_id = $1)
-        RETURNING run_id, tenant_id, shard
+               $9::int, now + make_interval(secs => $10::float8), now, now
+        FROM clock WHERE NOT EXISTS (SELECT FROM run_tombstone WHERE run_id = $1)
+        RETURNING run_id, tenant_id, shard, created_at
     ), event AS (
-        INSERT INTO run_event (run_id, seq, type, data) SELECT run_id, 1, 'run.created', $11::text FROM made
+        INSERT INTO run_event (run_id, seq, type, data, occurred_at)
+        SELECT run_id, 1, 'run.created', $11::text, created_at FROM made
     ), row AS (
         INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes, traceparent)
         SELECT shard, run_id, 1, 1, octet_length($11), $12::text FROM made
@@ -113,10 +117,10 @@ FIND_APPEND_KEY = """
 """
 
 # Takes the run's row lock for the rest of the transaction. By run_pkey.
-LOCK_RUN = f"SELECT {RUN} FROM run WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL FOR UPDATE"
+LOCK_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL FOR UPDATE"
 
 # By run_pkey.
-READ_RUN = f"SELECT {RUN} FROM run WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL"
+READ_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL"
 
 # Under the run's row lock: hides the run and takes its id for ever, or neither.
 DELETE = """
@@ -135,11 +139,13 @@ DELETE = """
 """
 
 # By run_tenant_thread_idx, backwards.
-ACTIVE_RUN = f"""
-    SELECT {RUN} FROM run
+ACTIVE_RUN = (
+    RUN_FROM
+    + """
     WHERE tenant_id = $1 AND thread_id = $2 AND status IN ('pending', 'running') AND deleted_at IS NULL
     ORDER BY created_at DESC, run_id DESC LIMIT 1
 """
+)
 
 # By run_pkey. Where a run stands: read before its events, so that no page goes past what it says.
 READ_HEAD = """
@@ -162,7 +168,7 @@ READ_EVENTS = f"""
     ) AS e
     WHERE e.bytes_before = 0 OR e.bytes_before < $6
     ORDER BY e.seq
-"""
+"""  # noqa: S608 - made of constants
 
 # By run_pkey, all runs that somebody waits for at once. A run that is gone has no row here.
 READ_WAITED = """
@@ -185,24 +191,17 @@ class ListFilter:
     before: tuple[datetime, RunId] | None = None
 
 
+_LISTED: tuple[Any, ...] = (
+    col(Run.run_id), col(Run.agent), col(Run.thread_id), col(Run.status), col(Run.error), col(Run.metadata_),
+    col(Run.last_seq), col(Run.attempt), col(Run.cancel_requested_at).is_not(None).label("cancel_requested"),
+    col(Run.created_at), col(Run.started_at), col(Run.finished_at), col(Run.deadline_at),
+)  # fmt: skip
+
+
 async def list_runs(connection: Connection, tenant_id: TenantId, wanted: ListFilter, limit: int) -> list[Row]:
     """Newest first, without input and output. By run_tenant_created_idx or run_tenant_thread_idx, backwards."""
     statement = (
-        select(
-            col(Run.run_id),
-            col(Run.agent),
-            col(Run.thread_id),
-            col(Run.status),
-            col(Run.error),
-            col(Run.metadata_),
-            col(Run.last_seq),
-            col(Run.attempt),
-            col(Run.cancel_requested_at).is_not(None).label("cancel_requested"),
-            col(Run.created_at),
-            col(Run.started_at),
-            col(Run.finished_at),
-            col(Run.deadline_at),
-        )  # pyright: ignore[reportCallIssue] - SQLModel types select() up to four columns
+        select(*_LISTED)
         .where(*_conditions(tenant_id, wanted))
         .order_by(col(Run.created_at).desc(), col(Run.run_id).desc())
         .limit(limit)

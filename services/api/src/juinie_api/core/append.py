@@ -129,7 +129,7 @@ async def write(connection: Connection, append: Append) -> Row | None:
         ending and ending.output,
         ending and ending.error,
         append.asks_cancel,
-        sum(len(event.data) for event in append.events),
+        sum(len(event.data.encode()) for event in append.events),
         append.traceparent,
         append.once and append.once.key,
         append.once and append.once.route,

@@ -35,9 +35,9 @@ class Run:
 
 
 def run_of(row: Mapping[str, Any]) -> Run:
-    """The run in a row of `store.RUN` columns."""
-    values = dict(row)
-    return Run(**{**values, "status": RunStatus(values["status"])})
+    """The run in a row of `store.RUN_FROM` columns."""
+    values: dict[str, Any] = {**row, "status": RunStatus(row["status"])}
+    return Run(**values)
 
 
 def listed_run_of(row: Mapping[str, Any]) -> Run:

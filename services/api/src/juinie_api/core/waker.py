@@ -5,6 +5,7 @@ poll, so nobody waits more than a second longer than needed.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -72,11 +73,9 @@ class Waker:
                 await self._next_commit()
 
     async def _next_commit(self) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._committed.wait()
-        except TimeoutError:
-            pass
         self._committed.clear()
 
     async def _look(self) -> None:
@@ -99,10 +98,8 @@ class Waker:
     async def _listen(self) -> None:
         """Keep a listening connection, as long as there is a database."""
         while True:
-            try:
+            with contextlib.suppress(Transient):
                 await self._listen_once()
-            except Transient:
-                pass
             self._report(telemetry.LISTEN_LOST)
             await asyncio.sleep(POLL_SECONDS)
 

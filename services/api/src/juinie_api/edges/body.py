@@ -95,26 +95,24 @@ def _field(cls: type[Body], name: str, value: msgspec.Raw, pointer: str, faults:
 
 
 async def _gunzip(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
-    """Decompress as it arrives, never more at once than is still allowed."""
+    """Decompress as it arrives, and never more than one byte past the limit."""
     inflate = zlib.decompressobj(_GZIP)
     room = limit_bytes + 1
     try:
         async for chunk in chunks:
-            data = chunk
-            while data and room > 0:
-                plain = inflate.decompress(data, room)
-                room -= len(plain)
-                yield plain
-                if inflate.eof:
-                    if inflate.unused_data:
-                        raise zlib.error
-                    data = b""
-                else:
-                    data = inflate.unconsumed_tail
-        if not inflate.eof:
-            raise zlib.error
+            plain = inflate.decompress(inflate.unconsumed_tail + chunk, room)
+            room -= len(plain)
+            yield plain
+            if room == 0:
+                return
     except zlib.error as error:
-        raise Refused(400, "bad_gzip", "The body is no gzip data, or not all of it.") from error
+        raise _bad_gzip() from error
+    if not inflate.eof or inflate.unused_data:
+        raise _bad_gzip()
+
+
+def _bad_gzip() -> Refused:
+    return Refused(400, "bad_gzip", "The body is no gzip data, not all of it, or more than it.")
 
 
 def _require_json_type(content_type: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime, timedelta
 
 from juinie_api.core.run import Run
@@ -10,6 +11,7 @@ from juinie_shared.domain.ids import RunId, parse_run_id
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_CURSOR = re.compile(r"([0-9]{1,17})\.(.{36})")
 
 
 def cursor_after(run: Run) -> str:
@@ -25,10 +27,10 @@ def parse_cursor(text: str) -> tuple[datetime, RunId]:
     """
     try:
         plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
-        micros, _, run_text = plain.partition(".")
-        run_id = parse_run_id(run_text)
-        if run_id is None or not micros.isdecimal() or len(micros) > 18:
-            raise ValueError
-        return _EPOCH + int(micros) * _MICROSECOND, run_id
-    except (ValueError, OverflowError, binascii.Error) as error:
-        raise Refused(400, "bad_cursor", "The cursor is none that a list gave.") from error
+    except (ValueError, binascii.Error):
+        plain = ""
+    found = _CURSOR.fullmatch(plain)
+    run_id = parse_run_id(found[2]) if found else None
+    if found is None or run_id is None:
+        raise Refused(400, "bad_cursor", "The cursor is none that a list gave.")
+    return _EPOCH + int(found[1]) * _MICROSECOND, run_id

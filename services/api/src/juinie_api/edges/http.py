@@ -1,6 +1,6 @@
 """The API as one FastAPI application: its routes, and how what they raise is answered."""
 
-from typing import Any
+from typing import Any, override
 
 from fastapi import FastAPI
 from opentelemetry.context import Context
@@ -74,8 +74,10 @@ async def _left(_request: Request, _error: Any) -> Response:
 class _WithoutQuery(SpanProcessor):
     """Keeps query strings out of spans: someone may have put a key there."""
 
+    @override
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if span.attributes and "url.query" in span.attributes:
             span.set_attribute("url.query", "")
 
+    @override
     def on_end(self, span: ReadableSpan) -> None: ...

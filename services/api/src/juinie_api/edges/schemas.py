@@ -87,7 +87,7 @@ def _object(value: object) -> object:
     return value
 
 
-def _unsupported(value: object) -> object:
+def _unsupported(_value: object) -> object:
     raise PydanticCustomError("unsupported", "Not supported yet.")
 
 

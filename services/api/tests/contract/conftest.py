@@ -1,0 +1,78 @@
+"""An api over a real socket, on a database of the test's own, with a client of one tenant."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from juinie_api.app import serve
+from juinie_api.settings import Settings
+from juinie_testkit.running import RunningService, running
+from juinie_testkit.seed import Seed, SeededKey
+
+from juinie_shared.db.pool import Pool
+
+type Json = dict[str, Any]
+
+
+@dataclass
+class Api:
+    """A running api, and a client that shows the key of tenant `a`."""
+
+    service: RunningService
+    client: httpx.AsyncClient
+    key: SeededKey
+    pool: Pool
+    seed: Seed
+
+    def client_of(self, key: SeededKey) -> httpx.AsyncClient:
+        return client_of(self.service, key)
+
+    async def create(self, **body: Any) -> Json:
+        response = await self.client.post("/v1/runs", json={"agent": "agent", **body})
+        assert response.status_code in {200, 201}, response.text
+        return response.json()
+
+    async def append(self, run_id: str, *types: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        body = {"events": [{"type": name, "data": {"n": n}} for n, name in enumerate(types or ("x",))]}
+        return await self.client.post(f"/v1/runs/{run_id}/events", json=body, headers=headers)
+
+    async def finish(
+        self, run_id: str, status: str = "success", headers: dict[str, str] | None = None, **body: Any
+    ) -> httpx.Response:
+        return await self.client.post(
+            f"/v1/runs/{run_id}/finish", json={"status": status, **body}, headers=headers
+        )
+
+    async def events(self, run_id: str, **query: Any) -> list[Json]:
+        response = await self.client.get(f"/v1/runs/{run_id}/events", params=query)
+        assert response.status_code == 200, response.text
+        return response.json()["events"]
+
+    async def rows(self, sql: str, *values: object) -> list[Any]:
+        async with self.pool.connection() as connection:
+            return await connection.fetch(sql, *values)
+
+
+def client_of(service: RunningService, key: SeededKey) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {key.text}"}
+    limits = httpx.Limits(max_connections=200)
+    return httpx.AsyncClient(
+        base_url=service.url, headers=headers, trust_env=False, timeout=60, limits=limits
+    )
+
+
+@pytest.fixture
+def settings(database_url: str, signing_keys: str) -> Settings:
+    return Settings.model_validate(
+        {"database_url": database_url, "env": "test", "port": 0, "stream_token_keys": signing_keys}
+    )
+
+
+@pytest.fixture
+async def api(settings: Settings, pool: Pool) -> AsyncGenerator[Api]:
+    seed = Seed(pool)
+    key = await seed.key()
+    async with running(serve, settings) as service, client_of(service, key) as client:
+        yield Api(service, client, key, pool, seed)

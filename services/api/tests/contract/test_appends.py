@@ -1,0 +1,150 @@
+"""What an append stores, who may append, and that concurrent writers share one run without a gap."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+
+async def test_event_json_goes_out_as_it_came_in(api: Any):
+    run_id = (await api.create())["run_id"]
+    data = rb'{"b":9007199254740993,"a":[1.0,1e400,-0],"u":"\u0000\ud83d\ude00 \/","a":"twice"}'
+    body = b'{"events":[{"type":"x","data": ' + data.replace(b",", b" ,\n ") + b'},{"type":"y"}]}'
+    answer = await api.client.post(
+        f"/v1/runs/{run_id}/events", content=body, headers={"Content-Type": "application/json; charset=utf-8"}
+    )
+    assert answer.status_code == 201, answer.text
+    page = await api.client.get(f"/v1/runs/{run_id}/events")
+    assert b'"data":' + data + b"}" in page.content
+    assert b'"type":"y"' in page.content
+    assert page.content.endswith(
+        b'"data":null}],"next_after_seq":4,"last_seq":4,"up_to_date":true,"finished":false,"reset":false}'
+    )
+
+
+async def test_runs_keep_their_json_too(api: Any):
+    body = rb'{"agent":"a","input":{"n":1e400},"metadata":{"z":1.0,"a":"\u0000"}}'
+    headers = {"Content-Type": "application/json"}
+    created = await api.client.post("/v1/runs", content=body, headers=headers)
+    assert rb'"input":{"n":1e400}' in created.content
+    assert rb'"metadata":{"z":1.0,"a":"\u0000"}' in created.content
+    finish = b'{"status":"error","output":1.0,"error":{"code":1e1}}'
+    path = f"/v1/runs/{created.json()['run_id']}/finish"
+    finished = await api.client.post(path, content=finish, headers=headers)
+    assert b'"output":1.0,"error":{"code":1e1}' in finished.content
+
+
+async def test_a_clients_time_is_kept_and_shown_in_utc(api: Any):
+    run_id = (await api.create())["run_id"]
+    body = {"events": [{"type": "x", "time": "2026-11-23T13:00:00.5+01:00"}]}
+    await api.client.post(f"/v1/runs/{run_id}/events", json=body)
+    assert (await api.events(run_id))[-1]["time"] == "2026-11-23T12:00:00.500000Z"
+
+
+async def test_each_append_leaves_one_outbox_row_with_its_range_and_size(api: Any):
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id, "a", "b", "c")
+    await api.append(run_id, "d")
+    rows = await api.rows(
+        "SELECT o.*, r.shard AS run_shard FROM outbox o JOIN run r USING (run_id) ORDER BY id"
+    )
+    assert [(row["first_seq"], row["last_seq"]) for row in rows] == [(1, 1), (2, 5), (6, 6)]
+    assert all(row["shard"] == row["run_shard"] and row["bytes"] > 0 for row in rows)
+
+
+async def test_a_lost_lease_is_refused_and_none_at_all_is_welcome(api: Any):
+    run_id, token = (await api.create())["run_id"], uuid4()
+    await api.append(run_id)
+    await api.rows(
+        "UPDATE run SET lease_token = $1, lease_seconds = 30, lease_expires_at = '2026-01-01'", token
+    )
+    assert (await api.append(run_id, headers={"Juinie-Lease": str(token)})).status_code == 201
+    [row] = await api.rows("SELECT lease_expires_at > clock_timestamp() AS renewed FROM run")
+    assert row["renewed"]
+    for lost in (str(uuid4()), "rubbish", ""):
+        for refused in (
+            await api.append(run_id, headers={"Juinie-Lease": lost}),
+            await api.finish(run_id, headers={"Juinie-Lease": lost}),
+        ):
+            assert (refused.status_code, refused.json()["code"]) == (409, "lease_lost")
+    assert (await api.append(run_id)).status_code == 201
+    assert (await api.finish(run_id, headers={"Juinie-Lease": str(token)})).status_code == 200
+
+
+async def test_fifty_writers_share_a_run_without_a_gap(api: Any):
+    run_id = (await api.create())["run_id"]
+
+    async def write(writer: int) -> list[int]:
+        taken = list[int]()
+        for _ in range(4):
+            answer = await api.append(run_id, f"w{writer}", f"w{writer}")
+            assert answer.status_code == 201, answer.text
+            taken += range(answer.json()["first_seq"], answer.json()["last_seq"] + 1)
+        return taken
+
+    taken = await asyncio.gather(*(write(writer) for writer in range(50)))
+    assert sorted(seq for seqs in taken for seq in seqs) == list(range(3, 403))
+    events = await api.events(run_id, limit=1000)
+    assert [event["seq"] for event in events] == list(range(1, 403))
+    assert [event["type"] for event in events].count("run.started") == 1
+    for writer, seqs in enumerate(taken):
+        assert {events[seq - 1]["type"] for seq in seqs} == {f"w{writer}"}
+    rows = await api.rows("SELECT first_seq, last_seq FROM outbox ORDER BY id")
+    ranges = [seq for row in rows for seq in range(row["first_seq"], row["last_seq"] + 1)]
+    assert ranges == list(range(1, 403)), "outbox order is seq order"
+
+
+@pytest.mark.parametrize("attempt", range(5))
+async def test_nothing_comes_after_the_end_however_it_races(api: Any, attempt: int):
+    run_id = (await api.create())["run_id"]
+    appends = [api.append(run_id) for _ in range(20)]
+    *answers, finished = await asyncio.gather(
+        *appends[:10], *appends[10:], api.finish(run_id, output=attempt)
+    )
+    assert finished.status_code == 200
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    events = await api.events(run_id)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["type"] == "run.finished"
+    assert sum(event["type"] == "x" for event in events) == sum(
+        answer.status_code == 201 for answer in answers
+    )
+
+
+async def test_one_of_two_different_ends_wins(api: Any):
+    run_id = (await api.create())["run_id"]
+    answers = await asyncio.gather(*(api.finish(run_id, output=n) for n in range(10)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 9
+    assert [event["type"] for event in await api.events(run_id)] == [
+        "run.created",
+        "run.started",
+        "run.finished",
+    ]
+
+
+async def test_cancel_and_finish_may_race(api: Any):
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id)
+    cancels = [api.client.post(f"/v1/runs/{run_id}/cancel") for _ in range(10)]
+    *answers, finished = await asyncio.gather(*cancels, api.finish(run_id))
+    assert finished.status_code == 200
+    assert {answer.status_code for answer in answers} <= {200, 202}
+    types = [event["type"] for event in await api.events(run_id)]
+    assert types.count("run.cancel_requested") <= 1
+    assert types[-1] == "run.finished"
+
+
+async def test_a_locked_run_is_refused_in_time_and_no_other_waits(api: Any):
+    locked, free = (await api.create())["run_id"], (await api.create())["run_id"]
+    async with api.pool.transaction() as tx:
+        await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", UUID(locked))
+        waiting = asyncio.create_task(api.append(locked))
+        assert (await api.append(free)).status_code == 201
+        refused = await waiting
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (
+        503,
+        "run_locked",
+        "1",
+    )
+    assert (await api.append(locked)).json()["first_seq"] == 3, "nothing of the refused one was left"
