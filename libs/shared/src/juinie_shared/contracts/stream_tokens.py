@@ -67,5 +67,13 @@ class StreamTokenSigner:
                 RunId(UUID(claims["run"])), TenantId(UUID(claims["ten"])), KeyId(UUID(claims["key"])),
                 datetime.fromtimestamp(claims["exp"], UTC),
             )  # fmt: skip
-        except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (
+            jwt.PyJWTError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            OSError,
+        ) as error:
             raise NotAuthenticated from error

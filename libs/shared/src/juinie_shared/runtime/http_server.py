@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.problems import Problem, problem
 
+_BACKLOG = 2048
+
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
@@ -61,19 +63,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         was_in_head = self._in_head
-        if was_in_head:
+        if not self._in_body:
             self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             self._disarm()
-        elif self._in_head and was_in_head:
+        elif self._in_head:
             if self._head_bytes > self.limits.head_bytes:
                 self._too_large = True
                 self.send_400_response("")
-            elif self._timer is None:
+            elif not was_in_head or self._timer is None:
                 self._arm(self.limits.head_seconds)
-        elif self._in_head:
-            self._arm(self.limits.head_seconds)
         elif self._in_body:
             self._arm(self.limits.body_stall_seconds)
         else:
@@ -82,7 +82,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._in_body, self._head_bytes = True, False, 0
+        self._in_head, self._in_body = True, False
         self.scope["extensions"] = {"juinie.transport": {"transport": self.transport}}
 
     @override
@@ -96,7 +96,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def on_message_complete(self) -> None:
-        self._in_body = False
+        self._in_body, self._head_bytes = False, 0
         super().on_message_complete()
 
     @override
@@ -148,7 +148,7 @@ class HttpServer:
         """The port it listens on: the one asked for, or the one that the system chose for 0."""
 
     def bind(self) -> socket.socket:
-        """Take the port. Done before anything else starts, so that a taken one is told at once.
+        """Take the port and listen. Done before anything else starts, so that a taken one is told at once.
 
         Raises:
             PortTaken: another program has it.
@@ -158,6 +158,7 @@ class HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self._host, self._port))
+            listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
             raise PortTaken(self._host, self._port) from error
@@ -168,7 +169,7 @@ class HttpServer:
         """Serve until `stopping` is set; then take no more, let open requests end, and cut them after `drain_seconds`."""
         protocol = type("_Protocol", (GuardedProtocol,), {"limits": self._limits})
         config = uvicorn.Config(
-            self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=2048,
+            self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=_BACKLOG,
             server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, int(drain_seconds)),
         )  # fmt: skip
         self._server = _Server(config)

@@ -6,7 +6,7 @@ name; a secret's value never appears.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from juinie_shared.domain.errors import Misconfigured
@@ -55,6 +55,13 @@ class EdgeSettings(ServiceSettings):
         None, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
         description="`id=secret` pairs, comma-separated; the first signs stream tokens, all verify. At least 32 characters each. Required outside dev.",
     )  # fmt: skip
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     def signing_keys(self) -> dict[str, str]:
         """The signing keys by id, the one that signs first.
