@@ -1,6 +1,7 @@
 """A service inside the test's own event loop, over a real socket."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -45,10 +46,11 @@ class RunningService:
             try:
                 async with asyncio.timeout(timeout_seconds):
                     while not self._serving.done():
-                        response = await client.get("/readyz")
-                        if response.status_code == 200:
-                            return
-                        answer = response.text
+                        with contextlib.suppress(httpx.TransportError):
+                            response = await client.get("/readyz")
+                            if response.status_code == 200:
+                                return
+                            answer = response.text
                         await asyncio.sleep(_LOOK_EVERY_SECONDS)
             except TimeoutError as error:
                 raise StillMissing(

@@ -14,6 +14,7 @@ from juinie_shared.db.keys import create_key, find_key
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.ids import KeyId, RunId, TenantId, new_run_id, shard_of
 from juinie_shared.domain.runs import Scope
+from juinie_shared.domain.times import format_time
 
 _INSERT_RUN = """
     INSERT INTO run (run_id, tenant_id, shard, agent, thread_id, input, idle_timeout_seconds, deadline_at, fingerprint)
@@ -24,7 +25,7 @@ _LOCK_RUN = "SELECT last_seq, shard FROM run WHERE run_id = $1 FOR UPDATE"
 
 _INSERT_EVENT = """
     INSERT INTO run_event (run_id, seq, type, data, occurred_at)
-    VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()))
+    VALUES ($1, $2, $3, $4, coalesce($5::text::timestamptz, clock_timestamp()))
 """
 
 _INSERT_OUTBOX = """
@@ -167,7 +168,7 @@ async def _write(
         raise LookupError(run_id)
     first, last = run["last_seq"] + 1, run["last_seq"] + len(events)
     rows = [
-        (run_id, first + index, event[0], _json(event[1]), event[2] if len(event) > 2 else None)
+        (run_id, first + index, event[0], _json(event[1]), format_time(event[2]) if len(event) > 2 else None)
         for index, event in enumerate(events)
     ]
     await connection.executemany(_INSERT_EVENT, rows)
