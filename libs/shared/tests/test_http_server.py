@@ -1,0 +1,240 @@
+"""The HTTP server guards every service against what arrives before an application runs. Tried over raw sockets."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from juinie_shared.domain.errors import PortTaken
+from juinie_shared.runtime.http_server import HttpLimits, HttpServer
+
+LIMITS = HttpLimits(head_bytes=2048, headers=20, head_seconds=0.2, body_stall_seconds=0.2)
+
+
+class Application:
+    """Reads the body and answers with its length; counts what reached it."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.disconnects = asyncio.Event()
+
+    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
+        self.requests += 1
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.disconnects.set()
+                return
+            size, more = size + len(message["body"]), message.get("more_body", False)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-length", b"%d" % len(str(size)))],
+            }
+        )
+        await send({"type": "http.response.body", "body": str(size).encode()})
+
+
+class Client:
+    """A raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def response(self) -> bytes:
+        """The next answer, whole."""
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        return head + await self._reader.readexactly(length)
+
+    async def until_closed(self) -> bytes:
+        """All that comes until the server closes."""
+        try:
+            return await asyncio.wait_for(self._reader.read(), 10)
+        except ConnectionResetError:
+            return b""
+
+
+class Served:
+    def __init__(self, app: Application, port: int) -> None:
+        self.app, self.port = app, port
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def client(self) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self._writers.append(writer)
+        return Client(reader, writer)
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+@pytest.fixture
+async def served() -> AsyncGenerator[Served]:
+    app, stopping = Application(), asyncio.Event()
+    server = HttpServer(app, "127.0.0.1", 0, LIMITS)
+    listener = server.bind()
+    serving = asyncio.create_task(server.serve(listener, stopping, drain_seconds=1))
+    assert server.bound_port
+    made = Served(app, server.bound_port)
+    yield made
+    made.close()
+    stopping.set()
+    await serving
+
+
+def request(*headers: bytes, body: bytes = b"") -> bytes:
+    return b"\r\n".join([b"POST / HTTP/1.1", b"Host: a", *headers, b"", body])
+
+
+async def test_ordinary_requests_share_a_connection(served: Served):
+    client = await served.client()
+    for body in (b"", b"abc", b"x" * 100_000):
+        client.send(request(b"Content-Length: %d" % len(body), body=body))
+        assert (await client.response()).endswith(b"\r\n\r\n%d" % len(body))
+
+
+async def test_connection_may_rest_between_requests_longer_than_a_head_may_take(served: Served):
+    client = await served.client()
+    client.send(request(b"Content-Length: 0"))
+    await client.response()
+    await asyncio.wait({asyncio.create_task(client._reader.read(1))}, timeout=LIMITS.head_seconds * 2)
+    assert not client._reader.at_eof()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"X: " + b"a" * 2048],
+        [b"X-%d: a" % number for number in range(21)],
+        [b"X-%d: %b" % (number, b"a" * 200) for number in range(15)],
+    ],
+    ids=["one too large", "too many", "too large together"],
+)
+async def test_too_many_or_too_large_headers_are_431_and_close(served: Served, headers: list[bytes]):
+    client = await served.client()
+    client.send(request(*headers))
+    answer = await client.until_closed()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"headers_too_large"' in answer
+    assert served.app.requests == 0
+
+
+async def test_head_that_never_ends_is_431_before_it_fills_the_memory(served: Served):
+    client = await served.client()
+    client.send(b"GET / HTTP/1.1\r\nX: ")
+    client.send(b"a" * 10_000)
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_url_counts_as_part_of_the_head(served: Served):
+    client = await served.client()
+    client.send(b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n"], ids=["nothing", "part of a line", "no end"]
+)
+async def test_slow_head_is_closed(served: Served, sent: bytes):
+    client = await served.client()
+    client.send(sent)
+    assert await client.until_closed() == b""
+    assert served.app.requests == 0
+
+
+async def test_slow_head_of_a_later_request_is_closed_too(served: Served):
+    client = await served.client()
+    client.send(request(b"Content-Length: 0"))
+    await client.response()
+    client.send(b"GET / HTTP/1.1\r\n")
+    assert await client.until_closed() == b""
+    assert served.app.requests == 1
+
+
+async def test_head_that_trickles_gets_no_more_time_for_each_byte(served: Served):
+    client = await served.client()
+    closed = asyncio.create_task(client.until_closed())
+    sent = 0
+    for byte in b"GET / HTTP/1.1\r\nX: " + b"a" * 1000:
+        client.send(bytes([byte]))
+        sent += 1
+        await asyncio.wait({closed}, timeout=0.02)
+        if closed.done():
+            break
+    assert closed.done()
+    assert sent < 1000
+
+
+async def test_stalled_body_is_closed_and_the_application_told(served: Served):
+    client = await served.client()
+    client.send(request(b"Content-Length: 10", body=b"abc"))
+    assert await client.until_closed() == b""
+    await asyncio.wait_for(served.app.disconnects.wait(), 10)
+
+
+async def test_body_that_keeps_coming_may_take_longer_than_a_stall(served: Served):
+    client = await served.client()
+    client.send(request(b"Content-Length: 10"))
+    answer = asyncio.create_task(client.response())
+    for byte in b"0123456789":
+        await asyncio.wait({answer}, timeout=LIMITS.body_stall_seconds / 4)
+        client.send(bytes([byte]))
+    assert (await answer).endswith(b"10")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\r\n\x00\x01\x02 rubbish\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        gzip.compress(b"GET / HTTP/1.1\r\n\r\n"),
+    ],
+    ids=["rubbish", "version", "no path", "space before colon", "negative length", "two lengths", "both lengths", "bad chunk", "gzip"],
+)  # fmt: skip
+async def test_what_is_no_http_is_refused_and_closed(served: Served, sent: bytes):
+    client = await served.client()
+    client.send(sent)
+    answer = await client.until_closed()
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")), answer[:100]
+    assert b"rubbish" not in answer
+
+
+async def test_taken_port_is_one_clear_line():
+    first = HttpServer(Application(), "127.0.0.1", 0)
+    listener = first.bind()
+    assert first.bound_port
+    with listener:
+        listener.listen()
+        with pytest.raises(
+            PortTaken, match=f"Port {first.bound_port} on 127.0.0.1 is taken by another program"
+        ):
+            HttpServer(Application(), "127.0.0.1", first.bound_port).bind()
+
+
+async def test_stop_does_not_wait_for_who_never_ends():
+    app, stopping = Application(), asyncio.Event()
+    server = HttpServer(app, "127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve(server.bind(), stopping, drain_seconds=1))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.bound_port)
+    writer.write(request(b"Content-Length: 10", body=b"abc"))
+    while not app.requests:
+        await asyncio.wait({serving}, timeout=0.01)
+    stopping.set()
+    await asyncio.wait_for(serving, 10)
+    await Client(reader, writer).until_closed()
+    writer.close()

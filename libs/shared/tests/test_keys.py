@@ -1,0 +1,103 @@
+"""API keys: shown once, stored as a hash, refused alike whether unknown, revoked or expired."""
+
+import pytest
+
+from juinie_shared.contracts.names import DEV_API_KEY
+from juinie_shared.db.keys import (
+    create_key,
+    ensure_dev_key,
+    find_key,
+    hash_key,
+    list_keys,
+    refuse_dev_key,
+    revoke_key,
+)
+from juinie_shared.db.pool import Pool
+from juinie_shared.domain.errors import DevKeyOutsideDev, NotAuthenticated
+from juinie_shared.domain.runs import Scope
+from juinie_shared.runtime.keys import LONGEST_KEY, KeyRing
+from juinie_testkit.seed import Seed
+
+EXPIRE = "UPDATE api_key SET expires_at = clock_timestamp() WHERE key_id = $1"
+
+
+async def test_key_says_whose_it_is_and_what_it_may_do(pool: Pool):
+    async with pool.connection() as connection:
+        text = await create_key(connection, "acme", [Scope.READ], expires_in_days=1)
+        principal = await find_key(connection, text)
+        (listed,) = await list_keys(connection)
+    assert principal
+    assert principal.scopes == {Scope.READ}
+    assert (listed.key_id, listed.tenant, listed.scopes) == (principal.key_id, "acme", ["read"])
+    assert text.startswith("jn_")
+    assert len(text) <= LONGEST_KEY
+
+
+async def test_table_holds_no_text_of_a_key(pool: Pool):
+    key = await Seed(pool).key()
+    async with pool.connection() as connection:
+        row = await connection.fetchrow("SELECT api_key::text AS everything, hash FROM api_key")
+    assert row
+    assert key.text not in row["everything"]
+    assert row["hash"] == hash_key(key.text)
+
+
+async def test_keys_of_one_tenant_share_it(pool: Pool):
+    seed = Seed(pool)
+    first, second, other = await seed.key("a"), await seed.key("a"), await seed.key("b")
+    assert first.tenant_id == second.tenant_id != other.tenant_id
+    assert first.text != second.text
+
+
+async def test_unknown_revoked_expired_and_malformed_keys_are_refused_alike(pool: Pool):
+    seed = Seed(pool)
+    revoked, expired = await seed.key(), await seed.key()
+    async with pool.connection() as connection:
+        assert await revoke_key(connection, revoked.key_id)
+        await connection.execute(EXPIRE, expired.key_id)
+    ring = KeyRing(pool)
+    for text in (revoked.text, expired.text, "jn_nobody", "", "é", "a" * (LONGEST_KEY + 1), "a\0b"):
+        with pytest.raises(NotAuthenticated) as refused:
+            await ring.principal(text)
+        assert str(refused.value) == "A valid API key or token is needed."
+
+
+async def test_revoked_key_is_refused_once_it_is_forgotten(pool: Pool):
+    key = await Seed(pool).key()
+    remembering, forgetful = KeyRing(pool), KeyRing(pool, remember_seconds=0)
+    for ring in (remembering, forgetful):
+        assert (await ring.principal(key.text)).key_id == key.key_id
+        await ring.require_valid(key.key_id)
+    async with pool.connection() as connection:
+        await revoke_key(connection, key.key_id)
+    assert (await remembering.principal(key.text)).key_id == key.key_id
+    await remembering.require_valid(key.key_id)
+    with pytest.raises(NotAuthenticated):
+        await forgetful.principal(key.text)
+    with pytest.raises(NotAuthenticated):
+        await forgetful.require_valid(key.key_id)
+
+
+async def test_revoking_twice_keeps_the_first_time_and_an_unknown_id_is_none(pool: Pool):
+    key = await Seed(pool).key()
+    async with pool.connection() as connection:
+        await revoke_key(connection, key.key_id)
+        (before,) = await list_keys(connection)
+        assert await revoke_key(connection, key.key_id)
+        (after,) = await list_keys(connection)
+        assert not await revoke_key(connection, key.tenant_id)
+    assert before.revoked_at == after.revoked_at is not None
+
+
+async def test_dev_key_is_made_once_and_refused_outside_dev(pool: Pool):
+    async with pool.connection() as connection:
+        await refuse_dev_key(connection)
+        await ensure_dev_key(connection)
+        await ensure_dev_key(connection)
+        (listed,) = await list_keys(connection)
+        assert (listed.tenant, sorted(listed.scopes)) == ("dev", ["admin", "read", "write"])
+        assert await find_key(connection, DEV_API_KEY)
+        with pytest.raises(DevKeyOutsideDev):
+            await refuse_dev_key(connection)
+        await revoke_key(connection, listed.key_id)
+        await refuse_dev_key(connection)

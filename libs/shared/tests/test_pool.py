@@ -1,0 +1,160 @@
+"""The pool is bounded in every wait, and says in our words what went wrong."""
+
+import asyncio
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from juinie_shared.db.pool import PoolLimits, connect, open_pool, plain_url
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, RunLocked, Transient
+from juinie_testkit.backing.docker import free_port
+from juinie_testkit.proxy import Proxy
+from juinie_testkit.seed import Seed
+from juinie_testkit.waits import eventually
+
+LOCK_RUN = "SELECT FROM run WHERE run_id = $1 FOR UPDATE"
+
+
+async def test_pool_opens_while_postgres_is_away_and_says_so_when_asked():
+    pool = await open_pool(f"postgresql://juinie@127.0.0.1:{free_port()}/juinie", "test")
+    with pytest.raises(DatabaseAway):
+        async with pool.connection():
+            pass
+    await pool.close()
+
+
+async def test_single_connection_says_that_postgres_is_away():
+    with pytest.raises(DatabaseAway):
+        await connect(f"postgresql://juinie@127.0.0.1:{free_port()}/juinie", "test")
+
+
+async def test_exhausted_pool_is_busy_and_recovers(database_url: str):
+    pool = await open_pool(database_url, "test", PoolLimits(size=1, acquire_seconds=0.1))
+    async with pool.connection():
+        with pytest.raises(DatabaseBusy):
+            async with pool.connection():
+                pass
+    async with pool.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    await pool.close()
+
+
+async def test_row_that_stays_locked_locks_its_run_alone(database_url: str):
+    pool = await open_pool(database_url, "test", PoolLimits(lock_seconds=0.1))
+    run_id, other = await Seed(pool).run("a"), await Seed(pool).run("a")
+    async with pool.transaction() as holder:
+        await holder.execute(LOCK_RUN, run_id)
+        with pytest.raises(RunLocked):
+            async with pool.transaction() as late:
+                await late.execute(LOCK_RUN, run_id)
+        async with pool.transaction() as free:
+            await free.execute(LOCK_RUN, other)
+    await pool.close()
+
+
+async def test_statement_that_takes_too_long_is_ended_as_busy(database_url: str):
+    pool = await open_pool(database_url, "test", PoolLimits(statement_seconds=0.1))
+    async with pool.connection() as connection:
+        with pytest.raises(asyncpg.QueryCanceledError):
+            await connection.execute("SELECT pg_sleep(60)")
+    with pytest.raises(DatabaseBusy):
+        async with pool.connection() as connection:
+            await connection.execute("SELECT pg_sleep(60)")
+    await pool.close()
+
+
+async def test_hung_postgres_is_away_and_not_waited_for_without_end(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        limits = PoolLimits(statement_seconds=0.1, acquire_seconds=0.1, connect_seconds=0.1)
+        pool = await open_pool(proxy.url_through(database_url), "test", limits)
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+        proxy.hang()
+        with pytest.raises(Transient):
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+        await proxy.resume()
+        await pool.close()
+
+
+async def test_ended_sessions_heal_at_the_next_call(database_url: str):
+    pool = await open_pool(database_url, "test")
+    killer = await connect(database_url, "killer")
+    async with pool.connection() as connection:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        await killer.execute("SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises(Exception, match=r"terminat|clos"):
+            await connection.fetchval("SELECT 1")
+    async with pool.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    await killer.close()
+    await pool.close()
+
+
+async def test_transaction_commits_at_its_end_and_not_at_all_after_an_error(database_url: str):
+    pool = await open_pool(database_url, "test")
+    insert = "INSERT INTO run_tombstone (run_id) VALUES ($1)"
+    kept = uuid4()
+    async with pool.transaction() as connection:
+        await connection.execute(insert, kept)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        async with pool.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO run_tombstone (run_id) SELECT unnest($1::uuid[])", [uuid4(), kept]
+            )
+    async with pool.connection() as connection:
+        assert [row["run_id"] for row in await connection.fetch("SELECT run_id FROM run_tombstone")] == [kept]
+    await pool.close()
+
+
+async def test_fault_of_ours_stays_itself(database_url: str):
+    pool = await open_pool(database_url, "test")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with pool.connection() as connection:
+            await connection.execute("SELECT FROM no_such_table")
+    with pytest.raises(asyncpg.DataError):
+        async with pool.connection() as connection:
+            await connection.execute(LOCK_RUN, "no uuid")
+    await pool.close()
+
+
+async def test_sessions_bear_a_name_and_their_limits(database_url: str):
+    connection = await connect(database_url, "juinie-test", PoolLimits(statement_seconds=3, lock_seconds=1))
+    assert await connection.fetchval("SHOW application_name") == "juinie-test"
+    assert await connection.fetchval("SHOW statement_timeout") == "3s"
+    assert await connection.fetchval("SHOW lock_timeout") == "1s"
+    assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"
+    await connection.close()
+
+
+async def test_closing_does_not_wait_for_a_connection_that_is_lent(database_url: str):
+    pool = await open_pool(database_url, "test")
+    lent = asyncio.Event()
+
+    async def hold() -> None:
+        async with pool.connection() as connection:
+            lent.set()
+            await connection.execute("SELECT pg_sleep(60)")
+
+    holding = asyncio.create_task(hold())
+    await lent.wait()
+    await pool.close(within_seconds=0.1)
+    with pytest.raises(Transient):
+        await holding
+    watcher = await connect(database_url, "watcher")
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()"
+    await watcher.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()"
+    )
+    await eventually(lambda: _none(watcher, count), 5, "no session left")
+    await watcher.close()
+
+
+async def _none(connection, count: str) -> bool:
+    return await connection.fetchval(count) == 0
+
+
+def test_sqlalchemys_spelling_becomes_libpqs():
+    assert plain_url("postgresql+asyncpg://u:p@h/d?x=a+b://c") == "postgresql://u:p@h/d?x=a+b://c"
+    assert plain_url("postgres://h/d") == "postgres://h/d"

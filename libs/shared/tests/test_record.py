@@ -1,0 +1,102 @@
+"""The Kafka record is bytes that publisher and gateway agree on. The expectations were written by hand."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from juinie_shared.contracts.record import RunEventRecord, event_json_head, read_record
+from juinie_shared.domain.errors import BadRecord
+from juinie_shared.domain.ids import RunId, Seq, TenantId
+from juinie_testkit.golden import GoldenRecord, golden_record, golden_records
+
+RUN = RunId(UUID("01930b7e-4c00-7a11-8b22-c3d4e5f60718"))
+TENANT = TenantId(UUID("01930b7e-0000-7000-8000-00000000000a"))
+
+MEANT = {
+    "token": RunEventRecord(
+        RUN, TENANT, Seq(43), "TEXT_MESSAGE_CONTENT", "2026-11-23T12:00:00.123456Z",
+        b'{"seq":43,"type":"TEXT_MESSAGE_CONTENT","time":"2026-11-23T12:00:00.123456Z","data":{"delta":"Hel"}}',
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+    "untraced_end": RunEventRecord(
+        RUN, TENANT, Seq(140), "run.finished", "2026-11-23T12:00:01.000000Z",
+        b'{"seq":140,"type":"run.finished","time":"2026-11-23T12:00:01.000000Z",'
+        b'"data":{"status":"success","output":null,"error":null}}',
+        None,
+    ),
+    "verbatim": RunEventRecord(
+        RUN, TENANT, Seq(2), "a/b.c-d_E9", "0001-01-01T00:00:00.000000Z",
+        r'{"seq":2,"type":"a/b.c-d_E9","time":"0001-01-01T00:00:00.000000Z","data":{"z":1.0,"a":9007199254740993,'
+        r'"big":1e400,"nul":"\u0000","é":"\u00e9","wide":"日本 🜁","line":"a\nb","":[]}}'.encode(),
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
+def test_writing_gives_the_golden_bytes(golden: GoldenRecord):
+    record = MEANT[golden.name]
+    assert (record.key, tuple(record.headers()), record.value) == (golden.key, golden.headers, golden.value)
+
+
+@pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
+def test_reading_the_golden_bytes_gives_what_was_meant(golden: GoldenRecord):
+    assert read_record(golden.key, golden.value, golden.headers) == MEANT[golden.name]
+
+
+def test_headers_of_a_newer_publisher_are_passed_over():
+    golden = golden_record("token")
+    assert read_record(golden.key, golden.value, (*golden.headers, ("ce_new", b"\xff"))) == MEANT["token"]
+
+
+def test_head_of_the_json_is_what_every_value_begins_with():
+    for record in MEANT.values():
+        assert record.value.startswith(event_json_head(record.seq, record.type))
+
+
+def _with_header(name: str, value: bytes | None) -> GoldenRecord:
+    golden = golden_record("token")
+    headers = [(header, value if header == name else text) for header, text in golden.headers]
+    return replace(golden, headers=tuple((header, text) for header, text in headers if text is not None))
+
+
+def _with_value(old: bytes, new: bytes) -> GoldenRecord:
+    golden = golden_record("token")
+    assert old in golden.value
+    return replace(golden, value=golden.value.replace(old, new))
+
+
+RUBBISH = {
+    "no key": replace(golden_record("token"), key=None),
+    "no value": replace(golden_record("token"), value=None),
+    "no headers": replace(golden_record("token"), headers=()),
+    "empty value": replace(golden_record("token"), value=b""),
+    "key of another run": replace(golden_record("token"), key=b"01930b7e-4c00-7a11-8b22-000000000000"),
+    "id of another run": _with_header("ce_id", b"01930b7e-4c00-7a11-8b22-000000000000:43"),
+    "id without a seq": _with_header("ce_id", b"01930b7e-4c00-7a11-8b22-c3d4e5f60718"),
+    "seq of zero": _with_header("ce_id", b"01930b7e-4c00-7a11-8b22-c3d4e5f60718:0"),
+    "negative seq": _with_header("ce_id", b"01930b7e-4c00-7a11-8b22-c3d4e5f60718:-43"),
+    "another seq than the value": _with_header("ce_id", b"01930b7e-4c00-7a11-8b22-c3d4e5f60718:44"),
+    "endless seq": _with_header("ce_id", b"01930b7e-4c00-7a11-8b22-c3d4e5f60718:" + b"9" * 5000),
+    "another type than the value": _with_header("ce_type", b"OTHER"),
+    "type with a line break": _with_header("ce_type", b"A\nB"),
+    "type not ASCII": _with_header("ce_type", "É".encode()),
+    "no type": _with_header("ce_type", None),
+    "no time": _with_header("ce_time", None),
+    "source not ours": _with_header("ce_source", b"/other"),
+    "source without a tenant": _with_header("ce_source", b"/juinie/tenants/"),
+    "value of two lines": _with_value(b'{"delta"', b'{\n"delta"'),
+    "value with CR": _with_value(b'{"delta"', b'{\r"delta"'),
+    "value that is no JSON": _with_value(b'"Hel"}}', b'"Hel"}'),
+    "value with bytes after its JSON": _with_value(b'"Hel"}}', b'"Hel"}}}'),
+    "value not UTF-8": _with_value(b"Hel", b"\xff"),
+    "value nested without end": _with_value(b'"Hel"', b"[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("golden", RUBBISH.values(), ids=RUBBISH)
+def test_anything_else_is_a_bad_record_that_tells_nothing_of_itself(golden: GoldenRecord):
+    with pytest.raises(BadRecord) as refused:
+        read_record(golden.key, golden.value, golden.headers)
+    assert str(refused.value) == "A Kafka record is not a run event that Juinie wrote."

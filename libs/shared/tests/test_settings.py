@@ -1,0 +1,86 @@
+"""Settings: all faults in one message, and no value in any."""
+
+import pytest
+
+from juinie_shared.domain.errors import Misconfigured
+from juinie_shared.runtime.settings import EdgeSettings, ServiceSettings, read_settings
+
+URL = "postgresql://juinie:hunter2hunter2@db/juinie"
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch):
+    for name in ("DATABASE_URL", "JUINIE_ENV", "JUINIE_HOST", "JUINIE_LOG_LEVEL", "JUINIE_STREAM_TOKEN_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_all_faults_are_told_in_one_message_by_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JUINIE_ENV", "prod-hunter2")
+    monkeypatch.setenv("JUINIE_DRAIN_SECONDS", "soon-hunter2")
+    with pytest.raises(Misconfigured) as refused:
+        read_settings(ServiceSettings)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert all(name in message for name in ("DATABASE_URL", "JUINIE_ENV", "JUINIE_DRAIN_SECONDS"))
+    assert "hunter2" not in message
+
+
+def test_environment_is_read_under_standard_names(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("JUINIE_CORS_ORIGINS", "https://a.example,https://b.example")
+    settings = read_settings(EdgeSettings)
+    assert settings.database_url.get_secret_value() == URL
+    assert settings.env == "production"
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("JUINIE_STREAM_TOKEN_KEYS", "a=" + "hunter2" * 10)
+    settings = read_settings(EdgeSettings)
+    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    settings = read_settings(ServiceSettings)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.env = "dev"
+
+
+def test_first_signing_key_signs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("JUINIE_STREAM_TOKEN_KEYS", f"new={'n' * 32}, old={'o' * 32}=")
+    assert list(read_settings(EdgeSettings).signing_keys().items()) == [
+        ("new", "n" * 32),
+        ("old", "o" * 32 + "="),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ",",
+        "no-equals-sign-but-quite-a-long-secret-hunter2",
+        "a=hunter2",
+        f"={'hunter2' * 9}",
+        f"a={'n' * 32},b=hunter2",
+    ],
+)
+def test_signing_keys_that_cannot_sign_are_refused_without_showing_them(
+    monkeypatch: pytest.MonkeyPatch, text: str
+):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("JUINIE_STREAM_TOKEN_KEYS", text)
+    with pytest.raises(Misconfigured, match="JUINIE_STREAM_TOKEN_KEYS") as refused:
+        read_settings(EdgeSettings).signing_keys()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_only_dev_goes_without_signing_keys(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    with pytest.raises(Misconfigured):
+        read_settings(EdgeSettings).signing_keys()
+    monkeypatch.setenv("JUINIE_ENV", "dev")
+    assert list(read_settings(EdgeSettings).signing_keys()) == ["dev"]
