@@ -282,7 +282,11 @@ async def test_without_kafka_streams_go_on_from_postgres(
 
 
 async def test_kafka_is_read_as_soon_as_the_topic_is_there(
-    settings_with: Callable[..., Settings], kafka_bootstrap_servers: str, kafka_topic: str, seed: Seed, key: SeededKey
+    settings_with: Callable[..., Settings],
+    kafka_bootstrap_servers: str,
+    kafka_topic: str,
+    seed: Seed,
+    key: SeededKey,
 ) -> None:
     async with running(serve, settings_with()) as service:
         run_id = await seed.run(key)

@@ -1,7 +1,5 @@
 """Where a stream begins and ends: every position, on running and finished runs."""
 
-import pytest
-
 from juinie_shared.db.pool import Pool
 from juinie_testkit.running import RunningService
 from juinie_testkit.seed import Seed, SeededKey
@@ -58,7 +56,9 @@ async def test_bytes_of_a_stream(gateway: RunningService, seed: Seed, key: Seede
         + b'event: stream.caught_up\ndata: {"last_seq":3}\n\n'
         + b'event: stream.end\ndata: {"last_seq":3,"status":"success"}\n\n'
     )
-    assert {name: watcher.headers[name] for name in ("content-type", "cache-control", "vary", "location")} == {
+    assert {
+        name: watcher.headers[name] for name in ("content-type", "cache-control", "vary", "location")
+    } == {
         "content-type": "text/event-stream",
         "cache-control": "no-store, no-transform",
         "vary": "Origin",
@@ -78,42 +78,38 @@ async def test_header_counts_over_the_parameter_that_event_source_repeats(
     assert watcher.seqs == [last_seq]
 
 
-@pytest.mark.parametrize("position", ["", "0", "-1", None])
-async def test_the_start_has_many_spellings(
-    gateway: RunningService, seed: Seed, key: SeededKey, position: str | None
-) -> None:
+async def test_the_start_has_many_spellings(gateway: RunningService, seed: Seed, key: SeededKey) -> None:
     run_id, last_seq = await finished_run(seed, key, events=1)
-    async with Watcher(gateway.url, run_id, key=key.text, after_seq=position) as watcher:
-        await await_stream_completion(watcher)
-    assert watcher.seqs == list(range(1, last_seq + 1))
+    for position in ("", "0", "-1", None):
+        async with Watcher(gateway.url, run_id, key=key.text, after_seq=position) as watcher:
+            await await_stream_completion(watcher)
+        assert watcher.seqs == list(range(1, last_seq + 1))
 
 
-@pytest.mark.parametrize("at", ["last_seq", "tail"])
 async def test_nothing_is_left_of_a_finished_run_at_its_last_seq(
-    gateway: RunningService, seed: Seed, key: SeededKey, at: str
+    gateway: RunningService, seed: Seed, key: SeededKey
 ) -> None:
     run_id, last_seq = await finished_run(seed, key)
-    async with Watcher(
-        gateway.url, run_id, key=key.text, after_seq=last_seq if at == "last_seq" else at
-    ) as watcher:
-        assert watcher.status == 204
+    for position in (last_seq, "tail"):
+        async with Watcher(gateway.url, run_id, key=key.text, after_seq=position) as watcher:
+            assert watcher.status == 204
 
 
-@pytest.mark.parametrize("finished", [True, False])
 async def test_a_client_that_is_ahead_is_told_and_starts_again(
-    gateway: RunningService, seed: Seed, key: SeededKey, finished: bool
+    gateway: RunningService, seed: Seed, key: SeededKey
 ) -> None:
     run_id = await seed.run(key)
     _, last_seq = await seed.append(run_id, ("text", 1), ("text", 2))
-    if finished:
-        last_seq = await seed.finish(run_id)
     async with Watcher(gateway.url, run_id, key=key.text, last_event_id=last_seq + 7) as watcher:
         await watcher.until_caught_up()
         assert watcher.control("stream.reset") == {"last_seq": last_seq}
         assert watcher.seqs == list(range(1, last_seq + 1))
-        if not finished:
-            await seed.finish(run_id)
+        last_seq = await seed.finish(run_id)
         await await_stream_completion(watcher)
+    async with Watcher(gateway.url, run_id, key=key.text, last_event_id=last_seq + 1) as watcher:
+        await await_stream_completion(watcher)
+    assert watcher.control("stream.reset") == {"last_seq": last_seq}
+    assert watcher.seqs == list(range(1, last_seq + 1))
 
 
 async def test_what_is_past_its_retention_is_told_and_the_rest_comes(
@@ -137,9 +133,9 @@ async def test_tail_gives_its_position_at_once_and_then_only_what_comes(
     _, last_seq = await seed.append(run_id, ("text", 1), ("text", 2))
     async with Watcher(gateway.url, run_id, key=key.text, after_seq="tail") as watcher:
         await watcher.until_caught_up()
-        assert bytes(watcher.raw) == PREAMBLE + (
-            b"id: %d\n\nevent: stream.caught_up\ndata: " % last_seq
-        ) + (b'{"last_seq":%d}\n\n' % last_seq)
+        assert bytes(watcher.raw) == PREAMBLE + (b"id: %d\n\nevent: stream.caught_up\ndata: " % last_seq) + (
+            b'{"last_seq":%d}\n\n' % last_seq
+        )
         await seed.finish(run_id)
         await await_stream_completion(watcher)
     assert watcher.seqs == [last_seq + 1]

@@ -140,9 +140,7 @@ class Client:
         return [line[7:] for line in self.outlet.sent.decode().split("\n") if line.startswith("event: ")]
 
     def ids(self) -> list[int]:
-        return [
-            int(line[4:]) for line in self.outlet.sent.decode().split("\n") if line.startswith("id: ")
-        ]
+        return [int(line[4:]) for line in self.outlet.sent.decode().split("\n") if line.startswith("id: ")]
 
 
 class World:
@@ -195,7 +193,10 @@ def act(world: World, action: tuple[str, int, int]) -> None:
             world.deliver(database.event(1 + first % database.last_seq))
         case "deliver_newest":
             world.deliver(
-                *(database.event(seq) for seq in range(max(1, database.last_seq - second % 4), database.last_seq + 1))
+                *(
+                    database.event(seq)
+                    for seq in range(max(1, database.last_seq - second % 4), database.last_seq + 1)
+                )
             )
         case "forge":  # a seq far ahead, or an old one with another content
             world.deliver(ready(database.last_seq + 2 + first % 50, "forged"), ready(1, "forged"))

@@ -131,7 +131,7 @@ class Hub:
     def _hand_on(self, room: Room, news: Iterable[Event]) -> None:
         for batch in _batches(news):
             self._recent.add(room.run_id, batch)
-            for types, group in room.live.items():
+            for types, group in list(room.live.items()):
                 frames, shown = joined(batch, types)
                 for watcher in list(group):
                     watcher.advance(frames, batch[-1].seq, shown)
