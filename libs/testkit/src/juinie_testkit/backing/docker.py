@@ -50,6 +50,8 @@ def start_kafka() -> Note:
         "TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
         "TRANSACTION_STATE_LOG_MIN_ISR": "1",
         "GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "BROKER_HEARTBEAT_INTERVAL_MS": "1000",  # a killed broker is let in again once its session has ended
+        "BROKER_SESSION_TIMEOUT_MS": "4000",
         "AUTO_CREATE_TOPICS_ENABLE": "false",
         "HEAP_OPTS": "-Xms128m -Xmx384m",
     }
@@ -116,7 +118,7 @@ def _run(
         finally:
             container.get_docker_client().client.close()
     except (DockerException, OSError) as error:
-        raise CannotHave(f"Docker: {_one_line(error)}") from error
+        raise CannotHave(_one_line(error)) from error
 
 
 def _set_up_testcontainers() -> None:
