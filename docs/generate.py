@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, get_args
 
-from juinie_api.settings import Settings as ApiSettings
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from juinie_api.settings import Settings as ApiSettings
 from juinie_publisher.settings import Settings as PublisherSettings
 from juinie_shared.runtime.settings import EdgeSettings, ServiceSettings
 from juinie_stream_gateway.settings import Settings as StreamGatewaySettings

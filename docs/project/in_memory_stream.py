@@ -48,7 +48,8 @@ async def show(run_id: str) -> dict[str, object]:
 
 @app.post("/v1/runs/{run_id}/events", status_code=201)
 async def append(run_id: str, events: list[dict[str, Any]] = Body(embed=True)) -> dict[str, int]:  # noqa: B008
-    return add(run_id, events)
+    started = [] if len(events_of(run_id)) > 1 else [{"type": "run.started"}]
+    return add(run_id, [*started, *events])
 
 
 @app.post("/v1/runs/{run_id}/finish")

@@ -37,10 +37,9 @@ class Program:
             await eventually(lambda: self._ready(client), 60, f"{self.ready_url} is 200")
 
     async def kill(self) -> None:
-        assert self.process
-        if self.process.returncode is None:
+        if self.process and self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
-        await self.process.wait()
+            await self.process.wait()
 
     async def _ready(self, client: httpx.AsyncClient) -> bool:
         assert self.process
@@ -63,8 +62,13 @@ class Stack:
     async def kill_and_start_again(self) -> None:
         for program in self.programs:
             await program.kill()
-        for program in self.programs:
-            await program.start()
+        await start_all(self.programs)
+
+
+async def start_all(programs: list[Program]) -> None:
+    async with asyncio.TaskGroup() as starts:
+        for program in programs:
+            starts.create_task(program.start())
 
 
 def free_port() -> int:
@@ -82,12 +86,12 @@ async def programs() -> AsyncGenerator[AsyncExitStack]:
 
 @pytest.fixture
 async def stack(
-    programs: AsyncExitStack,
     pool: Pool,
     database_url: str,
     kafka_bootstrap_servers: str,
     kafka_topic: str,
     signing_keys: str,
+    programs: AsyncExitStack,
 ) -> Stack:
     key = await Seed(pool).key(tenant="docs")
     ports = {name: free_port() for name in ("API", "STREAM", "PUBLISHER")}
@@ -110,7 +114,7 @@ async def stack(
     ]
     for program in started:
         programs.push_async_callback(program.kill)
-        await program.start()
+    await start_all(started)
     return Stack(urls["API"], urls["STREAM"], key.text, started)
 
 
