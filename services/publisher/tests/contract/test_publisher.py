@@ -2,10 +2,10 @@
 
 import asyncio
 import re
-from datetime import UTC, datetime
-from uuid import UUID
+from datetime import datetime
 
 import httpx
+import msgspec
 import pytest
 import structlog
 
@@ -15,9 +15,11 @@ from juinie_publisher.store import Store
 from juinie_shared.contracts.record import read_record
 from juinie_shared.db.keys import ensure_dev_key
 from juinie_shared.domain.errors import DatabaseAway, DevKeyOutsideDev
+from juinie_shared.domain.ids import KeyId, new_uuid7
+from juinie_testkit.golden import golden_records
 from juinie_testkit.kafka import delete_topic, read_topic
 from juinie_testkit.running import running
-from juinie_testkit.seed import Json, Seed
+from juinie_testkit.seed import Json, Seed, SeededKey
 from juinie_testkit.waits import await_outbox_flush, eventually
 
 
@@ -60,33 +62,20 @@ async def flushed(pool):
     await eventually(empty, 60, "an empty outbox")
 
 
-async def test_record_is_the_golden_one(settings, pool, seed, read):
-    run = UUID("0193f2a4-7c1e-7b2a-9c3d-5e6f70819283")
-    key = await seed.key("a")
-    await seed.run(key, run_id=run)
-    await seed.append(
-        run,
-        ("TEXT_MESSAGE_CONTENT", Json('{"delta":"Hél\\u0000","n":1.0}'), datetime(2026, 11, 23, 12, 0, 0, 123456, UTC)),
-        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-    )  # fmt: skip
+@pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
+async def test_record_is_the_golden_one_byte_for_byte(golden, settings, pool, seed, read):
+    event = read_record(golden.key, golden.value, golden.headers)
+    data = msgspec.json.decode(golden.value, type=dict[str, msgspec.Raw])["data"]
+    await _execute(pool, "INSERT INTO tenant (tenant_id, name) VALUES ($1, 'golden')", event.tenant_id)
+    await seed.run(SeededKey("", event.tenant_id, KeyId(new_uuid7())), run_id=event.run_id)
+    await _execute(pool, "DELETE FROM outbox")
+    await _execute(pool, "UPDATE run SET last_seq = $1", event.seq - 1)
+    row = (event.type, Json(bytes(data).decode()), datetime.fromisoformat(event.time))
+    await seed.append(event.run_id, row, traceparent=event.traceparent)
     async with running(serve, settings):
-        await await_outbox_flush(pool, run)
-    _, record = await read(2)
-    assert record.key == b"0193f2a4-7c1e-7b2a-9c3d-5e6f70819283"
-    assert record.value == (
-        b'{"seq":2,"type":"TEXT_MESSAGE_CONTENT","time":"2026-11-23T12:00:00.123456Z",'
-        b'"data":{"delta":"H\xc3\xa9l\\u0000","n":1.0}}'
-    )
-    assert record.headers == (
-        ("ce_specversion", b"1.0"),
-        ("ce_id", b"0193f2a4-7c1e-7b2a-9c3d-5e6f70819283:2"),
-        ("ce_source", f"/juinie/tenants/{key.tenant_id}".encode()),
-        ("ce_type", b"TEXT_MESSAGE_CONTENT"),
-        ("ce_subject", b"0193f2a4-7c1e-7b2a-9c3d-5e6f70819283"),
-        ("ce_time", b"2026-11-23T12:00:00.123456Z"),
-        ("content-type", b"application/json"),
-        ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-    )
+        await await_outbox_flush(pool, event.run_id)
+    (record,) = await read(1)
+    assert (record.key, record.headers, record.value) == (golden.key, golden.headers, golden.value)
 
 
 async def test_many_writers_on_many_runs_each_in_order(settings, pool, seed, read):
@@ -193,7 +182,11 @@ async def test_topic_deleted_while_running_comes_back_by_itself(
         await await_outbox_flush(pool, run)
         await seed.append(run, ("token", 2))
         await await_outbox_flush(pool, run)
-    assert first_times_of(await read(1))[run][-1] == 3
+    records = await read(2)
+    assert first_times_of(records)[run] == [2, 3]
+    assert {record.timestamp_type for record in records} == {1}, (
+        "created by us, not by a broker that was asked for it"
+    )
 
 
 async def test_broker_killed_under_load_loses_nothing_and_drains_after(settings, pool, read, stoppable_kafka):
@@ -288,6 +281,11 @@ async def test_metrics_have_their_names_and_no_ids(settings, pool, seed):
 async def test_several_run_in_one_process(settings):
     async with running(serve, settings) as one, running(serve, settings) as two:
         assert one.port != two.port
+
+
+async def _execute(pool, sql, *args):
+    async with pool.connection() as connection:
+        await connection.execute(sql, *args)
 
 
 async def _no_session_left(pool):

@@ -22,6 +22,7 @@ REQUEST_SECONDS = 4.0
 ACK_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
+METADATA_RETRY_SECONDS = 0.05
 BATCH_BYTES = 1_000_000
 """Below the broker's `message.max.bytes` (1,048,588 when nobody changed it), which counts the whole batch."""
 
@@ -76,6 +77,11 @@ class RunEventTopic:
         Raises:
             KafkaAway: no ack in time, or a refusal. Whether the batch arrived is unknown.
         """
+        if (
+            partition not in self._partitions()
+        ):  # aiokafka would ask for the topic, and brokers create what is asked for
+            self._failed = True
+            raise KafkaAway
         batch, end = self._fill(records, start)
         try:
             async with asyncio.timeout(ACK_SECONDS):
@@ -87,7 +93,7 @@ class RunEventTopic:
         return end
 
     async def is_reachable(self, within_seconds: float) -> bool:
-        """Whether a broker answers now. Also refreshes what is known of the topic."""
+        """Whether a broker answers now. Also refreshes what is known of the topic, so that a deleted one is missed."""
         if self._producer is None or self._failed:
             return False
         try:
@@ -133,7 +139,9 @@ class RunEventTopic:
             metadata_max_age_ms=10_000,
         )
         await self._producer.start()
-        await self._producer.partitions_for(self._plan.name)
+        while not self._partitions():
+            await asyncio.sleep(METADATA_RETRY_SECONDS)
+            await self._producer.client.force_metadata_update()
 
     def _put_away(self) -> None:
         """Let go of the producer; it is stopped behind our back, as a broker that hangs makes that slow."""
@@ -145,13 +153,13 @@ class RunEventTopic:
 
 
 async def _stop(producer: Any) -> None:
-    """Stop a producer whose batches may never be acknowledged: its own `stop` alone would wait for them for ever."""
-    sender = producer._sender.sender_task  # noqa: SLF001 - aiokafka has no way to give up
+    """Stop a producer without its batches: its own `stop` waits until they are acknowledged, be it for ever."""
+    producer._closed = True  # noqa: SLF001 - aiokafka has no way to give up
+    sender = producer._sender.sender_task  # noqa: SLF001 - as above
     if sender is not None:
         sender.cancel()
         await asyncio.wait({sender}, timeout=REQUEST_SECONDS + CLOSE_SECONDS)
-        producer._message_accumulator.fail_all(KafkaAway())  # noqa: SLF001 - as above
-    await producer.stop()
+    await producer.client.close()
 
 
 @lru_cache(maxsize=65_536)
