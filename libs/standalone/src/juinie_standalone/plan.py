@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from juinie_standalone.errors import StandaloneError
 from juinie_standalone.home import Home, write
@@ -93,12 +94,21 @@ def _port(environment: Mapping[str, str], setting: str, default: int) -> int:
 
 
 def save(plan: Plan, home: Home) -> None:
-    write(home.directory / "state" / "plan.json", json.dumps(asdict(plan), indent=1))
+    write(_file(home), json.dumps(asdict(plan), indent=1))
 
 
 def load(home: Home) -> Plan | None:
     """The plan of the stack that was started last; None when there was none."""
     try:
-        return Plan(**json.loads((home.directory / "state" / "plan.json").read_text()))
+        return Plan(**json.loads(_file(home).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def forget_plan(home: Home) -> None:
+    """After a stop: the next start goes by its own environment."""
+    _file(home).unlink(missing_ok=True)
+
+
+def _file(home: Home) -> Path:
+    return home.directory / "state" / "plan.json"

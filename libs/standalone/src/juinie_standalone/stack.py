@@ -8,14 +8,15 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-from juinie_standalone.children import Child, last_line, wait_until
+from juinie_standalone.children import Child, died, last_line, wait_until
 from juinie_standalone.errors import StandaloneError
 from juinie_standalone.home import Home
-from juinie_standalone.plan import load, plan_of_environment, save
+from juinie_standalone.plan import forget_plan, load, plan_of_environment, save
 from juinie_standalone.ports import answers, require_free
 from juinie_standalone.progress import say
 from juinie_standalone.servers import EmbeddedKafka, EmbeddedPostgres
@@ -59,8 +60,8 @@ class Stack:
         remembered = [child for child in map(home.recall, NAMES) if child is not None]
         known = load(home) if remembered else None
         self.is_known = known is not None
-        some_live = any(child.is_alive() for child in remembered)
-        self.plan = known if known and (some_live or keep_plan) else plan_of_environment(os.environ)
+        goes_on = keep_plan or any(child.is_alive() for child in remembered)
+        self.plan = known if known and goes_on else plan_of_environment(os.environ)
         self.postgres = EmbeddedPostgres(
             home.data / "postgres", self.plan.postgres_port, log=home.log("postgres")
         )
@@ -76,12 +77,15 @@ class Stack:
             StandaloneError: one line; what this call started has been taken down again.
         """
         parts = [*self._servers(), *self._services()]
-        if all(self._is_alive(part) and part.is_ready() for part in parts):
+        if self.is_known and all(self._is_alive(part) and part.is_ready() for part in parts):
+            self.home.write_env(self.plan.client_environment())
             return False
         try:
+            if not self.is_known:
+                self._take_down(parts)  # what a start left that was itself killed; its ports are not known
             self._tell_of_the_dead(parts)
             self._check_what_is_given()
-            self._check_ports()
+            self._check_ports(parts)
             self._start_all()
         except BaseException:
             self._take_down(self._started)
@@ -92,6 +96,7 @@ class Stack:
         """Stop everything of this stack: services first, then Kafka, then Postgres."""
         self._take_down([*self._servers(), *self._services()])
         self.home.env_file.unlink(missing_ok=True)
+        forget_plan(self.home)
 
     def restart(self, name: str) -> None:
         """Stop one part, if it runs, start it again and wait until it is healthy.
@@ -105,6 +110,7 @@ class Stack:
         part.stop()
         self.home.forget(name)
         try:
+            self._check_ports([part])
             self._spawn([part])
             self._wait([part])
         except BaseException:
@@ -170,8 +176,8 @@ class Stack:
                 f"using what {setting} names, at {address.hostname}:{address.port}, instead of an embedded server"
             )
 
-    def _check_ports(self) -> None:
-        for part in self._services():
+    def _check_ports(self, parts: Sequence[Part]) -> None:
+        for part in parts:
             if isinstance(part, Service) and not self._is_alive(part):
                 require_free(part.port, part.name, part.port_setting)
 
@@ -205,7 +211,14 @@ class Stack:
         for part in parts:
             if part.child is None:
                 raise StandaloneError(f"{part.name} was not started.")
-            wait_until(part.child, part.name, part.is_ready, part.start_seconds)
+            wait_until(part.child, part.name, partial(self._is_ready, part, parts), part.start_seconds)
+
+    def _is_ready(self, part: Part, together: Sequence[Part]) -> bool:
+        """Whether a part is healthy; raises when one of those that start with it is dead, for which it might wait."""
+        for other in together:
+            if other.child is not None and not other.child.is_alive():
+                raise died(other.child, other.name)
+        return part.is_ready()
 
     def _take_down(self, parts: Sequence[Part]) -> None:
         services = [part for part in parts if isinstance(part, Service)]

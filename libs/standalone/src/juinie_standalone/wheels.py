@@ -5,6 +5,7 @@ lies in the cache is compared with the wheel's own RECORD each time, which finds
 """
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from juinie_standalone.errors import DownloadFailed
 from juinie_standalone.progress import spinning
 
 _FETCH_SECONDS = 900
+_NOT_AT_HOME = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}  # neither goes with a target directory
 
 
 def fetched_wheel(pin: str, what: str) -> Path:
@@ -57,14 +59,21 @@ def _install(pin: str, what: str, target: Path) -> None:
         as_file(files("juinie_standalone").joinpath("pins", pin)) as requirements,
         spinning(f"downloading {what}"),
     ):
-        command = [*client, "install", "--quiet", "--no-deps", "--no-compile", "--require-hashes"]
+        command = [*client, "--quiet", "--no-deps", "--no-compile", "--require-hashes"]
         command += ["--only-binary", ":all:", "--target", str(target), "-r", str(requirements)]
         _run(command, what)
 
 
 def _run(command: list[str], what: str) -> None:
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_FETCH_SECONDS)
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_FETCH_SECONDS,
+            env=os.environ | _NOT_AT_HOME,
+        )
     except subprocess.CalledProcessError as error:
         said = " ".join(str(error.stderr or error.stdout).split())
         raise DownloadFailed(f"Downloading {what} failed: {said[-400:]}") from error
@@ -73,14 +82,14 @@ def _run(command: list[str], what: str) -> None:
 
 
 def _clients() -> Iterator[list[str]]:
-    """Commands that understand `install`, the best first."""
+    """Commands that install, the best first."""
     beside = Path(sys.prefix).parent / ".juinie" / "tools" / "bin" / "uv"
     for uv in (shutil.which("uv"), str(Path(sys.prefix) / "bin" / "uv"), str(beside)):
         if uv and Path(uv).exists() and _works([uv, "--version"]):
-            yield [uv, "pip"]
+            yield [uv, "pip", "install", "--python", sys.executable]
     for python in (sys.executable, str(Path(sys.base_prefix) / "bin" / "python3")):
         if _works([python, "-m", "pip", "--version"]):
-            yield [python, "-m", "pip", "--disable-pip-version-check"]
+            yield [python, "-m", "pip", "install", "--disable-pip-version-check"]
 
 
 def _works(command: list[str]) -> bool:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def given():
             "DATABASE_URL": f"postgresql://juinie@127.0.0.1:{one.getsockname()[1]}/juinie",
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{other.getsockname()[1]}",
         }
+
+
+def await_pids(terminal, names, seconds=60):
+    deadline = time.monotonic() + seconds
+    while set(terminal.pids()) != names:
+        assert time.monotonic() < deadline, f"only {set(terminal.pids())} of {names} were started"
+        time.sleep(0.02)
 
 
 def read_env(terminal):
@@ -101,6 +109,29 @@ def test_servers_that_are_given_are_used_and_not_stopped(terminal, given):
     terminal.ok("restart", "api")
     assert "There is no kafka to restart here" in terminal.fails("restart", "kafka")
     terminal.ok("down")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_called_off_leaves_nothing_running(terminal, given, number):
+    terminal.replace_service("juinie_publisher", "import time; time.sleep(300)")
+    command = [sys.executable, "-m", "juinie_standalone", "up"]
+    environment = terminal.environment | given
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as up:
+        await_pids(terminal, {"api", "publisher", "stream-gateway"})
+        pids = terminal.pids()
+        up.send_signal(number)
+        assert up.wait(60) != 0
+    assert terminal.pids() == {}
+    assert not any(identity_of(pid) for pid in pids.values())
+
+
+def test_what_a_killed_start_left_is_cleared_by_the_next(terminal, given):
+    terminal.ok("up", **given)
+    pids = terminal.pids()
+    (terminal.home / "state" / "plan.json").unlink()
+    terminal.ok("up", **given)
+    assert not any(identity_of(pid) for pid in pids.values())
+    assert set(terminal.pids()) == set(pids)
 
 
 def test_servers_that_are_given_have_to_be_there(terminal):
