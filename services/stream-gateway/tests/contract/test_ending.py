@@ -102,8 +102,9 @@ async def test_a_deleted_run_sends_its_watchers_away_without_a_last_chunk(
     await nobody_left(gateway)
 
 
+@pytest.mark.usefixtures("topic")
 async def test_a_revoked_key_ends_its_open_streams(
-    topic, settings_with: Callable[..., Settings], seed: Seed, key: SeededKey, pool: Pool
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey, pool: Pool
 ) -> None:
     other = await seed.key()
     async with running(serve, settings_with(credential_check_seconds=0.1)) as service:
@@ -135,8 +136,9 @@ async def test_a_stream_ends_when_its_token_does(
     assert watcher.control("stream.reconnect") == {"reason": "credential"}
 
 
+@pytest.mark.usefixtures("topic")
 async def test_too_many_streams_are_sent_away_as_a_passing_state(
-    topic, settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
 ) -> None:
     async with running(serve, settings_with(max_streams=1)) as service:
         run_id = await seed.run(key)
@@ -179,44 +181,46 @@ async def test_a_schema_that_is_behind_makes_it_wait(
         await eventually(says_so, 10, "the probe says what to run")
 
 
+@pytest.mark.usefixtures("topic")
 async def test_stopping_sends_all_away_in_time_whoever_does_not_read(
-    topic, settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
 ) -> None:
     run_id = await seed.run(key)
     for _ in range(40):
         await seed.append(run_id, *[("text", "x" * 60_000) for _ in range(10)])
     quiet = await seed.run(key)
-    async with running(serve, settings_with()) as service:
-        async with (
-            raw_client(service, run_id, key, receive_buffer=4096) as deaf,
-            raw_client(service, run_id, key, receive_buffer=4096),
-            raw_client(service, quiet, key) as listening,
-        ):
-            await deaf.read_until(b"run.created")
-            await listening.read_until(b"stream.caught_up")
-            await service.stop(timeout_seconds=10)
-            received = await listening.read_all()
-            assert b'event: stream.reconnect\ndata: {"reason":"draining"}\n\n' in received
-            assert LAST_CHUNK not in received
+    async with (
+        running(serve, settings_with()) as service,
+        raw_client(service, run_id, key, receive_buffer=4096) as deaf,
+        raw_client(service, run_id, key, receive_buffer=4096),
+        raw_client(service, quiet, key) as listening,
+    ):
+        await deaf.read_until(b"run.created")
+        await listening.read_until(b"stream.caught_up")
+        await service.stop(timeout_seconds=10)
+        received = await listening.read_all()
+    assert b'event: stream.reconnect\ndata: {"reason":"draining"}\n\n' in received
+    assert LAST_CHUNK not in received
 
 
+@pytest.mark.usefixtures("topic")
 async def test_a_watcher_that_reads_nothing_is_cut_and_costs_others_nothing(
-    topic, settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
 ) -> None:
     run_id = await seed.run(key)
     for _ in range(40):
         await seed.append(run_id, *[("text", "x" * 60_000) for _ in range(10)])
-    async with running(serve, settings_with(stream_slow_seconds=0.5)) as service:
-        async with (
-            raw_client(service, run_id, key, receive_buffer=4096) as deaf,
-            Watcher(service.url, run_id, key=key.text) as watcher,
-        ):
-            await deaf.read_until(b"run.created")
-            end = await seed.finish(run_id)
-            await await_stream_completion(watcher)
-            assert watcher.seqs == list(range(1, end + 1))
-            await nobody_left(service)
-            assert LAST_CHUNK not in await deaf.read_all()
+    async with (
+        running(serve, settings_with(stream_slow_seconds=0.5)) as service,
+        raw_client(service, run_id, key, receive_buffer=4096) as deaf,
+        Watcher(service.url, run_id, key=key.text) as watcher,
+    ):
+        await deaf.read_until(b"run.created")
+        end = await seed.finish(run_id)
+        await await_stream_completion(watcher)
+        assert watcher.seqs == list(range(1, end + 1))
+        await nobody_left(service)
+        assert LAST_CHUNK not in await deaf.read_all()
 
 
 async def test_a_watcher_that_stops_reading_for_a_while_misses_nothing(
@@ -237,8 +241,9 @@ async def test_a_watcher_that_stops_reading_for_a_while_misses_nothing(
         assert ids == list(range(1, end + 1))
 
 
+@pytest.mark.usefixtures("topic")
 async def test_silence_is_broken_by_a_comment(
-    topic, settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
 ) -> None:
     async with running(serve, settings_with(stream_heartbeat_seconds=0.2)) as service:
         async with Watcher(service.url, await seed.run(key), key=key.text) as watcher:

@@ -93,8 +93,9 @@ async def test_repeated_and_reordered_records_are_shown_once_in_order(
     assert watcher.seqs == list(range(1, end + 1))
 
 
+@pytest.mark.usefixtures("topic")
 async def test_a_lost_last_record_is_found_by_the_tail_check(
-    topic, gateway: RunningService, seed: Seed, key: SeededKey
+    gateway: RunningService, seed: Seed, key: SeededKey
 ) -> None:
     await until_live(gateway)
     run_id = await seed.run(key)
@@ -250,8 +251,9 @@ async def test_many_watchers_join_at_random_moments_and_see_all(
     assert seen == [list(range(number // 2 + 1, end + 1)) for number in range(1, 60, 2)]
 
 
+@pytest.mark.usefixtures("topic")
 async def test_a_database_that_was_set_back_resets_the_open_stream(
-    topic, gateway: RunningService, seed: Seed, key: SeededKey, pool: Pool
+    gateway: RunningService, seed: Seed, key: SeededKey, pool: Pool
 ) -> None:
     run_id = await seed.run(key)
     _, last = await seed.append(run_id, ("text", 1), ("text", 2))

@@ -1,0 +1,95 @@
+"""The outlet on ASGI: bounded, cut in whole frames, and over in time."""
+
+import asyncio
+from typing import Any
+
+from juinie_stream_gateway.edges.outlet import AsgiOutlet, OutletLimits
+
+
+class Client:
+    """ASGI's `send`, which a client lets through while it reads."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.aborted = asyncio.Event()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await self.reading.wait()
+        self.bodies.append(message["body"])
+
+    def abort(self) -> None:
+        self.aborted.set()
+        self.reading.set()
+
+
+async def test_what_was_written_goes_out_joined_and_in_order() -> None:
+    client = Client()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    for number in range(5):
+        outlet.write(b"%d;" % number)
+    await outlet.flush()
+    assert client.bodies == [b"0;1;2;3;4;"]
+
+
+async def test_large_pieces_go_out_whole_in_chunks() -> None:
+    client = Client()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    for _ in range(3):
+        outlet.write(b"x" * 50_000)
+    await outlet.flush()
+    assert [len(body) for body in client.bodies] == [50_000, 50_000, 50_000]
+
+
+async def test_it_is_full_beyond_its_buffer_and_takes_more_when_flushed() -> None:
+    client = Client()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(buffer_bytes=10))
+    outlet.write(b"x" * 10)
+    assert not outlet.full
+    outlet.write(b"x")
+    assert outlet.full
+    await outlet.flush()
+    assert not outlet.full
+
+
+async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> None:
+    client = Client()
+    client.reading.clear()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.01))
+    outlet.write(b"never read")
+    outlet.write(b"x" * 70_000)
+    await outlet.flush()
+    assert client.aborted.is_set()
+    assert outlet.closing == "slow"
+    assert len(client.bodies) == 1
+    assert client.bodies[0].endswith(b'event: stream.reconnect\ndata: {"reason":"slow"}\n\n')
+
+
+async def test_nothing_is_taken_after_the_last_frame() -> None:
+    client = Client()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    outlet.write(b"event;")
+    outlet.reconnect("draining")
+    outlet.write(b"too late")
+    outlet.reconnect("slow")
+    await outlet.flush()
+    outlet.settle()
+    retry, _, rest = client.bodies[0].removeprefix(b"event;").partition(b"\n")
+    assert 1000 <= int(retry.removeprefix(b"retry: ")) <= 5000
+    assert rest == b'event: stream.reconnect\ndata: {"reason":"draining"}\n\n'
+
+
+async def test_waiting_ends_with_the_first_write_and_with_the_close() -> None:
+    client = Client()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    waiting = asyncio.create_task(outlet.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    outlet.write(b"frame")
+    await waiting
+    await outlet.flush()
+    waiting = asyncio.create_task(outlet.wait())
+    await asyncio.sleep(0)
+    outlet.left()
+    await waiting

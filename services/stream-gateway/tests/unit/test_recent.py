@@ -1,0 +1,46 @@
+"""The newest frames of each run, under one budget."""
+
+from juinie_shared.domain.ids import RunId, Seq, new_uuid7
+from juinie_stream_gateway.core.recent import RecentFrames
+from juinie_stream_gateway.store import Event
+
+ONE, TWO = RunId(new_uuid7()), RunId(new_uuid7())
+
+
+def events(first: int, last: int) -> list[Event]:
+    return [Event(Seq(seq), "text", b"x" * 10) for seq in range(first, last + 1)]
+
+
+def kept(recent: RecentFrames, run_id: RunId, after_seq: int) -> list[int]:
+    return [event.seq for event in recent.after(run_id, Seq(after_seq))]
+
+
+def test_what_follows_a_position_is_given_whole_or_not_at_all() -> None:
+    recent = RecentFrames(1000)
+    recent.add(ONE, events(5, 8))
+    assert kept(recent, ONE, 4) == [5, 6, 7, 8]
+    assert kept(recent, ONE, 6) == [7, 8]
+    assert kept(recent, ONE, 8) == []
+    assert kept(recent, ONE, 3) == []
+    assert kept(recent, TWO, 0) == []
+
+
+def test_the_run_that_was_quiet_for_longest_loses_its_frames_first() -> None:
+    recent = RecentFrames(50)
+    recent.add(ONE, events(1, 3))
+    recent.add(TWO, events(1, 3))
+    assert kept(recent, ONE, 1) == [2, 3]
+    recent.add(TWO, events(4, 5))
+    assert kept(recent, ONE, 0) == []
+    assert kept(recent, TWO, 0) == [1, 2, 3, 4, 5]
+    recent.add(TWO, events(6, 6))
+    assert kept(recent, TWO, 1) == [2, 3, 4, 5, 6]
+
+
+def test_a_run_that_is_forgotten_gives_its_room_back() -> None:
+    recent = RecentFrames(40)
+    recent.add(ONE, events(1, 4))
+    recent.forget(ONE)
+    recent.forget(TWO)
+    recent.add(TWO, events(1, 4))
+    assert kept(recent, TWO, 0) == [1, 2, 3, 4]
