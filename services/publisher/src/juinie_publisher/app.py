@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass
 
+from faststream.asgi import AsgiFastStream
+from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
 from juinie_publisher.core.backlog import watch_backlog
@@ -18,7 +21,7 @@ from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_publisher.settings import Settings
 from juinie_publisher.store import Store
 from juinie_publisher.telemetry import Telemetry
-from juinie_shared.db.pool import PoolLimits, open_pool
+from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
@@ -28,64 +31,84 @@ POOL_SIZE = 4
 PROBE_DRAIN_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The publisher, built and not yet running."""
+
+    topic: RunEventTopic
+    store: Store
+    doorbell: Doorbell
+    telemetry: Telemetry
+    health: Health
+    application: AsgiFastStream
+
+
 async def serve(
     settings: Settings, stopping: asyncio.Event, on_started: Callable[[int], None] = lambda _port: None
 ) -> None:
     """Relay until `stopping` is set, then finish the batch in flight and close, within `drain_seconds`.
 
-    `on_started` is called with the port once the health checks answer; Postgres and Kafka may come later.
+    `on_started` is called with the port once it is listened on; Postgres and Kafka may come later.
 
     Raises:
         Misconfigured: the port is taken, or the development key is in a database that is not for development.
     """
-    database_url = settings.database_url.get_secret_value()
     provider = configure_tracing("juinie-publisher")
-    registry = CollectorRegistry()
-    telemetry = Telemetry(provider.get_tracer("juinie_publisher"), registry)
-    plan = TopicPlan(settings.kafka_topic, settings.kafka_partitions, settings.kafka_replication_factor)
-    topic = RunEventTopic(
-        settings.kafka_bootstrap_servers, plan, lambda: telemetry.topic_created(plan.name, plan.partitions)
-    )
+    database_url = settings.database_url.get_secret_value()
     pool = await open_pool(database_url, "juinie-publisher", PoolLimits(size=POOL_SIZE))
-    store, doorbell = Store(pool), Doorbell()
-    health = Health(lambda: store.check(dev=settings.env == "dev"), topic.is_reachable, telemetry)
-    application = make_application(
-        plan.name, settings.kafka_bootstrap_servers, probe_apps(health.readiness, registry)
-    )
-    relay = Relay(store, topic, doorbell, telemetry)
-    http = HttpServer(application, settings.host, settings.port)
-    listener = http.bind()
-    listener.listen()  # from here on a probe waits for its answer instead of being refused
-
-    async def work() -> None:
-        await _first_of(health.database_seen, stopping)  # without its tables there is nothing to do
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(relay.run(stopping))
-            tasks.create_task(purge(store, telemetry, stopping))
-            tasks.create_task(watch_backlog(store, telemetry, stopping))
-
-    async def serve_until_stopped() -> None:
-        async with asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(listen(database_url, doorbell, telemetry))
-            tasks.create_task(health.watch(stopping))
-            tasks.create_task(http.serve(listener, stopping, PROBE_DRAIN_SECONDS))
-            working = tasks.create_task(work())
-            await stopping.wait()
-            doorbell.ring()
-            await asyncio.wait({working})
-            listening.cancel()
-
+    parts = _build(settings, pool, provider.get_tracer("juinie_publisher"))
+    http = HttpServer(parts.application, settings.host, settings.port)
     try:
-        async with application:
-            on_started(http.bound_port or 0)
-            telemetry.started(http.bound_port or 0)
-            await _within_drain(serve_until_stopped(), stopping, settings.drain_seconds)
+        with closing(http.bind()) as listener:
+            listener.listen()  # from here on a probe waits for its answer instead of being refused
+            async with parts.application:
+                port: int = listener.getsockname()[1]
+                on_started(port)
+                parts.telemetry.started(port)
+                probes = http.serve(listener, stopping, PROBE_DRAIN_SECONDS)
+                running = _run(parts, database_url, probes, stopping)
+                await _within_drain(running, stopping, settings.drain_seconds)
     finally:
-        listener.close()
-        await topic.close()
+        await parts.topic.close()
         await pool.close()
         await asyncio.to_thread(provider.shutdown)
-        telemetry.stopped()
+        parts.telemetry.stopped()
+
+
+def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
+    """Everything, handed to where it is used. Nothing connects or starts here."""
+    registry = CollectorRegistry()
+    telemetry = Telemetry(tracer, registry)
+    plan = TopicPlan(settings.kafka_topic, settings.kafka_partitions, settings.kafka_replication_factor)
+    servers = settings.kafka_bootstrap_servers
+    topic = RunEventTopic(servers, plan, lambda: telemetry.topic_created(plan.name, plan.partitions))
+    store = Store(pool)
+    health = Health(lambda: store.check(dev=settings.env == "dev"), topic.is_reachable, telemetry)
+    application = make_application(plan.name, servers, probe_apps(health.readiness, registry))
+    return Parts(topic, store, Doorbell(), telemetry, health, application)
+
+
+async def _run(
+    parts: Parts, database_url: str, probes: Coroutine[None, None, None], stopping: asyncio.Event
+) -> None:
+    """Answer probes from the start, work as soon as there are tables to work on, and end with the work."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(probes)
+        tasks.create_task(parts.health.watch(stopping))
+        listening = tasks.create_task(listen(database_url, parts.doorbell, parts.telemetry))
+        working = tasks.create_task(_work(parts, stopping))
+        await stopping.wait()
+        parts.doorbell.ring()
+        await asyncio.wait({working})
+        listening.cancel()
+
+
+async def _work(parts: Parts, stopping: asyncio.Event) -> None:
+    await _first_of(parts.health.database_seen, stopping)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Relay(parts.store, parts.topic, parts.doorbell, parts.telemetry).run(stopping))
+        tasks.create_task(purge(parts.store, parts.telemetry, stopping))
+        tasks.create_task(watch_backlog(parts.store, parts.telemetry, stopping))
 
 
 async def _within_drain(

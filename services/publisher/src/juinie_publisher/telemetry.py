@@ -24,6 +24,7 @@ class Telemetry:
         self._tracer = tracer
         self._log = get_logger("publisher")
         self._kafka_is_away: bool | None = None
+        self._is_listening: bool | None = None
         self._events_since_summary = 0
         self._rows_since_summary = 0
         self._pending = Gauge("juinie_outbox_pending", "Outbox rows not yet published.", registry=registry)
@@ -129,7 +130,10 @@ class Telemetry:
         self._log.info("topic_created", topic=topic, partitions=partitions)
 
     def listening(self, yes: bool) -> None:
-        self._log.info("outbox_listening" if yes else "outbox_polling")
+        """Woken by Postgres, or only by the clock. Told in the log when it changes."""
+        if yes != self._is_listening:
+            self._log.info("outbox_listening" if yes else "outbox_polling")
+        self._is_listening = yes
 
 
 def _links(traceparents: Iterable[str | None]) -> list[trace.Link]:

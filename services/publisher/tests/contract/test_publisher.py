@@ -14,7 +14,7 @@ from juinie_publisher.settings import Settings
 from juinie_publisher.store import Store
 from juinie_shared.contracts.record import read_record
 from juinie_shared.db.keys import ensure_dev_key
-from juinie_shared.domain.errors import DatabaseAway, DevKeyOutsideDev
+from juinie_shared.domain.errors import DatabaseAway, DevKeyOutsideDev, PortTaken
 from juinie_shared.domain.ids import KeyId, new_uuid7
 from juinie_testkit.golden import golden_records
 from juinie_testkit.kafka import delete_topic, read_topic
@@ -248,6 +248,12 @@ async def test_stop_finishes_the_batch_in_flight(settings, pool, seed):
             await seed.append(run, ("token", number))
         await service.stop(timeout_seconds=5)
     await _no_session_left(pool)
+
+
+async def test_taken_port_is_told_at_once(settings):
+    async with running(serve, settings) as service:
+        with pytest.raises(PortTaken):
+            await serve(settings.model_copy(update={"port": service.port}), asyncio.Event())
 
 
 async def test_hanging_work_is_cut_after_the_drain_time(settings, seed, monkeypatch):

@@ -20,14 +20,13 @@ CHECK_SECONDS = 10.0
 async def listen(database_url: str, doorbell: Doorbell, telemetry: Telemetry) -> None:
     """Listen until cancelled."""
     while True:
-        try:
+        with suppress(Transient):
             connection = await connect(database_url, "juinie-publisher-listen")
             try:
                 await _listen_on(connection, doorbell, telemetry)
             finally:
                 connection.terminate()
-        except Transient:
-            telemetry.listening(False)
+        telemetry.listening(False)
         await asyncio.sleep(RETRY_SECONDS)
 
 
