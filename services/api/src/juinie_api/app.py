@@ -55,6 +55,7 @@ async def serve(
         stack.push_async_callback(pool.close)
         notifier = Notifier(connect_apart, metrics.notify_failures.inc)
         waker = Waker(pool, connect_apart, _log.warning)
+        metrics.long_polls.set_function(lambda: waker.waiting)
         health = Health(pool, dev=settings.env == "dev", report=_report_health)
         services = _services(settings, pool, notifier, waker, metrics)
         api = build_api(services, metrics, tracer_provider)
@@ -64,6 +65,7 @@ async def serve(
         )  # fmt: skip
         server = HttpServer(app, settings.host, settings.port)
         listener = server.bind()
+        stack.callback(listener.close)
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(work) for work in (notifier.run(), waker.run(), health.watch())]
             tasks.create_task(_drain_when(stopping, health, waker))

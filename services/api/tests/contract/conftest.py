@@ -1,17 +1,18 @@
 """An api over a real socket, on a database of the test's own, with a client of one tenant."""
 
+import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+
 from juinie_api.app import serve
 from juinie_api.settings import Settings
+from juinie_shared.db.pool import Pool
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
-
-from juinie_shared.db.pool import Pool
 
 type Json = dict[str, Any]
 
@@ -76,3 +77,11 @@ async def api(settings: Settings, pool: Pool) -> AsyncGenerator[Api]:
     key = await seed.key()
     async with running(serve, settings) as service, client_of(service, key) as client:
         yield Api(service, client, key, pool, seed)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

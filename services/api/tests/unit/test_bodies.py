@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from juinie_api.edges.body import parse_body
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused

@@ -2,6 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+
 from juinie_api.core.run import Run
 from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.problems import Refused

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+
 from juinie_api.edges import json_text
 
 LONE = "a lone surrogate"

@@ -92,8 +92,7 @@ async def read_events(call: Authenticated) -> Response:
         types,
     )
     services = call.services
-    with services.metrics.long_polls.track_inprogress():
-        page = await wait_for_page(services.pool, services.waker, wanted, query.wait_seconds)
+    page = await wait_for_page(services.pool, services.waker, wanted, query.wait_seconds)
     return (
         _cacheable(call.header("if-none-match"), wanted, page)
         if page.finished

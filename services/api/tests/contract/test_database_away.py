@@ -1,0 +1,112 @@
+"""While Postgres is away, hangs or is not ready for us: an honest 503 in time, and no restart afterwards."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from juinie_api.app import serve
+from juinie_api.settings import Settings
+from juinie_shared.db.keys import ensure_dev_key
+from juinie_shared.domain.errors import DevKeyOutsideDev, PortTaken
+from juinie_testkit.proxy import Proxy
+from juinie_testkit.running import running
+from juinie_testkit.seed import Seed
+
+WITHIN_SECONDS = 5.0
+"""Promised: a request is answered in this time whatever the database does."""
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncGenerator[Proxy]:
+    async with Proxy.before(database_url) as between:
+        yield between
+
+
+def through(settings: Settings, proxy: Proxy) -> Settings:
+    url = proxy.url_through(settings.database_url.get_secret_value())
+    return Settings.model_validate({**settings.model_dump(), "database_url": url})
+
+
+async def ready(client: Any) -> bool:
+    return (await client.get("/readyz")).status_code == 200
+
+
+async def test_requests_are_refused_in_time_while_the_database_is_away(
+    settings: Settings, proxy: Proxy, pool: Any
+):
+    import httpx
+
+    from juinie_testkit.waits import eventually
+
+    key = await Seed(pool).key()
+    headers = {"Authorization": f"Bearer {key.text}"}
+    async with (
+        running(serve, through(settings, proxy)) as service,
+        httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False, timeout=30) as client,
+    ):
+        run_id = (await client.post("/v1/runs", json={"agent": "a"})).json()["run_id"]
+        append = {"events": [{"type": "x"}]}
+        for away in (proxy.refuse, proxy.hang):
+            gone = away()
+            if gone is not None:
+                await gone
+            async with asyncio.timeout(WITHIN_SECONDS):
+                answers = await asyncio.gather(
+                    client.post(f"/v1/runs/{run_id}/events", json=append),
+                    client.get(f"/v1/runs/{run_id}"),
+                    client.get("/v1/runs", headers={"Authorization": "Bearer jn_not_seen_before"}),
+                )
+            for answer in answers:
+                assert answer.status_code == 503, answer.text
+                assert answer.headers["retry-after"] == "1"
+                assert answer.headers["content-type"] == "application/problem+json"
+            await eventually(lambda: _is_not_ready(client), 10, "not ready")
+            assert (await client.get("/livez")).status_code == 200
+            await proxy.resume()
+            await eventually(lambda: ready(client), 20, "ready again")
+            assert (await client.post(f"/v1/runs/{run_id}/events", json=append)).status_code == 201
+
+
+async def _is_not_ready(client: Any) -> bool:
+    return not await ready(client)
+
+
+async def test_the_api_starts_before_its_schema_and_says_what_it_waits_for(
+    empty_database_url: str, signing_keys: str
+):
+    import httpx
+
+    from juinie_shared.db.migrate import migrate
+    from juinie_testkit.waits import eventually
+
+    settings = Settings.model_validate(
+        {"database_url": empty_database_url, "env": "test", "port": 0, "stream_token_keys": signing_keys}
+    )
+    async with (
+        running(serve, settings, wait_ready=False) as service,
+        httpx.AsyncClient(base_url=service.url, trust_env=False) as client,
+    ):
+
+        async def says_so() -> bool:
+            return "juinie-api migrate" in (await client.get("/readyz")).text
+
+        await eventually(says_so, 10, "the schema in /readyz")
+        await migrate(empty_database_url)
+        await eventually(lambda: ready(client), 20, "ready")
+
+
+async def test_outside_development_it_refuses_the_development_key(settings: Settings, pool: Any):
+    async with pool.connection() as connection:
+        await ensure_dev_key(connection)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with asyncio.timeout(20):
+            await serve(settings, asyncio.Event())
+    assert caught.group_contains(DevKeyOutsideDev)
+
+
+async def test_a_taken_port_is_told_at_once(settings: Settings, api: Any):
+    taken = settings.model_copy(update={"port": api.service.port})
+    with pytest.raises(PortTaken):
+        await serve(taken, asyncio.Event())

@@ -1,0 +1,131 @@
+"""`juinie-api` as a process: its commands, its one-line faults, its end, and that it keeps what it is told."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import httpx
+
+from juinie_shared.db.pool import Pool
+from juinie_shared.runtime.keys import KeyRing
+from juinie_testkit.seed import Seed
+from juinie_testkit.waits import eventually
+
+CANARY = "canary-5f2b"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JUINIE_", "DATABASE_"))
+    }
+    return {**kept, **changes}
+
+
+def juinie_api(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "juinie_api", *arguments],
+        env=environment(**env), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+async def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(juinie_api, *arguments, **env)
+
+
+async def test_faults_of_the_setup_are_one_line(database_url: str):
+    for env, names in (
+        ({}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": database_url}, ["JUINIE_STREAM_TOKEN_KEYS"]),
+        ({"JUINIE_API_PORT": "x", "JUINIE_ENV": "moon"}, ["DATABASE_URL", "JUINIE_API_PORT", "JUINIE_ENV"]),
+    ):
+        ended = await run(**env)
+        assert (ended.returncode, ended.stderr.count("\n"), ended.stdout) == (1, 1, ""), ended.stderr
+        assert all(name in ended.stderr for name in names)
+
+
+async def test_keys_are_made_listed_and_revoked(database_url: str, pool: Pool):
+    made = await run(
+        "keys", "create", "--tenant", "acme", "--scopes", "read,write", DATABASE_URL=database_url
+    )
+    text = made.stdout.strip()
+    assert (made.returncode, made.stdout) == (0, f"{text}\n")
+    principal = await KeyRing(pool).principal(text)
+    listed = await run("keys", "list", DATABASE_URL=database_url)
+    assert str(principal.key_id) in listed.stdout
+    assert "acme" in listed.stdout
+    assert text not in listed.stdout
+    assert (await run("keys", "revoke", str(principal.key_id), DATABASE_URL=database_url)).returncode == 0
+    assert "revoked" in (await run("keys", "list", DATABASE_URL=database_url)).stdout
+    unknown = await run("keys", "revoke", "00000000-0000-4000-8000-000000000000", DATABASE_URL=database_url)
+    assert unknown.returncode == 1
+
+
+async def test_migrate_goes_up_and_down_and_makes_the_development_key_in_dev_alone(empty_database_url: str):
+    env = {"DATABASE_URL": empty_database_url, "JUINIE_ENV": "dev"}
+    behind = await run("keys", "list", **env)
+    assert (behind.returncode, "juinie-api migrate" in behind.stderr) == (1, True)
+    assert (await run("migrate", **{**env, "JUINIE_ENV": "production"})).returncode == 0
+    assert (await run("keys", "list", **env)).stdout == ""
+    assert (await run("migrate", **env)).returncode == 0
+    assert "dev" in (await run("keys", "list", **env)).stdout
+    assert (await run("migrate", "--to", "base", **env)).returncode == 0
+    assert (await run("keys", "list", **env)).returncode == 1
+
+
+async def test_no_payload_key_or_token_is_in_logs_metrics_or_problems(
+    database_url: str, signing_keys: str, pool: Pool, unused_port: int
+):
+    key = await Seed(pool).key()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "juinie_api", "serve",
+        env=environment(
+            DATABASE_URL=database_url, JUINIE_ENV="test", JUINIE_STREAM_TOKEN_KEYS=signing_keys,
+            JUINIE_API_PORT=str(unused_port), JUINIE_LOG_LEVEL="debug",
+        ),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    headers = {"Authorization": f"Bearer {key.text}"}
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{unused_port}", headers=headers, trust_env=False
+    ) as client:
+
+        async def ready() -> bool:
+            try:
+                return (await client.get("/readyz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await eventually(ready, 30, "the process to be ready")
+        run = (
+            await client.post("/v1/runs", json={"agent": CANARY, "input": CANARY, "thread_id": CANARY})
+        ).json()
+        path = f"/v1/runs/{run['run_id']}"
+        append = {"events": [{"type": CANARY, "data": CANARY}]}
+        await client.post(f"{path}/events", json=append, headers={"Idempotency-Key": CANARY})
+        await client.get("/v1/runs", params={"agent": CANARY})
+        token = (await client.post(f"{path}/stream-tokens")).json()["token"]
+        refusals = [
+            await client.post(
+                f"{path}/events", json={"events": [{"type": f"{CANARY} x"}], f"x {CANARY}": CANARY}
+            ),
+            await client.post(f"{path}/finish", json={"status": CANARY, "output": CANARY}),
+            await client.get("/v1/runs", params={CANARY: CANARY}),
+            await client.get("/v1/runs", params={"cursor": CANARY}),
+            await client.get(f"/v1/{CANARY}"),
+            await client.get("/v1/runs", headers={"Authorization": f"Bearer {CANARY}"}),
+        ]
+        metrics = (await client.get("/metrics")).text
+    process.send_signal(signal.SIGTERM)
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in output.decode().splitlines()]
+    assert sum(line["event"] == "request" for line in lines) == 10
+    for refused in refusals:
+        assert refused.status_code >= 400
+        assert CANARY not in refused.text
+    for secret in (CANARY, key.text, token):
+        assert secret not in output.decode()
+        assert secret not in metrics
