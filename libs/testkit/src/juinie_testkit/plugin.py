@@ -69,7 +69,7 @@ def database_url(
     backing_session: BackingSession, postgres_url: str, template_database: str
 ) -> Generator[str]:
     """A database of this test's own, with the newest schema."""
-    name = _own_name(backing_session)
+    name = own_name(backing_session)
     yield run_aside(databases.clone(postgres_url, template_database, name))
     run_aside(databases.drop(postgres_url, name))
 
@@ -77,7 +77,7 @@ def database_url(
 @pytest.fixture
 def empty_database_url(backing_session: BackingSession, postgres_url: str) -> Generator[str]:
     """A database of this test's own, without any schema."""
-    name = _own_name(backing_session)
+    name = own_name(backing_session)
     yield run_aside(databases.make_empty(postgres_url, name))
     run_aside(databases.drop(postgres_url, name))
 
@@ -99,7 +99,7 @@ def kafka_bootstrap_servers(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def kafka_topic(backing_session: BackingSession) -> str:
     """The name of a topic of this test's own."""
-    return _own_name(backing_session)
+    return own_name(backing_session)
 
 
 @pytest.fixture
@@ -117,7 +117,8 @@ def signing_keys() -> str:
     return SIGNING_KEYS
 
 
-def _own_name(session: BackingSession) -> str:
+def own_name(session: BackingSession) -> str:
+    """A name for a database or a topic that nobody else has, and that is known as ours."""
     return f"{session.name}_{os.getpid()}_{next(_numbers)}"
 
 
