@@ -21,8 +21,11 @@ FETCH = f"""
     WITH due AS MATERIALIZED (
         SELECT o.*, count(*) OVER () AS due,
                row_number() OVER (ORDER BY o.id) AS place, sum(o.bytes) OVER (ORDER BY o.id) AS bytes_so_far
-        FROM unnest($1::smallint[]) AS s (shard)
-        CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.shard = s.shard ORDER BY id LIMIT $2) AS o
+        FROM (
+            SELECT o.* FROM unnest($1::smallint[]) AS s (shard)
+            CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.shard = s.shard ORDER BY id LIMIT $2) AS o
+            ORDER BY o.id LIMIT $3::integer + 1
+        ) AS o
     )
     SELECT d.id, d.shard, d.run_id, d.first_seq, d.last_seq, d.traceparent, d.due,
            extract(epoch FROM clock_timestamp() - d.created_at)::float8 AS age_seconds,
