@@ -103,7 +103,10 @@ def find_java() -> Path:
 def system_java() -> Iterator[Path]:
     """Every Java of this system that is new enough, the one that the user named first."""
     for java in dict.fromkeys(_java_paths()):
-        if java.exists() and _version([str(java), "-version"], r'version "(\d+)') >= OLDEST_JAVA:
+        if (
+            java.exists()
+            and _version([str(java), "-XX:-UsePerfData", "-version"], r'version "(\d+)') >= OLDEST_JAVA
+        ):
             yield java
 
 
