@@ -18,8 +18,11 @@ import httpx
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.waits import StillMissing
 
+START_SECONDS = 120
+"""A service's imports alone take two seconds of a whole processor, and a busy machine has none."""
+
 _LOOK_EVERY_SECONDS = 0.05
-_LOG_LINES = 60
+_LOG_LINES = 20
 
 
 class ServiceProcess:
@@ -50,7 +53,7 @@ class ServiceProcess:
                 [sys.executable, "-m", self.module], env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )  # fmt: skip
 
-    async def until_ready(self, timeout_seconds: float = 45) -> None:
+    async def until_ready(self, timeout_seconds: float = START_SECONDS) -> None:
         """Wait for 200 on /readyz.
 
         Raises:

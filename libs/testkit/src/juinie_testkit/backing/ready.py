@@ -1,6 +1,7 @@
 """Is a server up? Asked with the very clients that the services use."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Coroutine
 
@@ -70,6 +71,7 @@ async def _postgres_answers(url: str) -> bool:
 
 async def kafka_answers(servers: str) -> bool:
     """Whether a broker among `servers` answers now."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it shouts each time that the answer is no
     admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=2000)
     try:
         await admin.start()

@@ -1,0 +1,155 @@
+"""kill -9 of any service in mid-run: every watcher still gets 1..n, each once, in order, and the end."""
+
+import asyncio
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from juinie_shared.db.pool import Pool
+from juinie_testkit.client import ApiClient
+from juinie_testkit.follower import Follower
+from juinie_testkit.seed import SeededKey
+from juinie_testkit.stack import Stack
+from juinie_testkit.waits import await_outbox_flush, eventually
+from juinie_testkit.watcher import Watcher
+
+pytestmark = pytest.mark.timeout(300)
+
+PATIENTLY = 240
+"""Seconds. Services start anew meanwhile, and a busy machine takes long for that."""
+
+
+async def feed(api: ApiClient, run_id: str, appends: int) -> None:
+    for number in range(appends):
+        await api.append(run_id, ("token", number))
+
+
+async def assert_all_was_seen_once(api: ApiClient, run_id: str, *followers: Follower) -> None:
+    last_seq = (await api.get(run_id))["last_seq"]
+    for follower in followers:
+        assert follower.seqs == list(range(1, last_seq + 1)), follower.describe()
+
+
+async def test_publisher_killed_in_mid_run(stack: Stack, stack_pool: Pool, api: ApiClient, key: SeededKey):
+    run_id = (await api.create())["run_id"]
+    follower = Follower([stack.gateway.url], run_id, key=key.text)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.follow(PATIENTLY))
+        await feed(api, run_id, 10)
+        await stack.publisher.kill()
+        await feed(api, run_id, 10)  # nobody relays: these come from Postgres
+        await eventually(lambda: len(follower.seqs) == 22, 15, "a watcher that goes on without a publisher")
+        restarting = group.create_task(stack.publisher.start())
+        await feed(api, run_id, 10)
+        await api.finish(run_id)
+        await restarting
+    await assert_all_was_seen_once(api, run_id, follower)
+    assert len(follower.watchers) == 1
+    await await_outbox_flush(stack_pool, run_id)
+
+
+async def test_gateway_killed_in_mid_run(stack: Stack, api: ApiClient, key: SeededKey):
+    run_id = (await api.create())["run_id"]
+    stays = Follower([stack.gateway.url], run_id, key=key.text)
+    moves = Follower(
+        [gateway.url for gateway in stack.gateways], run_id, token=await api.stream_token(run_id)
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stays.follow(PATIENTLY))
+        group.create_task(moves.follow(PATIENTLY))
+        await feed(api, run_id, 5)
+        await eventually(lambda: 7 in stays.seqs and 7 in moves.seqs, 15, "both watchers in mid-run")
+        await stack.gateway.kill()
+        feeding = group.create_task(feed(api, run_id, 20))
+        await stack.gateway.start()
+        await feeding
+        await api.finish(run_id)
+    await assert_all_was_seen_once(api, run_id, stays, moves)
+    assert len(stays.watchers) > 1
+    assert len(moves.watchers) > 1
+
+
+async def test_api_killed_in_mid_append_and_retried_with_the_same_keys(
+    stack: Stack, api: ApiClient, key: SeededKey
+):
+    """What was acknowledged is there; what was not is there once, whole, or not at all: the retry makes it once."""
+    run_id = (await api.create())["run_id"]
+    follower = Follower([stack.gateway.url], run_id, key=key.text)
+    appends, answered = 40, asyncio.Event()
+
+    async def append_until_answered(number: int) -> tuple[int, int]:
+        """The same key until an answer comes."""
+        while True:
+            with suppress(httpx.TransportError):
+                answer = await api.append(
+                    run_id, ("a", number), ("b", number), idempotency_key=f"append-{number}"
+                )
+                answered.set()
+                return answer["first_seq"], answer["last_seq"]
+            await asyncio.sleep(0.05)  # as a client backs off
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.follow(PATIENTLY))
+        appending = [group.create_task(append_until_answered(number)) for number in range(appends)]
+        await answered.wait()
+        await stack.api.kill()
+        await stack.api.start()
+        ranges = await asyncio.gather(*appending)
+        await api.finish(run_id)
+    assert sorted(ranges) == [(first, first + 1) for first in range(3, 3 + 2 * appends, 2)]
+    await assert_all_was_seen_once(api, run_id, follower)
+    data = [(frame.json["type"], frame.json["data"]) for frame in follower.events[2:-1]]
+    assert sorted(data) == sorted((name, number) for number in range(appends) for name in ("a", "b"))
+    for number, (first, last) in enumerate(ranges):
+        assert data[first - 3 : last - 2] == [("a", number), ("b", number)]
+
+
+async def test_gateway_restarted_while_the_last_event_is_on_its_way(
+    stack: Stack, api: ApiClient, key: SeededKey
+):
+    """The end is in Postgres, and nowhere else yet, when the gateway goes."""
+    run_id = (await api.create())["run_id"]
+    follower = Follower([stack.gateway.url], run_id, key=key.text)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.follow(PATIENTLY))
+        await feed(api, run_id, 3)
+        await eventually(lambda: len(follower.seqs) == 5, 15, "all events so far")
+        stack.publisher.freeze()
+        finishing = group.create_task(api.finish(run_id))
+        await stack.gateway.restart()
+        await finishing
+        stack.publisher.thaw()
+    await assert_all_was_seen_once(api, run_id, follower)
+
+
+async def test_stopped_gateway_sends_its_watchers_away_and_exits_with_0(
+    stack: Stack, api: ApiClient, key: SeededKey
+):
+    run_id = (await api.create())["run_id"]
+    async with Watcher(stack.gateway.url, run_id, key=key.text) as watcher:
+        await watcher.until_caught_up()
+        assert await stack.gateway.stop(timeout_seconds=10) == 0
+        await watcher.until_closed(5)
+    assert watcher.state == "cut"
+    assert watcher.controls[-1].event == "stream.reconnect"
+    assert watcher.controls[-1].json == {"reason": "draining"}
+
+
+async def test_all_services_killed_at_once_come_back_in_any_order(
+    stack: Stack, stack_pool: Pool, api: ApiClient, key: SeededKey
+):
+    run_id = (await api.create())["run_id"]
+    follower = Follower([gateway.url for gateway in stack.gateways], run_id, key=key.text)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.follow(PATIENTLY))
+        await feed(api, run_id, 5)
+        await asyncio.gather(*(service.kill() for service in stack.services))
+        for service in reversed(stack.services):
+            service.launch()
+        for service in stack.services:
+            await service.until_ready()
+        await feed(api, run_id, 5)
+        await api.finish(run_id)
+    await assert_all_was_seen_once(api, run_id, follower)
+    await await_outbox_flush(stack_pool, run_id)
