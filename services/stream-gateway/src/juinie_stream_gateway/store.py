@@ -27,12 +27,12 @@ READ_RUNS = """
 
 READ_PAGE = f"""
     WITH page AS (
-        SELECT seq, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS bytes_before
-        FROM (SELECT seq, data FROM run_event WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS bounded
+        SELECT seq, type, data, occurred_at FROM run_event WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+    ), measured AS (
+        SELECT page.*, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS bytes_before FROM page
     )
     SELECT run.last_seq, run.status, run.retained_from_seq, e.seq, e.type, convert_to({EVENT_JSON}, 'UTF8') AS json
-    FROM run
-    LEFT JOIN (page JOIN run_event AS e ON e.run_id = $1 AND e.seq = page.seq AND page.bytes_before < $4) ON true
+    FROM run LEFT JOIN measured AS e ON e.bytes_before < $4
     WHERE run.run_id = $1 AND run.deleted_at IS NULL
     ORDER BY e.seq
 """  # noqa: S608 - EVENT_JSON is a constant of ours

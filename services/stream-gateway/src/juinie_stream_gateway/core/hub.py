@@ -129,6 +129,8 @@ class Hub:
     # ---- inside
 
     def _hand_on(self, room: Room, news: Iterable[Event]) -> None:
+        if not room.watchers:  # closed while its page was on the way; the run may have a new room by now
+            return
         for batch in _batches(news):
             self._recent.add(room.run_id, batch)
             for types, group in list(room.live.items()):

@@ -7,7 +7,7 @@ the tail check finds in Postgres, so nothing here has to be clever about losing 
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -63,8 +63,8 @@ class RecordReader:
         while True:
             try:
                 await self._read()
-            except* (KafkaError, OSError, TimeoutError, KafkaAway) as group:
-                self._lost(group)
+            except Exception as error:  # noqa: BLE001 - whatever a client library raises: streams go on from Postgres
+                self._lost(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def listen(self, run_id: RunId) -> None:
@@ -83,11 +83,12 @@ class RecordReader:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await consumer.start()
-                session = await _open_session(consumer, self._topic, self._hub)
+                self._session = session = await _open_session(consumer, self._topic, self._hub)
+                await session.activate(*session.watched())
+            self._found(session)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(session.watch())
                 tasks.create_task(self._poll(consumer))
-                self._found(session)
         finally:
             self._session = None
             self._hub.kafka_live = False
@@ -154,22 +155,23 @@ class RecordReader:
     # ---- mode
 
     def _found(self, session: "_Session") -> None:
-        self._session = session
         self._hub.kafka_live = True
         self._told_away = False
         self._telemetry.mode(live=True)
         self.settled.set()
         _log.info(LOG_KAFKA_LIVE, partitions=session.partitions)
 
-    def _lost(self, group: BaseExceptionGroup[Exception]) -> None:
+    def _lost(self, error: Exception) -> None:
+        """Tell it once per outage, not once per try."""
         self._telemetry.mode(live=False)
         self.settled.set()
-        if group.subgroup(OffsetOutOfRangeError):
+        cause = _first(error)
+        if isinstance(cause, OffsetOutOfRangeError):
             self._telemetry.position_lost.inc()
             _log.warning(LOG_KAFKA_POSITION_LOST)
         elif not self._told_away:
             self._told_away = True
-            _log.warning(LOG_KAFKA_AWAY, error=type(group.exceptions[0]).__name__)
+            _log.warning(LOG_KAFKA_AWAY, error=type(cause).__name__, exc_info=_unexpected(cause))
 
 
 class _Session:
@@ -211,6 +213,7 @@ class _Session:
             await asyncio.sleep(PROBE_SECONDS)
             self._pause_unwatched()
             async with asyncio.timeout(ANSWER_SECONDS):
+                await self.activate(*self.watched())
                 await self._see_progress()
             if len(self._consumer.partitions_for_topic(self._topic) or ()) != self.partitions:
                 raise KafkaAway("The topic's partitions have changed.")
@@ -254,9 +257,18 @@ async def _open_session(consumer: Any, topic: str, hub: Hub) -> _Session:
     for partition in partitions:
         consumer.seek(partition, ends[partition])
         consumer.pause(partition)
-    session = _Session(consumer, topic, len(partitions), hub)
-    await session.activate(*session.watched())
-    return session
+    return _Session(consumer, topic, len(partitions), hub)
+
+
+def _first(error: Exception) -> Exception:
+    """What ended a session: of several tasks' errors, the first."""
+    while isinstance(error, ExceptionGroup):
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+    return error
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    return None if isinstance(error, KafkaError | KafkaAway | OSError | TimeoutError) else error
 
 
 async def _stop(consumer: Any) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from juinie_shared.contracts.sse import MEDIA_TYPE, preamble
 from juinie_shared.domain.errors import Draining, Permanent, Transient
-from juinie_shared.domain.ids import TenantId
+from juinie_shared.domain.ids import RunId, TenantId, parse_run_id
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.problems import Problem
 from juinie_stream_gateway.core.follow import Follower
@@ -116,7 +116,7 @@ class StreamRoute:
         """A passing state: 200, come back, and a cut."""
         _log.info(LOG_STREAM_REFUSED, status=200, code=reason)
         self._telemetry.streams_closed.labels(reason).inc()
-        await connection.start(_stream_headers(run_text))
+        await connection.start(_stream_headers(parse_run_id(run_text)))
         outlet = AsgiOutlet(connection.send, connection.abort, self._limits)
         outlet.write(preamble(RETRY_MS))
         outlet.reconnect(reason)
@@ -147,14 +147,10 @@ class StreamRoute:
         self, connection: "_Connection", admitted: Admitted, watcher: Watcher, outlet: AsgiOutlet
     ) -> None:
         """Stream until it is over, then end the connection in the way that fits."""
-        caller = admitted.caller
-        loop = asyncio.get_running_loop()
-        expiry = loop.call_later(caller.expires_in_seconds or 0, outlet.reconnect, CREDENTIAL)
-        if caller.expires_in_seconds is None:
-            expiry.cancel()
+        expiry = _expire(outlet, admitted.caller.expires_in_seconds)
         leaving = asyncio.create_task(connection.until_left(outlet))
         try:
-            await connection.start(_stream_headers(str(admitted.run_id)))
+            await connection.start(_stream_headers(admitted.run_id))
             await self._follow(admitted, watcher)
             await outlet.flush()
             if outlet.closing == ENDED:
@@ -162,8 +158,9 @@ class StreamRoute:
             elif outlet.closing != LEFT:
                 await connection.cut()
         finally:
-            expiry.cancel()
             leaving.cancel()
+            if expiry is not None:
+                expiry.cancel()
             outlet.settle()
 
     async def _follow(self, admitted: Admitted, watcher: Watcher) -> None:
@@ -241,11 +238,18 @@ class _Connection:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
 
-def _stream_headers(run_id: str) -> list[tuple[bytes, bytes]]:
-    return [
+def _expire(outlet: AsgiOutlet, seconds: float | None) -> asyncio.TimerHandle | None:
+    """A stream ends with the token that opened it."""
+    if seconds is None:
+        return None
+    return asyncio.get_running_loop().call_later(seconds, outlet.reconnect, CREDENTIAL)
+
+
+def _stream_headers(run_id: RunId | None) -> list[tuple[bytes, bytes]]:
+    headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"cache-control", b"no-store, no-transform"),
         (b"x-accel-buffering", b"no"),
         (b"referrer-policy", b"no-referrer"),
-        (b"location", f"/v1/runs/{run_id}/stream".encode()),
     ]
+    return [*headers, (b"location", f"/v1/runs/{run_id}/stream".encode())] if run_id else headers
