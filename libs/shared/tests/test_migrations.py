@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from juinie_shared.db.migrate import downgrade, migrate
+from juinie_shared.db.migrate import alembic_config, downgrade, migrate
 from juinie_shared.db.pool import Connection, PoolLimits, connect
 from juinie_shared.db.schema import check_schema, known_revisions
 from juinie_shared.db.tables import metadata
@@ -43,6 +44,11 @@ async def test_models_equal_migrations(database_url: str):
         found = await connection.run_sync(differences)
     await engine.dispose()
     assert found == []
+
+
+def test_file_names_tell_the_revisions_in_alembics_order():
+    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    assert known_revisions() == tuple(script.revision for script in scripts)
 
 
 async def test_every_table_of_the_models_is_there_and_no_other(database_url: str):

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlmodel import col, select
-
 from juinie_shared.contracts.names import DEV_API_KEY, DEV_TENANT
 from juinie_shared.db.pool import Connection
-from juinie_shared.db.select import fetch
-from juinie_shared.db.tables import ApiKey, Tenant
 from juinie_shared.domain.errors import DevKeyOutsideDev
 from juinie_shared.domain.ids import KeyId, TenantId, new_uuid7
 from juinie_shared.domain.runs import Scope
@@ -34,6 +30,11 @@ _INSERT = """
 
 _REVOKE = """
     UPDATE api_key SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE key_id = $1 RETURNING key_id
+"""
+
+_LIST = """
+    SELECT key_id, tenant.name AS tenant, scopes, api_key.created_at, expires_at, revoked_at
+    FROM api_key JOIN tenant USING (tenant_id) ORDER BY api_key.created_at, key_id
 """
 
 _FIND_VALID = """
@@ -114,20 +115,16 @@ async def is_key_valid(connection: Connection, key_id: KeyId) -> bool:
 
 async def list_keys(connection: Connection) -> list[ListedKey]:
     """All keys, the oldest first, the revoked and expired ones too."""
-    tenants = dict[UUID, str]()
-    for tenant in await fetch(connection, select(Tenant)):
-        tenants[tenant["tenant_id"]] = tenant["name"]
-    keys = await fetch(connection, select(ApiKey).order_by(col(ApiKey.created_at), col(ApiKey.key_id)))
     return [
         ListedKey(
-            key["key_id"],
-            tenants[key["tenant_id"]],
-            key["scopes"],
-            key["created_at"],
-            key["expires_at"],
-            key["revoked_at"],
+            row["key_id"],
+            row["tenant"],
+            row["scopes"],
+            row["created_at"],
+            row["expires_at"],
+            row["revoked_at"],
         )
-        for key in keys
+        for row in await connection.fetch(_LIST)
     ]
 
 

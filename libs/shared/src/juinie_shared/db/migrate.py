@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from juinie_shared.db.pool import driver_errors, plain_url
-from juinie_shared.db.schema import alembic_config
+from juinie_shared.db.schema import MIGRATIONS
 from juinie_shared.domain.errors import DatabaseBusy
 
 type Step = Callable[[Config], None]
@@ -74,6 +74,14 @@ async def _try(engine: Any, step: Step) -> bool:
                 return False
             raise
         return True
+
+
+def alembic_config() -> Config:
+    """Where the migrations are. Built here: there is no alembic.ini, and no database named in a file."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def _apply(connection: Connection, step: Step) -> None:
