@@ -1,4 +1,7 @@
-"""`juinie-api`: serve, migrate, keys, openapi."""
+"""`juinie-api`: serve, migrate, keys, openapi.
+
+What serves is imported by the commands that need it: making a key loads no web framework.
+"""
 
 import asyncio
 import json
@@ -11,9 +14,6 @@ from uuid import UUID
 import typer
 
 from juinie_api import telemetry
-from juinie_api.app import serve as serve_api
-from juinie_api.edges.http import document
-from juinie_api.settings import Settings
 from juinie_shared.db import keys as key_table
 from juinie_shared.db import migrate as migrations
 from juinie_shared.db.pool import Connection, connect, driver_errors
@@ -48,6 +48,9 @@ def default(context: typer.Context) -> None:
 @cli.command()
 def serve() -> None:
     """Serve the API until SIGTERM."""
+    from juinie_api.app import serve as serve_api
+    from juinie_api.settings import Settings
+
     settings = read_settings(Settings)
     settings.signing_keys()
     configure_logs(telemetry.SERVICE, settings.log_level, settings.log_format)
@@ -104,6 +107,8 @@ def revoke_key(key_id: UUID) -> None:
 @cli.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
+    from juinie_api.edges.http import document
+
     typer.echo(json.dumps(document(), indent=2, ensure_ascii=False))
 
 

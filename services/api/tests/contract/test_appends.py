@@ -62,7 +62,7 @@ async def test_a_lost_lease_is_refused_and_none_at_all_is_welcome(api: Any):
     assert (await api.append(run_id, headers={"Juinie-Lease": str(token)})).status_code == 201
     [row] = await api.rows("SELECT lease_expires_at > clock_timestamp() AS renewed FROM run")
     assert row["renewed"]
-    for lost in (str(uuid4()), "rubbish", ""):
+    for lost in (str(uuid4()), "rubbish", "", "00000000-0000-0000-0000-000000000000"):
         for refused in (
             await api.append(run_id, headers={"Juinie-Lease": lost}),
             await api.finish(run_id, headers={"Juinie-Lease": lost}),

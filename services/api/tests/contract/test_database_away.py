@@ -93,6 +93,8 @@ async def test_the_api_starts_before_its_schema_and_says_what_it_waits_for(
             return "juinie-api migrate" in (await client.get("/readyz")).text
 
         await eventually(says_so, 10, "the schema in /readyz")
+        refused = await client.get("/v1/runs", headers={"X-Api-Key": "jn_any"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "schema_behind")
         await migrate(empty_database_url)
         await eventually(lambda: ready(client), 20, "ready")
 

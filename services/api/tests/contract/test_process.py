@@ -8,8 +8,11 @@ import subprocess
 import sys
 
 import httpx
+from typer.testing import CliRunner, Result
 
+from juinie_api.__main__ import cli
 from juinie_shared.db.pool import Pool
+from juinie_shared.domain.errors import Misconfigured, SchemaBehind
 from juinie_shared.runtime.keys import KeyRing
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import eventually
@@ -24,26 +27,25 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, **changes}
 
 
-def juinie_api(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "juinie_api", *arguments],
-        env=environment(**env), capture_output=True, text=True, timeout=60, check=False,
+async def run(*arguments: str, **env: str) -> Result:
+    """A command, in this process: what it raises is what `main` tells in one line."""
+    return await asyncio.to_thread(CliRunner().invoke, cli, arguments, env={"JUINIE_ENV": "test", **env})
+
+
+async def test_faults_of_the_setup_are_one_line():
+    ended = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "juinie_api", "serve",
+        env=environment(JUINIE_API_PORT="x", JUINIE_ENV="moon"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    output, errors = await ended.communicate()
+    assert (ended.returncode, output, errors.count(b"\n")) == (1, b"", 1), errors
+    assert all(name in errors for name in (b"DATABASE_URL", b"JUINIE_API_PORT", b"JUINIE_ENV"))
 
 
-async def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(juinie_api, *arguments, **env)
-
-
-async def test_faults_of_the_setup_are_one_line(database_url: str):
-    for env, names in (
-        ({}, ["DATABASE_URL"]),
-        ({"DATABASE_URL": database_url}, ["JUINIE_STREAM_TOKEN_KEYS"]),
-        ({"JUINIE_API_PORT": "x", "JUINIE_ENV": "moon"}, ["DATABASE_URL", "JUINIE_API_PORT", "JUINIE_ENV"]),
-    ):
-        ended = await run(**env)
-        assert (ended.returncode, ended.stderr.count("\n"), ended.stdout) == (1, 1, ""), ended.stderr
-        assert all(name in ended.stderr for name in names)
+async def test_no_signing_key_outside_development_is_a_fault_of_the_setup(database_url: str):
+    refused = await run("serve", DATABASE_URL=database_url)
+    assert isinstance(refused.exception, Misconfigured)
+    assert "JUINIE_STREAM_TOKEN_KEYS" in refused.exception.message
 
 
 async def test_keys_are_made_listed_and_revoked(database_url: str, pool: Pool):
@@ -51,28 +53,28 @@ async def test_keys_are_made_listed_and_revoked(database_url: str, pool: Pool):
         "keys", "create", "--tenant", "acme", "--scopes", "read,write", DATABASE_URL=database_url
     )
     text = made.stdout.strip()
-    assert (made.returncode, made.stdout) == (0, f"{text}\n")
+    assert (made.exit_code, made.stdout) == (0, f"{text}\n")
     principal = await KeyRing(pool).principal(text)
     listed = await run("keys", "list", DATABASE_URL=database_url)
     assert str(principal.key_id) in listed.stdout
     assert "acme" in listed.stdout
     assert text not in listed.stdout
-    assert (await run("keys", "revoke", str(principal.key_id), DATABASE_URL=database_url)).returncode == 0
+    assert (await run("keys", "revoke", str(principal.key_id), DATABASE_URL=database_url)).exit_code == 0
     assert "revoked" in (await run("keys", "list", DATABASE_URL=database_url)).stdout
     unknown = await run("keys", "revoke", "00000000-0000-4000-8000-000000000000", DATABASE_URL=database_url)
-    assert unknown.returncode == 1
+    assert unknown.exit_code == 1
 
 
 async def test_migrate_goes_up_and_down_and_makes_the_development_key_in_dev_alone(empty_database_url: str):
     env = {"DATABASE_URL": empty_database_url, "JUINIE_ENV": "dev"}
     behind = await run("keys", "list", **env)
-    assert (behind.returncode, "juinie-api migrate" in behind.stderr) == (1, True)
-    assert (await run("migrate", **{**env, "JUINIE_ENV": "production"})).returncode == 0
+    assert isinstance(behind.exception, SchemaBehind)
+    assert (await run("migrate", **{**env, "JUINIE_ENV": "production"})).exit_code == 0
     assert (await run("keys", "list", **env)).stdout == ""
-    assert (await run("migrate", **env)).returncode == 0
+    assert (await run("migrate", **env)).exit_code == 0
     assert "dev" in (await run("keys", "list", **env)).stdout
-    assert (await run("migrate", "--to", "base", **env)).returncode == 0
-    assert (await run("keys", "list", **env)).returncode == 1
+    assert (await run("migrate", "--to", "base", **env)).exit_code == 0
+    assert (await run("keys", "list", **env)).exit_code == 1
 
 
 async def test_no_payload_key_or_token_is_in_logs_metrics_or_problems(

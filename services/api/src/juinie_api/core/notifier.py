@@ -36,6 +36,7 @@ class Notifier:
                 await self._send_while_connected()
             except Transient:
                 self._on_failure()
+                self._committed.set()  # what was not sent is sent again, once, to whoever listens then
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _send_while_connected(self) -> None:

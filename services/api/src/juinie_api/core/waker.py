@@ -38,6 +38,7 @@ class Waker:
         self._waiters = set[_Waiter]()
         self._committed = asyncio.Event()
         self._draining = False
+        self._listening = False
 
     async def wait(self, run_id: RunId, after_seq: int | None, timeout_seconds: float) -> bool:
         """True once the run has events after `after_seq` (None: once it has ended) or is gone; False in vain."""
@@ -100,7 +101,9 @@ class Waker:
         while True:
             with contextlib.suppress(Transient):
                 await self._listen_once()
-            self._report(telemetry.LISTEN_LOST)
+            if self._listening:
+                self._listening = False
+                self._report(telemetry.LISTEN_LOST)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _listen_once(self) -> None:
@@ -110,6 +113,7 @@ class Waker:
             with driver_errors():
                 connection.add_termination_listener(lambda *_: lost.set())
                 await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._committed.set())
+            self._listening = True
             self._committed.set()
             await lost.wait()
         finally:

@@ -10,6 +10,7 @@ from juinie_api.core.run import Run
 from juinie_shared.domain.times import format_time
 
 MEDIA_TYPE = "application/json"
+REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 def json_answer(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

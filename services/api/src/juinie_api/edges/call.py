@@ -22,7 +22,7 @@ from juinie_api.telemetry import Metrics
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.keys import Principal
 from juinie_shared.db.pool import Pool
-from juinie_shared.domain.errors import LeaseLost, RunNotFound, ScopeMissing
+from juinie_shared.domain.errors import RunNotFound, ScopeMissing
 from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.domain.runs import Scope
 from juinie_shared.runtime.keys import KeyRing
@@ -30,6 +30,7 @@ from juinie_shared.runtime.problems import Fault
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LEASE = "Juinie-Lease"
+_NO_LEASE = UUID(int=0)
 _ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID")
 
 
@@ -91,18 +92,9 @@ class Call:
         raise Refused(400, "bad_idempotency_key", "Idempotency-Key has 1 to 255 printable ASCII characters.")
 
     def lease(self) -> UUID | None:
-        """The lease token that the request shows. One that is none was never a run's lease.
-
-        Raises:
-            LeaseLost: it is malformed.
-        """
+        """The lease token that the request shows. Text that is none stands for one that no run ever has."""
         text = self._request.headers.get(LEASE)
-        if text is None:
-            return None
-        token = parse_run_id(text)
-        if token is None:
-            raise LeaseLost
-        return token
+        return None if text is None else parse_run_id(text) or _NO_LEASE
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from juinie_api.core.append import Append
 from juinie_api.core.page import EventPage, PageRequest, wait_for_page
-from juinie_api.edges.answers import json_answer, page_members
+from juinie_api.edges.answers import REPLAYED, json_answer, page_members
 from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Authenticated, Query, once
 from juinie_api.edges.documents import documented
 from juinie_api.edges.schemas import AppendAnswer, AppendBody, EventBody, EventPageAnswer
@@ -63,7 +63,7 @@ async def append_events(call: Authenticated) -> Response:
         "status": appended.status.value,
         "cancel_requested": appended.cancel_requested,
     }
-    return json_answer(content, 201, {"Idempotency-Replayed": "true"} if appended.replayed else None)
+    return json_answer(content, 201, REPLAYED if appended.replayed else None)
 
 
 def new_events(events: Sequence[EventBody]) -> list[NewEvent]:

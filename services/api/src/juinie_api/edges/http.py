@@ -2,6 +2,7 @@
 
 from typing import Any, override
 
+import asyncpg
 from fastapi import FastAPI
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
@@ -32,6 +33,7 @@ def build_api(services: Services, metrics: Metrics, tracer_provider: TracerProvi
         middleware=[Middleware(Observed, metrics=metrics)],
         exception_handlers={
             JuinieError: _refuse, Refused: _refuse, HTTPException: _refuse_path, ClientDisconnect: _left,
+            asyncpg.UndefinedTableError: _refuse_schema, asyncpg.UndefinedColumnError: _refuse_schema,
         },
         telemetry={
             "tracer_provider": tracer_provider, "metrics": False, "logs": False, "operation_spans": False,
@@ -64,6 +66,11 @@ async def _refuse_path(_request: Request, error: Any) -> Response:
     if error.status_code == 405:
         return answer(method_not_allowed(dict(error.headers or {})))
     return answer(not_found())
+
+
+async def _refuse_schema(_request: Request, _error: Any) -> Response:
+    """A table or column is not there: `juinie-api migrate` has not run yet, or is running."""
+    return answer(problem(503, "schema_behind", "The database's schema is older than this server."))
 
 
 async def _left(_request: Request, _error: Any) -> Response:

@@ -13,7 +13,7 @@ from juinie_api.core.delete import delete
 from juinie_api.core.finish import finish
 from juinie_api.core.read import list_runs, read_run
 from juinie_api.core.wait import wait_for_end
-from juinie_api.edges.answers import json_answer, run_answer, run_members
+from juinie_api.edges.answers import REPLAYED, json_answer, run_answer, run_members
 from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Authenticated, Call, Query, fingerprint, once
 from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.documents import documented
@@ -33,8 +33,6 @@ from juinie_shared.domain.runs import RunStatus, Scope
 from juinie_shared.runtime.tracing import current_traceparent
 
 router = APIRouter(tags=["runs"])
-
-REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 class ListQuery(Query):
