@@ -1,129 +1,128 @@
-"""A stack of real processes that tests of the documents may kill, and programs started as a page says."""
+"""A stack of real processes that tests of the documents may kill, and the stream in memory that a page compares with."""
 
 import asyncio
 import os
-import signal
-import socket
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from juinie_shared.db.pool import Pool
+from juinie_shared.db.pool import Pool, open_pool
+from juinie_testkit import databases
+from juinie_testkit.backing.docker import free_port
+from juinie_testkit.backing.ready import run_aside
+from juinie_testkit.backing.session import BackingSession
+from juinie_testkit.plugin import SIGNING_KEYS, own_name
 from juinie_testkit.seed import Seed
+from juinie_testkit.stack import Stack
 from juinie_testkit.waits import eventually
 
-ROOT = Path(__file__).parents[2]
+IN_MEMORY = Path(__file__).parents[2] / "docs/project/in_memory_stream.py"
 
 
-@dataclass
-class Program:
-    """A Python program as a child process, ready once `ready_url` answers 200."""
+@dataclass(frozen=True)
+class Juinie:
+    """A running stack as `.juinie/env` describes one: two addresses and a key."""
 
-    arguments: list[str]
-    environment: dict[str, str]
-    ready_url: str
-    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+    stack: Stack
+    pool: Pool
+    key: str
+
+    @property
+    def api_url(self) -> str:
+        return self.stack.api.url
+
+    @property
+    def stream_url(self) -> str:
+        return self.stack.gateway.url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "JUINIE_API_URL": self.api_url,
+            "JUINIE_STREAM_URL": self.stream_url,
+            "JUINIE_API_KEY": self.key,
+            "JUINIE_KAFKA_BOOTSTRAP_SERVERS": self.stack.kafka_bootstrap_servers,
+        }
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    async def kill_and_start_again(self) -> None:
+        for service in self.stack.services:
+            await service.kill()
+        await self.stack.start()
+
+
+@pytest.fixture(scope="session")
+def stack_of_docs(
+    backing_session: BackingSession,
+    postgres_url: str,
+    template_database: str,
+    kafka_bootstrap_servers: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Stack]:
+    """One for all tests of a worker; they may kill its services."""
+    name = own_name(backing_session)
+    database_url = run_aside(databases.clone(postgres_url, template_database, name))
+    made = Stack(
+        database_url, kafka_bootstrap_servers, name, tmp_path_factory.mktemp("stack"),
+        environment={"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS},
+    )  # fmt: skip
+    yield made
+    made.end()
+    run_aside(databases.drop(postgres_url, name))
+
+
+@pytest.fixture
+async def juinie(stack_of_docs: Stack) -> AsyncGenerator[Juinie]:
+    """The stack with every service running, and a key. A failing test shows its logs."""
+    await stack_of_docs.start()
+    pool = await open_pool(stack_of_docs.database_url, "test")
+    key = await Seed(pool).key(tenant="docs")
+    yield Juinie(stack_of_docs, pool, key.text)
+    await pool.close()
+    print(stack_of_docs.logs())  # pytest shows it where the test failed
+
+
+class InMemory:
+    """The program beside `persistence-before-after.md`, as a process."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, *self.arguments, env={**os.environ, **self.environment}
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, IN_MEMORY, str(self._port), env=os.environ
         )
         async with httpx.AsyncClient() as client:
-            await eventually(lambda: self._ready(client), 60, f"{self.ready_url} is 200")
+            await eventually(lambda: self._answers(client), 60, "the stream in memory answers")
 
     async def kill(self) -> None:
-        if self.process and self.process.returncode is None:
-            self.process.send_signal(signal.SIGKILL)
-            await self.process.wait()
+        if self._process:
+            self._process.kill()
+            await self._process.wait()
 
-    async def _ready(self, client: httpx.AsyncClient) -> bool:
-        assert self.process
-        assert self.process.returncode is None, f"{self.arguments} has exited"
+    async def kill_and_start_again(self) -> None:
+        await self.kill()
+        await self.start()
+
+    async def _answers(self, client: httpx.AsyncClient) -> bool:
         try:
-            return (await client.get(self.ready_url)).status_code == 200
+            return (await client.get(f"{self.url}/openapi.json")).is_success
         except httpx.TransportError:
             return False
 
 
-@dataclass
-class Stack:
-    """The three services on one database and topic, and a key for them."""
-
-    api_url: str
-    stream_url: str
-    key: str
-    programs: list[Program]
-
-    async def kill_and_start_again(self) -> None:
-        for program in self.programs:
-            await program.kill()
-        await start_all(self.programs)
-
-
-async def start_all(programs: list[Program]) -> None:
-    async with asyncio.TaskGroup() as starts:
-        for program in programs:
-            starts.create_task(program.start())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
-async def programs() -> AsyncGenerator[AsyncExitStack]:
-    """Programs to be killed at the end of the test."""
-    async with AsyncExitStack() as ended:
-        yield ended
-
-
-@pytest.fixture
-async def stack(
-    pool: Pool,
-    database_url: str,
-    kafka_bootstrap_servers: str,
-    kafka_topic: str,
-    signing_keys: str,
-    programs: AsyncExitStack,
-) -> Stack:
-    key = await Seed(pool).key(tenant="docs")
-    ports = {name: free_port() for name in ("API", "STREAM", "PUBLISHER")}
-    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    environment = {f"JUINIE_{name}_PORT": str(port) for name, port in ports.items()} | {
-        "DATABASE_URL": database_url,
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
-        "JUINIE_KAFKA_TOPIC": kafka_topic,
-        "JUINIE_STREAM_TOKEN_KEYS": signing_keys,
-        "JUINIE_STREAM_URL": urls["STREAM"],
-        "JUINIE_ENV": "test",
-    }
-    started = [
-        Program(["-m", module], environment, f"{urls[name]}/readyz")
-        for name, module in (
-            ("API", "juinie_api"),
-            ("PUBLISHER", "juinie_publisher"),
-            ("STREAM", "juinie_stream_gateway"),
-        )
-    ]
-    for program in started:
-        programs.push_async_callback(program.kill)
-    await start_all(started)
-    return Stack(urls["API"], urls["STREAM"], key.text, started)
-
-
-@pytest.fixture
-async def in_memory(programs: AsyncExitStack) -> Program:
-    """The stream that `persistence-before-after.md` compares with."""
-    port = free_port()
-    page = ROOT / "docs/project/in_memory_stream.py"
-    program = Program([str(page), str(port)], {}, f"http://127.0.0.1:{port}/openapi.json")
-    await program.start()
-    programs.push_async_callback(program.kill)
-    return program
+async def in_memory() -> AsyncGenerator[InMemory]:
+    stream = InMemory()
+    await stream.start()
+    yield stream
+    await stream.kill()

@@ -14,8 +14,6 @@ from uuid import UUID
 import httpx
 import pytest
 
-from juinie_shared.db.pool import Pool
-
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "project/persistence-before-after.md"
 
@@ -111,35 +109,29 @@ def side_by_side(before: Step, after: Step) -> str:
 
 
 async def before(in_memory: Any) -> list[Step]:
-    async def restart() -> None:
-        await in_memory.kill()
-        await in_memory.start()
-
     async def stored(_run_id: str) -> list[str]:
         return []
 
-    url = in_memory.ready_url.removesuffix("/openapi.json")
-    return await four_steps(Stream(url, url, {}, restart, stored))
+    return await four_steps(Stream(in_memory.url, in_memory.url, {}, in_memory.kill_and_start_again, stored))
 
 
-async def after(stack: Any, pool: Pool) -> list[Step]:
+async def after(juinie: Any) -> list[Step]:
     async def stored(run_id: str) -> list[str]:
-        async with pool.connection() as connection:
+        async with juinie.pool.connection() as connection:
             rows = await connection.fetch(
                 "SELECT type, data FROM run_event WHERE run_id = $1 ORDER BY seq", UUID(run_id)
             )
         return [word({"type": row["type"], "data": json.loads(row["data"])}) for row in rows]
 
-    headers = {"Authorization": f"Bearer {stack.key}"}
     return await four_steps(
-        Stream(stack.api_url, stack.stream_url, headers, stack.kill_and_start_again, stored)
+        Stream(juinie.api_url, juinie.stream_url, juinie.headers, juinie.kill_and_start_again, stored)
     )
 
 
 @pytest.mark.timeout(240)  # all services start twice, maybe on a busy machine
-async def test_each_step_goes_as_the_page_says(stack: Any, pool: Pool, in_memory: Any) -> None:
+async def test_each_step_goes_as_the_page_says(juinie: Any, in_memory: Any) -> None:
     told = re.findall(r"^```diff\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
-    steps = zip(await before(in_memory), await after(stack, pool), strict=True)
+    steps = zip(await before(in_memory), await after(juinie), strict=True)
 
     assert [side_by_side(*step) for step in steps] == told

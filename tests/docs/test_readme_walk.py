@@ -27,12 +27,11 @@ def as_pattern(printed: str) -> str:
     return re.escape(printed.strip()).replace("…", "[^\n]+?")
 
 
-async def test_the_walk_prints_what_the_readme_says(stack: Any, tmp_path: Path) -> None:
+async def test_the_walk_prints_what_the_readme_says(juinie: Any, tmp_path: Path) -> None:
     blocks = walk()
     (tmp_path / ".juinie").mkdir()
-    (tmp_path / ".juinie/env").write_text(
-        f"JUINIE_API_URL={stack.api_url}\nJUINIE_STREAM_URL={stack.stream_url}\nJUINIE_API_KEY={stack.key}\n"
-    )
+    lines = [f"{name}={value}\n" for name, value in juinie.environment.items()]
+    (tmp_path / ".juinie/env").write_text("".join(lines))
     script = "".join(f"{block}echo; echo '{NEXT_BLOCK}'\n" for block, _ in blocks)
 
     bash = await asyncio.create_subprocess_exec(
