@@ -133,6 +133,11 @@ def main() -> None:
         raise SystemExit(
             "The stack does not answer: run `make up` first (`make status` shows what runs)."
         ) from None
+    except httpx.HTTPStatusError as error:
+        refusal = error.response
+        raise SystemExit(
+            f"The stack refused {refusal.url.path}: {refusal.status_code} {refusal.reason_phrase}."
+        ) from None
     sys.exit(0 if held else 1)
 
 
