@@ -6,8 +6,8 @@ the tail check finds in Postgres, so nothing here has to be clever about losing 
 """
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -41,6 +41,8 @@ METADATA_MAX_AGE_MS = 10_000
 FETCH_WAIT_MS = 250
 """A partition that is resumed waits for the fetch under way on its broker: this long at most."""
 MOST_LINKS = 64
+
+type Checked = tuple[Event, RunEventRecord]
 
 _log = get_logger("kafka")
 
@@ -117,39 +119,33 @@ class RecordReader:
 
     def _take(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
         """Sort a poll's records by run, and hand on those that are what they say they are."""
-        by_room: dict[Room, list[RunEventRecord]] = {}
+        by_room: dict[Room, list[Checked]] = {}
         for record in records:
             room = self._hub.room_of(record.key)
-            if room is not None and (read := self._checked(record, room)):
-                by_room.setdefault(room, []).append(read)
-        if not by_room:
-            return
-        links = _links(by_room.values())
+            if room is None:
+                continue
+            checked = checked_event(record.key, record.value, record.headers, room)
+            if isinstance(checked, str):
+                self._telemetry.records.labels(checked).inc()
+            else:
+                by_room.setdefault(room, []).append(checked)
+        if by_room:
+            self._hand_on_all(by_room)
+
+    def _hand_on_all(self, by_room: dict[Room, list[Checked]]) -> None:
+        links = _links(record for batch in by_room.values() for _, record in batch)
         with self._telemetry.tracer.start_as_current_span(
             SPAN_POLL, kind=SpanKind.CONSUMER, links=links
         ) as span:
             span.set_attribute("messaging.batch.message_count", sum(map(len, by_room.values())))
-            for room, reads in by_room.items():
-                self._hand_on(room, reads)
+            for room, batch in by_room.items():
+                self._hand_on(room, batch)
 
-    def _checked(self, record: ConsumerRecord[bytes, bytes], room: Room) -> RunEventRecord | None:
-        try:
-            read = read_record(record.key, record.value, list(record.headers))
-        except BadRecord:
-            self._telemetry.records.labels("bad").inc()
-            return None
-        if read.tenant_id != room.tenant_id:
-            self._telemetry.records.labels("foreign").inc()
-            return None
-        return read
-
-    def _hand_on(self, room: Room, reads: list[RunEventRecord]) -> None:
-        verdicts = self._hub.take_records(
-            room, (Event(read.seq, read.type, event_frame(read.seq, read.value)) for read in reads)
-        )
-        for read, verdict in zip(reads, verdicts, strict=True):
+    def _hand_on(self, room: Room, batch: list[Checked]) -> None:
+        verdicts = self._hub.take_records(room, (event for event, _ in batch))
+        for (_, record), verdict in zip(batch, verdicts, strict=True):
             self._telemetry.records.labels(verdict.value).inc()
-            if verdict is Verdict.NEXT and (late := seconds_since(read.time)) is not None:
+            if verdict is Verdict.NEXT and (late := seconds_since(record.time)) is not None:
                 self._telemetry.append_to_socket.observe(late)
 
     # ---- mode
@@ -279,8 +275,21 @@ async def _stop(consumer: Any) -> None:
         return
 
 
-def _links(batches: Iterable[list[RunEventRecord]]) -> list[Link]:
+def checked_event(
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]], room: Room
+) -> Checked | Literal["bad", "foreign"]:
+    """The event that a record for this room's run carries, ready to send; or why it is none."""
+    try:
+        record = read_record(key, value, list(headers))
+    except BadRecord:
+        return "bad"
+    if record.tenant_id != room.tenant_id:
+        return "foreign"
+    return Event(record.seq, record.type, event_frame(record.seq, record.value)), record
+
+
+def _links(records: Iterable[RunEventRecord]) -> list[Link]:
     """Links to the spans that appended these events, each once, not too many."""
-    traceparents = {read.traceparent for reads in batches for read in reads if read.traceparent}
+    traceparents = {record.traceparent for record in records if record.traceparent}
     links = (span_link(traceparent) for traceparent in list(traceparents)[:MOST_LINKS])
     return [link for link in links if link]

@@ -1,0 +1,35 @@
+"""The records that the publisher has to write are the ones that this gateway reads."""
+
+from uuid import UUID
+
+import pytest
+
+from juinie_shared.contracts.sse import event_frame
+from juinie_shared.domain.ids import TenantId, new_run_id
+from juinie_stream_gateway.core.hub import Room
+from juinie_stream_gateway.edges.kafka import checked_event
+from juinie_testkit.golden import GoldenRecord, golden_records
+
+
+@pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
+def test_a_golden_record_becomes_a_frame_of_the_same_bytes(golden: GoldenRecord) -> None:
+    named = dict(golden.headers)
+    tenant_id = named["ce_source"].decode().rpartition("/")[2]
+    read = checked_event(golden.key, golden.value, golden.headers, room(tenant_id))
+    assert not isinstance(read, str)
+    event, record = read
+    assert event.frame == event_frame(record.seq, golden.value)
+    assert event.frame.startswith(b"data: " + golden.value + b"\nid: ")
+    assert named["ce_id"] == f"{record.run_id}:{event.seq}".encode()
+    assert record.traceparent == (named["traceparent"].decode() if "traceparent" in named else None)
+
+
+def test_a_golden_record_of_another_tenant_is_foreign() -> None:
+    golden = golden_records()[0]
+    other = "00000000-0000-0000-0000-000000000000"
+    assert checked_event(golden.key, golden.value, golden.headers, room(other)) == "foreign"
+    assert checked_event(golden.key, golden.value[:-1], golden.headers, room(other)) == "bad"
+
+
+def room(tenant_id: str) -> Room:
+    return Room(new_run_id(), TenantId(UUID(tenant_id)))
