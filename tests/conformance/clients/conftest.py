@@ -8,204 +8,32 @@ import contextlib
 import json
 import os
 import shutil
-import socket
-import struct
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, override
-from urllib.parse import urlsplit
 
 import pytest
 
 from juinie_testkit.stack import Stack
 
+from .client_log import ClientLog, Start
+from .cutting_proxy import CuttingProxy
+from .ride import CUTS, Ride, in_its_data
+
 NODE = Path(__file__).parent.parent / "node"
 SKIP = "JUINIE_SKIP_CLIENT_TESTS"
-
-
-# ---- what a client tells ---------------------------------------------------------------------------------------------
-
-
-class ClientLog:
-    """What one client told, in the order in which it happened: `open`, `event`, `stream.*`, `lost`, `stopped`."""
-
-    def __init__(self) -> None:
-        self.facts: list[dict[str, Any]] = []
-        self._changed = asyncio.Condition()
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return self.named("event")
-
-    @property
-    def seqs(self) -> list[int]:
-        return [event["seq"] for event in self.events]
-
-    def named(self, name: str) -> list[dict[str, Any]]:
-        return [fact for fact in self.facts if fact["fact"] == name]
-
-    async def note(self, name: str, **details: Any) -> None:
-        async with self._changed:
-            self.facts.append({"fact": name, **details})
-            self._changed.notify_all()
-
-    async def until(self, name: str, times: int = 1, timeout_seconds: float = 30) -> None:
-        """Wait until the client has told `name` so many times."""
-        await self._until(lambda: len(self.named(name)) >= times, f"{times} x {name!r}", timeout_seconds)
-
-    async def until_seq(self, seq: int, timeout_seconds: float = 30) -> None:
-        """Wait until the client has got event `seq`."""
-        await self._until(lambda: seq in self.seqs, f"event {seq}", timeout_seconds)
-
-    async def _until(self, holds: Callable[[], bool], what: str, timeout_seconds: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_seconds), self._changed:
-                await self._changed.wait_for(holds)
-        except TimeoutError:
-            pytest.fail(f"no {what} within {timeout_seconds:g} s; the client told: {self.facts[-12:]}")
+OLDEST_NODE = 20
 
 
 @pytest.fixture
 def client_log() -> type[ClientLog]:
     """Makes the log of a client that runs in this process."""
     return ClientLog
-
-
-type Start = Callable[..., AbstractAsyncContextManager[ClientLog]]
-"""Starts a client on an address: `start(url, token=…, key=…)`; leaving the context ends the client."""
-
-
-# ---- what lies between a client and the gateway -------------------------------------------------------------------------
-
-
-class CuttingProxy:
-    """Passes bytes on, and cuts a connection exactly behind bytes that a test names, whatever frame that is in."""
-
-    def __init__(self, url: str) -> None:
-        target = urlsplit(url)
-        self._target = (target.hostname, target.port)
-        self._pattern: bytes | None = None
-        self._reset = False
-        self._was_cut: asyncio.Future[None]
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.requests: list[str] = []
-        self.url = ""
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncGenerator["CuttingProxy"]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield self
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def cut_behind(self, pattern: bytes, *, reset: bool = False) -> Awaitable[None]:
-        """Cut the connection on which `pattern` comes next, right behind it; the answer is done once that is done.
-
-        `reset`: with a TCP reset, which may take bytes along that were sent before.
-        """
-        self._pattern, self._reset = pattern, reset
-        self._was_cut = asyncio.get_running_loop().create_future()
-        return self._was_cut
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            server_reader, server_writer = await asyncio.open_connection(*self._target)
-        except OSError:  # the gateway is away
-            writer.transport.abort()
-            return
-        up = asyncio.create_task(self._up(reader, server_writer))
-        down = asyncio.create_task(self._down(server_reader, writer))
-        try:
-            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            up.cancel()
-            down.cancel()
-            await asyncio.gather(up, down, return_exceptions=True)
-            writer.close()
-            server_writer.close()
-
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            self.requests.append(data.decode("latin-1").lower())
-            writer.write(data)
-
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen = b""
-        while data := await reader.read(65536):
-            seen += data
-            if self._pattern and (at := seen.find(self._pattern)) >= 0:
-                end = len(data) - (len(seen) - at - len(self._pattern))
-                await self._cut(writer, data[:end])
-                return
-            seen = seen[-200:]
-            writer.write(data)
-            await writer.drain()
-
-    async def _cut(self, writer: asyncio.StreamWriter, last: bytes) -> None:
-        writer.write(last)
-        await writer.drain()
-        if self._reset:
-            linger = struct.pack("ii", 1, 0)
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            writer.transport.abort()
-        self._pattern = None
-        self._was_cut.set_result(None)
-
-
-# ---- the ride ------------------------------------------------------------------------------------------------------------
-
-
-def _in_its_data(seq: int) -> bytes:
-    return b'{"seq":%d,' % seq
-
-
-def _between_data_and_id(seq: int) -> bytes:
-    return b'"mark":%d}}\n' % seq
-
-
-def _among_the_digits_of_its_id(seq: int) -> bytes:
-    return b"\nid: " + str(seq).encode()[:-1]
-
-
-def _before_its_last_line(seq: int) -> bytes:
-    return b"\nid: %d\n" % seq
-
-
-CUTS = (_in_its_data, _between_data_and_id, _among_the_digits_of_its_id, _before_its_last_line)
-
-
-class Ride:
-    """A run that is written while a client watches it through the proxy."""
-
-    def __init__(self, api: Any, proxy: CuttingProxy, run_id: str) -> None:
-        self._api, self._proxy, self.run_id = api, proxy, run_id
-        self.last_seq = 1
-
-    async def steps(self, count: int) -> None:
-        """Append so many events; each carries the seq that it will have."""
-        for _ in range(count):
-            mark = {"mark": self.last_seq + 1}
-            self.last_seq = await self._api.add(self.run_id, ("STEP", mark))
-
-    async def cut(self, client: ClientLog, place: Callable[[int], bytes], *, reset: bool = False) -> None:
-        """Cut the connection within the next event, write on while the client is away, and see it return."""
-        cut = self._proxy.cut_behind(place(self.last_seq + 1), reset=reset)
-        await self.steps(1)
-        await asyncio.wait_for(cut, 30)
-        await self.steps(3)
-        await client.until_seq(self.last_seq)
 
 
 @pytest.fixture
@@ -226,7 +54,7 @@ def rough_ride(
                 await ride.steps(8)
                 for place in CUTS:
                     await ride.cut(client, place)
-                await ride.cut(client, _in_its_data, reset=True)
+                await ride.cut(client, in_its_data, reset=True)
                 await stack.gateway.restart()
                 await ride.steps(3)
                 await client.until_seq(ride.last_seq)
@@ -242,9 +70,6 @@ def rough_ride(
         return client, proxy
 
     return ride
-
-
-# ---- Node and Chromium ---------------------------------------------------------------------------------------------------
 
 
 def _need(program: str, *names: str) -> str:
@@ -264,7 +89,12 @@ def _cannot(why: str) -> None:
 @pytest.fixture(scope="session")
 def node() -> str:
     """Node, with the client packages installed as the lock file says."""
-    program = _need("Node 20 or newer", "nodejs", "node")
+    program = _need("Node", "nodejs", "node")
+    version = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    if int(version.strip().lstrip("v").split(".")[0]) < OLDEST_NODE:
+        _cannot(f"Node {OLDEST_NODE} or newer is needed, and {program} is {version.strip()}")
     installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         npm = _need("npm", "npm")
