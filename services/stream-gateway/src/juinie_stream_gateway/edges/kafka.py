@@ -9,9 +9,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - has no types
 from opentelemetry.trace import Link, SpanKind
 
 from juinie_shared.contracts.record import RunEventRecord, read_record
@@ -22,6 +21,13 @@ from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.tracing import span_link
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.core.splice import Verdict
+from juinie_stream_gateway.edges.kafka_session import (
+    ANSWER_SECONDS,
+    LISTEN_SECONDS,
+    Session,
+    open_session,
+    stop_consumer,
+)
 from juinie_stream_gateway.edges.latency import seconds_since
 from juinie_stream_gateway.store import Event
 from juinie_stream_gateway.telemetry import (
@@ -33,9 +39,6 @@ from juinie_stream_gateway.telemetry import (
 )
 
 RETRY_SECONDS = 1.0
-PROBE_SECONDS = 3.0
-ANSWER_SECONDS = 5.0
-LISTEN_SECONDS = 2.0
 METADATA_MAX_AGE_MS = 10_000
 """New partitions are seen, and read, well within 30 s."""
 FETCH_WAIT_MS = 250
@@ -55,7 +58,7 @@ class RecordReader:
         self._telemetry = telemetry
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._told_away = False
         self.settled = asyncio.Event()
         """Kafka has answered, or has not: until then nobody knows which streams are live."""
@@ -85,7 +88,7 @@ class RecordReader:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await consumer.start()
-                self._session = session = await _open_session(consumer, self._topic, self._hub)
+                self._session = session = await open_session(consumer, self._topic, self._hub)
                 await session.activate(*session.watched())
             self._found(session)
             async with asyncio.TaskGroup() as tasks:
@@ -94,7 +97,7 @@ class RecordReader:
         finally:
             self._session = None
             self._hub.kafka_live = False
-            await _stop(consumer)
+            await stop_consumer(consumer)
 
     def _consumer(self) -> Any:
         return AIOKafkaConsumer(
@@ -150,7 +153,7 @@ class RecordReader:
 
     # ---- mode
 
-    def _found(self, session: "_Session") -> None:
+    def _found(self, session: Session) -> None:
         self._hub.kafka_live = True
         self._told_away = False
         self._telemetry.mode(live=True)
@@ -170,92 +173,6 @@ class RecordReader:
             _log.warning(LOG_KAFKA_AWAY, error=type(cause).__name__, exc_info=_unexpected(cause))
 
 
-class _Session:
-    """A consumer with all partitions of the topic assigned, each at a known position, paused where nobody watches."""
-
-    def __init__(self, consumer: Any, topic: str, partitions: int, hub: Hub) -> None:
-        self._consumer = consumer
-        self._topic = topic
-        self._hub = hub
-        self._active: set[TopicPartition] = set()
-        self._activating = asyncio.Lock()
-        self._before: dict[TopicPartition, tuple[int, int]] = {}
-        self.partitions = partitions
-
-    def partition_of(self, run_id: RunId) -> TopicPartition:
-        """Where the publisher puts this run (Kafka's default partitioner)."""
-        hashed = murmur2(str(run_id).encode()) & 0x7FFFFFFF
-        return TopicPartition(self._topic, hashed % self.partitions)
-
-    async def activate(self, *partitions: TopicPartition) -> None:
-        """Read these partitions from their end. What they held while they were paused is history: Postgres has it."""
-        async with self._activating:
-            paused = [partition for partition in partitions if partition not in self._active]
-            if not paused:
-                return
-            ends = await self._consumer.end_offsets(paused)
-            for partition in paused:
-                self._consumer.seek(partition, ends[partition])
-                self._consumer.resume(partition)
-                self._active.add(partition)
-
-    async def watch(self) -> None:
-        """See every few seconds that Kafka answers, that fetching goes on, and that no partition is new.
-
-        Raises:
-            KafkaAway: this session is no good any more.
-        """
-        while True:
-            await asyncio.sleep(PROBE_SECONDS)
-            self._pause_unwatched()
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self.activate(*self.watched())
-                await self._see_progress()
-            if len(self._consumer.partitions_for_topic(self._topic) or ()) != self.partitions:
-                raise KafkaAway("The topic's partitions have changed.")
-
-    def _pause_unwatched(self) -> None:
-        watched = self.watched()
-        if self._activating.locked():
-            return
-        for partition in self._active - watched:
-            self._consumer.pause(partition)
-            self._active.discard(partition)
-            self._before.pop(partition, None)
-
-    def watched(self) -> set[TopicPartition]:
-        return {self.partition_of(room.run_id) for room in self._hub.rooms()}
-
-    async def _see_progress(self) -> None:
-        """A consumer can hang after its broker came back (every client's tracker has such a case)."""
-        active = set(self._active)
-        ends = await self._consumer.end_offsets(active or [TopicPartition(self._topic, 0)])
-        now = {partition: (await self._consumer.position(partition), ends[partition]) for partition in active}
-        for partition, (position, _) in now.items():
-            was_at, had_end = self._before.get(partition, (position, position))
-            if position == was_at < had_end:
-                raise KafkaAway("Records are there and are not fetched.")
-        self._before = now
-
-
-async def _open_session(consumer: Any, topic: str, hub: Hub) -> _Session:
-    """Wait for nothing: a topic that is not there yet is Kafka away, tried again soon.
-
-    Asked through the list of all topics, because asking for one by name could create it.
-    """
-    if topic not in await consumer.topics():
-        raise KafkaAway("The topic does not exist yet.")
-    await consumer.end_offsets([TopicPartition(topic, 0)])  # brings the topic's metadata, too
-    numbers: set[int] = consumer.partitions_for_topic(topic) or set()
-    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
-    ends = await consumer.end_offsets(partitions)
-    consumer.assign(partitions)
-    for partition in partitions:
-        consumer.seek(partition, ends[partition])
-        consumer.pause(partition)
-    return _Session(consumer, topic, len(partitions), hub)
-
-
 def _first(error: Exception) -> Exception:
     """What ended a session: of several tasks' errors, the first."""
     while isinstance(error, ExceptionGroup):
@@ -265,14 +182,6 @@ def _first(error: Exception) -> Exception:
 
 def _unexpected(error: Exception) -> Exception | None:
     return None if isinstance(error, KafkaError | KafkaAway | OSError | TimeoutError) else error
-
-
-async def _stop(consumer: Any) -> None:
-    try:
-        async with asyncio.timeout(LISTEN_SECONDS):
-            await consumer.stop()
-    except (KafkaError, TimeoutError, OSError):
-        return
 
 
 def checked_event(

@@ -1,0 +1,113 @@
+"""One session with Kafka: every partition assigned, each at a known position, paused where nobody watches.
+
+A session never mends itself. It finds out that it is no good any more and says so; a new one takes its place.
+"""
+
+import asyncio
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - has no types
+
+from juinie_shared.domain.errors import KafkaAway
+from juinie_shared.domain.ids import RunId
+from juinie_stream_gateway.core.hub import Hub
+
+PROBE_SECONDS = 3.0
+ANSWER_SECONDS = 5.0
+LISTEN_SECONDS = 2.0
+
+
+class Session:
+    """A consumer with all partitions of the topic assigned, each at a known position, paused where nobody watches."""
+
+    def __init__(self, consumer: Any, topic: str, partitions: int, hub: Hub) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._hub = hub
+        self._active: set[TopicPartition] = set()
+        self._activating = asyncio.Lock()
+        self._before: dict[TopicPartition, tuple[int, int]] = {}
+        self.partitions = partitions
+
+    def partition_of(self, run_id: RunId) -> TopicPartition:
+        """Where the publisher puts this run (Kafka's default partitioner)."""
+        hashed = murmur2(str(run_id).encode()) & 0x7FFFFFFF
+        return TopicPartition(self._topic, hashed % self.partitions)
+
+    async def activate(self, *partitions: TopicPartition) -> None:
+        """Read these partitions from their end. What they held while they were paused is history: Postgres has it."""
+        async with self._activating:
+            paused = [partition for partition in partitions if partition not in self._active]
+            if not paused:
+                return
+            ends = await self._consumer.end_offsets(paused)
+            for partition in paused:
+                self._consumer.seek(partition, ends[partition])
+                self._consumer.resume(partition)
+                self._active.add(partition)
+
+    async def watch(self) -> None:
+        """See every few seconds that Kafka answers, that fetching goes on, and that no partition is new.
+
+        Raises:
+            KafkaAway: this session is no good any more.
+        """
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            self._pause_unwatched()
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self.activate(*self.watched())
+                await self._see_progress()
+            if len(self._consumer.partitions_for_topic(self._topic) or ()) != self.partitions:
+                raise KafkaAway("The topic's partitions have changed.")
+
+    def _pause_unwatched(self) -> None:
+        watched = self.watched()
+        if self._activating.locked():
+            return
+        for partition in self._active - watched:
+            self._consumer.pause(partition)
+            self._active.discard(partition)
+            self._before.pop(partition, None)
+
+    def watched(self) -> set[TopicPartition]:
+        return {self.partition_of(room.run_id) for room in self._hub.rooms()}
+
+    async def _see_progress(self) -> None:
+        """A consumer can hang after its broker came back (every client's tracker has such a case)."""
+        active = set(self._active)
+        ends = await self._consumer.end_offsets(active or [TopicPartition(self._topic, 0)])
+        now = {partition: (await self._consumer.position(partition), ends[partition]) for partition in active}
+        for partition, (position, _) in now.items():
+            was_at, had_end = self._before.get(partition, (position, position))
+            if position == was_at < had_end:
+                raise KafkaAway("Records are there and are not fetched.")
+        self._before = now
+
+
+async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
+    """Wait for nothing: a topic that is not there yet is Kafka away, tried again soon.
+
+    Asked through the list of all topics, because asking for one by name could create it.
+    """
+    if topic not in await consumer.topics():
+        raise KafkaAway("The topic does not exist yet.")
+    await consumer.end_offsets([TopicPartition(topic, 0)])  # brings the topic's metadata, too
+    numbers: set[int] = consumer.partitions_for_topic(topic) or set()
+    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+    ends = await consumer.end_offsets(partitions)
+    consumer.assign(partitions)
+    for partition in partitions:
+        consumer.seek(partition, ends[partition])
+        consumer.pause(partition)
+    return Session(consumer, topic, len(partitions), hub)
+
+
+async def stop_consumer(consumer: Any) -> None:
+    try:
+        async with asyncio.timeout(LISTEN_SECONDS):
+            await consumer.stop()
+    except (KafkaError, TimeoutError, OSError):
+        return
