@@ -59,6 +59,9 @@ FIND_CREATED = "SELECT fingerprint FROM run WHERE run_id = $1 AND tenant_id = $2
 # it; all else is computed from there. Seqs and the outbox id are both taken under that lock and held to the commit,
 # so within a run: id order = seq order = commit order. A key that is there already fails the whole statement
 # (append_key_pkey), without ON CONFLICT: that would leave last_seq ahead of the events.
+#
+# $1 run, $2 tenant, $3 lease · $4 may start the run · $5 $6 $7 types, data and times of the events · $8 $9 $10 status,
+# output and error of the end · $11 asks to cancel · $12 bytes, $13 traceparent · $14 $15 $16 key, route, fingerprint
 APPEND = """
     WITH locked AS MATERIALIZED (
         SELECT shard, status, last_seq, attempt,

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from juinie_api.edges import schemas
+from juinie_api.edges import answer_schemas, schemas
 from juinie_api.edges.auth import SECURITY_SCHEMES
 from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Query
 from juinie_shared.runtime.problems import MEDIA_TYPE
@@ -18,8 +18,8 @@ _REF = "#/components/schemas/{model}"
 
 _BODIES: tuple[type[BaseModel], ...] = (
     schemas.CreateBody, schemas.AppendBody, schemas.FinishBody, schemas.CancelBody, schemas.StreamTokenBody,
-    schemas.RunAnswer, schemas.RunList, schemas.AppendAnswer, schemas.EventPageAnswer, schemas.StreamTokenAnswer,
-    schemas.ProblemAnswer,
+    answer_schemas.RunAnswer, answer_schemas.RunList, answer_schemas.AppendAnswer, answer_schemas.EventPageAnswer, answer_schemas.StreamTokenAnswer,
+    answer_schemas.ProblemAnswer,
 )  # fmt: skip
 
 _HEADERS = {
@@ -107,7 +107,7 @@ def _answer(text: str, model: type[BaseModel] | None) -> dict[str, Any]:
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    content = {MEDIA_TYPE: {"schema": _ref(schemas.ProblemAnswer)}}
+    content = {MEDIA_TYPE: {"schema": _ref(answer_schemas.ProblemAnswer)}}
     return {"description": _REFUSALS[status], "content": content}
 
 

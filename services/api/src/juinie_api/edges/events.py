@@ -11,10 +11,11 @@ from starlette.responses import Response
 
 from juinie_api.core.append import Append
 from juinie_api.core.page import EventPage, PageRequest, wait_for_page
+from juinie_api.edges.answer_schemas import AppendAnswer, EventPageAnswer
 from juinie_api.edges.answers import REPLAYED, json_answer, page_members
 from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Authenticated, Query, once
 from juinie_api.edges.documents import documented
-from juinie_api.edges.schemas import AppendAnswer, AppendBody, EventBody, EventPageAnswer
+from juinie_api.edges.schemas import AppendBody, EventBody
 from juinie_shared.domain.events import NewEvent, is_event_type
 from juinie_shared.domain.positions import parse_after_seq
 from juinie_shared.domain.runs import Scope

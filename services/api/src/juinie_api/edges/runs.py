@@ -13,20 +13,13 @@ from juinie_api.core.delete import delete
 from juinie_api.core.finish import finish
 from juinie_api.core.read import list_runs, read_run
 from juinie_api.core.wait import wait_for_end
+from juinie_api.edges.answer_schemas import RunAnswer, RunList
 from juinie_api.edges.answers import REPLAYED, json_answer, run_answer, run_members
 from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Authenticated, Call, Query, fingerprint, once
 from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.documents import documented
 from juinie_api.edges.events import new_events
-from juinie_api.edges.schemas import (
-    CancelBody,
-    CreateBody,
-    FinishBody,
-    Moment,
-    Name,
-    RunAnswer,
-    RunList,
-)
+from juinie_api.edges.schemas import CancelBody, CreateBody, FinishBody, Moment, Name
 from juinie_api.store import ListFilter
 from juinie_shared.domain.ids import RunId, new_run_id
 from juinie_shared.domain.runs import RunStatus, Scope

@@ -1,4 +1,4 @@
-"""Request and response bodies. Requests are checked by these classes; responses are documented by them.
+"""Request bodies: checked and documented by the same classes.
 
 Fields of type `JsonText` hold any JSON value, which is kept verbatim: see `edges/json_text.py`. Limits come from the
 settings, in the validation's context.
@@ -24,7 +24,6 @@ from juinie_api.edges import json_text
 from juinie_api.edges.limits import Limits
 from juinie_shared.domain.events import RESERVED_PREFIX, is_event_type
 from juinie_shared.domain.ids import parse_run_id
-from juinie_shared.domain.runs import RunStatus
 from juinie_shared.domain.times import parse_time
 
 ANY_JSON: dict[str, Any] = {"description": "Any JSON value. Kept and given back as it came in."}
@@ -195,107 +194,3 @@ class StreamTokenBody(Body):
     """How long a stream token is to be good."""
 
     ttl_seconds: int = Field(600, ge=1, le=3600)
-
-
-class RunAnswer(BaseModel):
-    """A run."""
-
-    run_id: UUID
-    agent: str
-    thread_id: str | None
-    status: RunStatus
-    input: Annotated[Any, WithJsonSchema(ANY_JSON)] = Field(description="Left out in lists.")
-    output: Annotated[Any, WithJsonSchema(ANY_JSON)] = Field(description="Left out in lists.")
-    error: Annotated[Any, WithJsonSchema(ANY_JSON)]
-    metadata: dict[str, Any]
-    last_seq: int
-    attempt: int
-    cancel_requested: bool
-    created_at: AwareDatetime
-    started_at: AwareDatetime | None
-    finished_at: AwareDatetime | None
-    deadline_at: AwareDatetime
-    stream_url: str
-
-
-class ListedRun(BaseModel):
-    """A run in a list: without its input and output."""
-
-    run_id: UUID
-    agent: str
-    thread_id: str | None
-    status: RunStatus
-    error: Annotated[Any, WithJsonSchema(ANY_JSON)]
-    metadata: dict[str, Any]
-    last_seq: int
-    attempt: int
-    cancel_requested: bool
-    created_at: AwareDatetime
-    started_at: AwareDatetime | None
-    finished_at: AwareDatetime | None
-    deadline_at: AwareDatetime
-    stream_url: str
-
-
-class RunList(BaseModel):
-    """Runs, the newest first. `next_cursor` leads to older ones; null on the last page."""
-
-    items: list[ListedRun]
-    next_cursor: str | None
-
-
-class AppendAnswer(BaseModel):
-    """The seqs of the events that this request appended, and how its run stands."""
-
-    first_seq: int
-    last_seq: int
-    status: RunStatus
-    cancel_requested: bool
-
-
-class RunEvent(BaseModel):
-    """A run event."""
-
-    seq: int
-    type: str
-    time: AwareDatetime
-    data: Annotated[Any, WithJsonSchema(ANY_JSON)]
-
-
-class EventPageAnswer(BaseModel):
-    """Events after a position. Read on from `next_after_seq`, until `finished` and `up_to_date`."""
-
-    events: list[RunEvent]
-    next_after_seq: int
-    last_seq: int
-    up_to_date: bool
-    finished: bool
-    reset: bool
-
-
-class StreamTokenAnswer(BaseModel):
-    """A stream token: for this run alone, to read, until it expires or the key that asked for it is revoked."""
-
-    token: str
-    expires_at: AwareDatetime
-
-
-class FaultAnswer(BaseModel):
-    """One fault. `pointer` is a JSON Pointer into the body, or a parameter's name."""
-
-    pointer: str
-    code: str
-    detail: str
-
-
-class ProblemAnswer(BaseModel):
-    """What went wrong (RFC 9457). `code` is stable; all faults of a request are in `errors`."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    trace_id: str | None
-    errors: list[FaultAnswer] = []
-    retained_from_seq: int | None = Field(None, description="With 410 alone: the first event that is kept.")

@@ -4,10 +4,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from juinie_api.core.read import read_run
+from juinie_api.edges.answer_schemas import StreamTokenAnswer
 from juinie_api.edges.answers import json_answer
 from juinie_api.edges.call import Authenticated
 from juinie_api.edges.documents import documented
-from juinie_api.edges.schemas import StreamTokenAnswer, StreamTokenBody
+from juinie_api.edges.schemas import StreamTokenBody
 from juinie_shared.domain.runs import Scope
 from juinie_shared.domain.times import format_time
 

@@ -5,10 +5,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from juinie_api.core.read import active_run
+from juinie_api.edges.answer_schemas import RunAnswer
 from juinie_api.edges.answers import run_answer
 from juinie_api.edges.call import Authenticated, Query
 from juinie_api.edges.documents import documented
-from juinie_api.edges.schemas import RunAnswer
 from juinie_shared.domain.runs import Scope
 
 router = APIRouter(tags=["threads"])
