@@ -98,8 +98,11 @@ no-such-service:
 compose-smoke: .venv/installed ## The stack from images: build, start, walk a run, kill and restart parts, take it down
 	@$(PYTHON) deploy/compose_smoke.py
 
+# Written beside and moved, so that a generator that fails leaves the document as it was.
+generate = $(PYTHON) $(2) > .venv/$(1).new && mv .venv/$(1).new docs/reference/$(1)
+
 .PHONY: docs
 docs: .venv/installed ## Write the generated documents: OpenAPI, AsyncAPI, settings
-	@$(PYTHON) -m juinie_api openapi > docs/reference/openapi.json
-	@$(PYTHON) -m juinie_publisher asyncapi > docs/reference/asyncapi.json
-	@$(PYTHON) docs/generate.py settings > docs/reference/settings.md
+	@$(call generate,openapi.json,-m juinie_api openapi)
+	@$(call generate,asyncapi.json,-m juinie_publisher asyncapi)
+	@$(call generate,settings.md,docs/generate.py settings)

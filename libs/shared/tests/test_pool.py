@@ -1,13 +1,14 @@
 """The pool is bounded in every wait, and says in our words what went wrong."""
 
 import asyncio
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from juinie_shared.db.pool import PoolLimits, connect, open_pool, plain_url
-from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, RunLocked, Transient
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked, Transient
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.proxy import Proxy
 from juinie_testkit.seed import Seed
@@ -117,6 +118,19 @@ async def test_fault_of_ours_stays_itself(database_url: str):
         async with pool.connection() as connection:
             await connection.execute(LOCK_RUN, "no uuid")
     await pool.close()
+
+
+async def test_a_database_that_does_not_exist_says_what_to_check(database_url: str):
+    with pytest.raises(DatabaseRefuses, match="Check DATABASE_URL"):
+        await connect(f"{database_url}_nowhere", "test")
+
+
+async def test_a_user_that_is_refused_says_what_to_check(database_url: str):
+    nobody = urlsplit(database_url)._replace(
+        netloc=f"nobody@{urlsplit(database_url).hostname}:{urlsplit(database_url).port}"
+    )
+    with pytest.raises(DatabaseRefuses, match="Check DATABASE_URL"):
+        await connect(nobody.geturl(), "test")
 
 
 async def test_sessions_bear_a_name_and_their_limits(database_url: str):

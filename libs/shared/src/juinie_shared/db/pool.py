@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, RunLocked
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked
 
 _asyncpg: Any = asyncpg
 
@@ -133,6 +133,8 @@ def driver_errors() -> Generator[None]:
         raise RunLocked from error
     except (asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, asyncpg.OutOfMemoryError) as error:
         raise DatabaseBusy from error
+    except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise DatabaseRefuses from error  # may pass: a database that is just being set up has no users yet
     except (
         OSError,
         TimeoutError,

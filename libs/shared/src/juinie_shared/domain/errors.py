@@ -3,6 +3,7 @@
     JuinieError
     ├── Transient                  may be tried again as it is
     │   ├── DatabaseAway
+    │   │   └── DatabaseRefuses
     │   ├── DatabaseBusy
     │   ├── RunLocked
     │   ├── KafkaAway
@@ -51,6 +52,10 @@ class DatabaseAway(Transient):
     """The database does not answer. Try again shortly."""
 
     code = "database_unavailable"
+
+
+class DatabaseRefuses(DatabaseAway):
+    """The database is not there, or refuses this user or password. Check DATABASE_URL."""
 
 
 class DatabaseBusy(Transient):
