@@ -112,4 +112,6 @@ async def _go_wrong_in_every_way(stack: Stack, api: ApiClient, run_id: str, secr
         stream = f"{stack.gateway.url}/v1/runs/{run_id}/stream"
         assert (await http.get(stream, params={"token": f"{token}{secret}"})).status_code == 401
         assert (await http.get(stream, params={"token": token, "after_seq": secret})).status_code == 400
-        assert (await http.get(f"{stack.api.url}/{secret}")).status_code == 404
+        assert (await http.get(f"{stack.api.url}/nowhere", params={"token": secret})).status_code == 404
+    position = await api.http.get(f"/v1/runs/{run_id}/events", params={"after_seq": secret})
+    assert (position.status_code, secret in position.text) == (400, False)

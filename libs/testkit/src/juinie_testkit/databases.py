@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
-from juinie_shared.db.migrate import migrate
 from juinie_shared.db.pool import Connection, PoolLimits, connect
 from juinie_testkit.backing.session import is_alive
 
@@ -26,6 +25,10 @@ def url_of(server_url: str, database: str) -> str:
 
 async def make_template(server_url: str, session_name: str) -> str:
     """Make the session's template: an empty database with the newest schema. Gives its name."""
+    from juinie_shared.db.migrate import (
+        migrate,
+    )  # takes a second to import, in every pytest process otherwise
+
     name = f"{session_name}_template"
     async with _admin(server_url) as admin:
         await _drop_leftovers(admin)

@@ -20,7 +20,7 @@ GIVEN: Mapping[Server, tuple[str, ...]] = {
     "kafka": ("TEST_KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS"),
 }
 
-_GIVEN_SECONDS = 15
+_GIVEN_SECONDS = 8
 
 
 @dataclass(frozen=True, slots=True)
