@@ -58,7 +58,8 @@ FIND_CREATED = "SELECT fingerprint FROM run WHERE run_id = $1 AND tenant_id = $2
 # The load-bearing one. `locked` takes the run's row lock and, having waited for it, sees the row as the winner left
 # it; all else is computed from there. Seqs and the outbox id are both taken under that lock and held to the commit,
 # so within a run: id order = seq order = commit order. A key that is there already fails the whole statement
-# (append_key_pkey), without ON CONFLICT: that would leave last_seq ahead of the events.
+# (append_key_pkey), without ON CONFLICT: that would leave last_seq ahead of the events. Times come as text: as values,
+# asyncpg takes the first and the last moment of the calendar for infinity, which has no JSON.
 #
 # $1 run, $2 tenant, $3 lease · $4 may start the run · $5 $6 $7 types, data and times of the events · $8 $9 $10 status,
 # output and error of the end · $11 asks to cancel · $12 bytes, $13 traceparent · $14 $15 $16 key, route, fingerprint
@@ -98,8 +99,8 @@ APPEND = """
         SELECT $1, before_seq + 1, 'run.started', '{"attempt":1,"worker_id":null}', clock_timestamp()
         FROM turn WHERE starts = 1
         UNION ALL
-        SELECT $1, before_seq + starts + e.position, e.type, e.data, coalesce(e.time, clock_timestamp())
-        FROM turn, unnest($5::text[], $6::text[], $7::timestamptz[]) WITH ORDINALITY AS e (type, data, time, position)
+        SELECT $1, before_seq + starts + e.position, e.type, e.data, coalesce(e.time::timestamptz, clock_timestamp())
+        FROM turn, unnest($5::text[], $6::text[], $7::text[]) WITH ORDINALITY AS e (type, data, time, position)
     ), row AS (
         INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes, traceparent)
         SELECT turn.shard, $1, turn.before_seq + 1, taken.last_seq, $12::int, $13::text FROM turn, taken

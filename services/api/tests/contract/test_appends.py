@@ -35,6 +35,16 @@ async def test_runs_keep_their_json_too(api: Any):
     assert b'"output":1.0,"error":{"code":1e1}' in finished.content
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"])
+async def test_first_and_last_moment_of_the_calendar_are_times_like_others(api: Any, time: str):
+    run_id = (await api.create())["run_id"]
+    answer = await api.client.post(
+        f"/v1/runs/{run_id}/events", json={"events": [{"type": "x", "time": time}]}
+    )
+    assert answer.status_code == 201, answer.text
+    assert (await api.events(run_id))[-1]["time"] == time
+
+
 async def test_a_clients_time_is_kept_and_shown_in_utc(api: Any):
     run_id = (await api.create())["run_id"]
     body = {"events": [{"type": "x", "time": "2026-11-23T13:00:00.5+01:00"}]}

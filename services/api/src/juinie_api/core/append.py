@@ -20,6 +20,7 @@ from juinie_shared.domain.errors import IdempotencyKeyReused, LeaseLost, RunFini
 from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_shared.domain.runs import RunStatus
+from juinie_shared.domain.times import format_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ async def write(connection: Connection, append: Append) -> Row | None:
         append.starts,
         [event.type for event in append.events],
         [event.data for event in append.events],
-        [event.time for event in append.events],
+        [event.time and format_time(event.time) for event in append.events],
         ending and ending.status.value,
         ending and ending.output,
         ending and ending.error,
