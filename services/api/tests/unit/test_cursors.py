@@ -1,17 +1,18 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
 from juinie_api.core.run import Run
 from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.problems import Refused
-from juinie_shared.domain.ids import Seq, new_run_id
+from juinie_shared.domain.ids import RunId, Seq
 from juinie_shared.domain.runs import RunStatus
 
 MOMENT = datetime(2026, 11, 23, 12, 0, 0, 123457, UTC)
 RUN = Run(
-    run_id=new_run_id(), agent="a", thread_id=None, status=RunStatus.PENDING, input=None, output=None, error=None,
+    run_id=RunId(UUID("01930b7e-4c00-7a11-8b22-c3d4e5f60718")), agent="a", thread_id=None, status=RunStatus.PENDING, input=None, output=None, error=None,
     metadata="{}", last_seq=Seq(1), attempt=0, cancel_requested=False, created_at=MOMENT, started_at=None,
     finished_at=None, deadline_at=MOMENT,
 )  # fmt: skip
