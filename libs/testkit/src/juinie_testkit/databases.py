@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
+
 from juinie_shared.db.pool import Connection, PoolLimits, connect
-from juinie_testkit.backing.session import is_alive
+from juinie_testkit.backing.session import CannotHave, is_alive
 
 _SLOW = PoolLimits(connect_seconds=10, statement_seconds=60, lock_seconds=60)
 _OURS = re.compile(r"juinie_test_(\d+)_\w+")
@@ -32,7 +34,12 @@ async def make_template(server_url: str, session_name: str) -> str:
     name = f"{session_name}_template"
     async with _admin(server_url) as admin:
         await _drop_leftovers(admin)
-        await admin.execute(f'CREATE DATABASE "{name}"')
+        try:
+            await admin.execute(f'CREATE DATABASE "{name}"')
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise CannotHave(
+                "The user of TEST_DATABASE_URL may not create databases: ALTER ROLE … CREATEDB."
+            ) from error
     await migrate(url_of(server_url, name))
     return name
 

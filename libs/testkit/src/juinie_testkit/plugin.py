@@ -10,7 +10,7 @@ signing_keys             a value for JUINIE_STREAM_TOKEN_KEYS
 """
 
 import os
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from itertools import count
 
 import pytest
@@ -55,13 +55,15 @@ def postgres_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def template_database(backing_session: BackingSession, postgres_url: str) -> str:
+def template_database(
+    request: pytest.FixtureRequest, backing_session: BackingSession, postgres_url: str
+) -> str:
     """The name of the migrated database that tests' databases are copied from."""
-    make = databases.make_template(postgres_url, backing_session.name)
-    try:
-        return backing_session.once("template", lambda: {"name": run_aside(make)})["name"]
-    finally:
-        make.close()
+
+    def make() -> Note:
+        return {"name": run_aside(databases.make_template(postgres_url, backing_session.name))}
+
+    return _or_end(request, "postgres", lambda: backing_session.once("template", make))["name"]
 
 
 @pytest.fixture
@@ -125,8 +127,13 @@ def own_name(session: BackingSession) -> str:
 def _have(
     request: pytest.FixtureRequest, server: Server, label: str | None = None, own: bool = False
 ) -> Note:
+    return _or_end(request, server, lambda: have(request.config.stash[_SESSION], server, label, own))
+
+
+def _or_end(request: pytest.FixtureRequest, server: Server, get: Callable[[], Note]) -> Note:
+    """What `get` gives; where it cannot be had, the test is skipped if that was asked for, else the run ends."""
     try:
-        return have(request.config.stash[_SESSION], server, label, own)
+        return get()
     except CannotHave as error:
         if os.environ.get(SKIP) == "1":
             pytest.skip(f"{SKIP}=1: no {server}")
