@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from uuid import uuid4
@@ -11,7 +12,7 @@ import pytest
 
 from juinie_shared.db.pool import connect
 from juinie_testkit import databases
-from juinie_testkit.backing.session import BackingSession, dead_sessions
+from juinie_testkit.backing.session import claim_dead_sessions
 from juinie_testkit.waits import eventually
 
 USES_NOTHING = "def test_plain(): pass\n"
@@ -164,8 +165,16 @@ async def test_each_test_has_a_database_of_its_own_with_the_schema(
     assert counts == [1, 0]
 
 
-def test_session_of_a_living_process_is_not_dead(backing_session: BackingSession):
-    assert backing_session.directory not in [dead.directory for dead in dead_sessions()]
+def test_session_of_a_dead_process_is_claimed_once_and_that_of_a_living_one_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (f"{os.getpid()}-abc", f"{dead.pid}-xyz", "notes"):
+        (tmp_path / f"juinie-test-{name}").mkdir()
+    assert [session.directory.name for session in claim_dead_sessions()] == [f"juinie-test-{os.getpid()}-xyz"]
+    assert claim_dead_sessions() == []
 
 
 def test_url_of_another_database_keeps_the_rest():

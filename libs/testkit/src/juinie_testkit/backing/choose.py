@@ -8,7 +8,7 @@ from typing import Literal
 
 from juinie_testkit.backing import docker, embedded
 from juinie_testkit.backing.ready import run_aside, wait_for_kafka, wait_for_postgres
-from juinie_testkit.backing.session import BackingSession, CannotHave, Note, dead_sessions
+from juinie_testkit.backing.session import BackingSession, CannotHave, Note, claim_dead_sessions
 
 type Server = Literal["postgres", "kafka"]
 
@@ -56,7 +56,7 @@ def control_of(note: Note) -> ModuleType | None:
 
 
 def _try_each(server: Server, own: bool) -> Note:
-    for dead in dead_sessions():
+    for dead in claim_dead_sessions():
         stop_all(dead)
     failures: list[str] = []
     for way in _ways(server, own):

@@ -7,7 +7,7 @@ the image is one more to pull, and sessions clean up after themselves (`session.
 import os
 import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,10 @@ def restart_server(note: Note) -> None:
 
 
 def remove_server(note: Note) -> None:
-    """Remove the container and its data. One that is gone is fine."""
-    with _container(note) as container:
+    """Remove the container and its data. One that is gone, with Docker itself perhaps, is fine."""
+    from docker.errors import DockerException
+
+    with suppress(DockerException), _container(note) as container:
         if container is not None:
             container.remove(force=True, v=True)
 

@@ -19,7 +19,7 @@ from typing import Any
 ENVIRONMENT_NAME = "JUINIE_TEST_SESSION"
 
 _PREFIX = "juinie-test-"
-_DIRECTORY = re.compile(_PREFIX + r"(\d+)-.*")
+_DIRECTORY = re.compile(_PREFIX + r"(\d+)-(.*)")
 
 type Note = dict[str, Any]
 """What is remembered of a server: how to reach it, and how to stop it."""
@@ -86,14 +86,16 @@ class BackingSession:
             yield
 
 
-def dead_sessions() -> list[BackingSession]:
-    """Sessions on this machine whose process is gone."""
-    found: list[BackingSession] = []
+def claim_dead_sessions() -> list[BackingSession]:
+    """Sessions on this machine whose process is gone, now this process's to end: nobody else gets the same ones."""
+    claimed: list[BackingSession] = []
     for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         match = _DIRECTORY.fullmatch(directory.name)
         if match and not is_alive(int(match[1])):
-            found.append(BackingSession(directory, owned=True))
-    return found
+            ours = directory.with_name(f"{_PREFIX}{os.getpid()}-{match[2]}")
+            with contextlib.suppress(OSError):  # somebody else was faster
+                claimed.append(BackingSession(directory.rename(ours), owned=True))
+    return claimed
 
 
 def is_alive(pid: int) -> bool:
