@@ -147,6 +147,8 @@ def driver_errors() -> Generator[None]:
         asyncpg.ReadOnlySQLTransactionError,
     ) as error:
         raise DatabaseAway from error
+    except asyncpg.InternalClientError as error:  # the session was ended by the server between two statements
+        raise DatabaseAway from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # a value that does not fit its parameter: a fault of ours
             raise
