@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from juinie_shared.db.pool import PoolLimits, connect, open_pool, plain_url
+from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool, plain_url
 from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked, Transient
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.proxy import Proxy
@@ -79,14 +79,18 @@ async def test_hung_postgres_is_away_and_not_waited_for_without_end(database_url
         await pool.close()
 
 
+async def _use_while_it_is_ended(pool: Pool, killer: Connection) -> None:
+    async with pool.connection() as connection:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        await killer.execute("SELECT pg_terminate_backend($1)", pid)
+        await connection.fetchval("SELECT 1")
+
+
 async def test_ended_sessions_heal_at_the_next_call(database_url: str):
     pool = await open_pool(database_url, "test")
     killer = await connect(database_url, "killer")
     with pytest.raises(DatabaseAway):
-        async with pool.connection() as connection:
-            pid = await connection.fetchval("SELECT pg_backend_pid()")
-            await killer.execute("SELECT pg_terminate_backend($1)", pid)
-            await connection.fetchval("SELECT 1")
+        await _use_while_it_is_ended(pool, killer)
     async with pool.connection() as connection:
         assert await connection.fetchval("SELECT 1") == 1
     await killer.close()
