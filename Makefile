@@ -74,7 +74,7 @@ format: .venv/installed ## Format and mend what can be mended
 
 .PHONY: test
 test: .venv/installed ## Everything: unit, contract, end to end; nothing skipped
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 3 --dist loadfile
 
 # One service alone, with its part of the lock and nothing else. The venv is synced, so what the lock drops goes.
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))

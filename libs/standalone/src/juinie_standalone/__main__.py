@@ -93,7 +93,8 @@ def _in_words(report: Report) -> str:
 
 def main() -> None:
     """The console script."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell in the background has it ignored
+        signal.signal(number, _stop)
     try:
         app()
     except StandaloneError as error:
