@@ -66,6 +66,27 @@ async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> Non
     assert client.bodies[0].endswith(b'event: stream.reconnect\ndata: {"reason":"slow"}\n\n')
 
 
+async def test_an_end_that_was_not_read_in_time_is_no_end() -> None:
+    client = Client()
+    client.reading.clear()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.01))
+    outlet.write(b"event: stream.end")
+    outlet.finish()
+    await outlet.flush()
+    assert client.aborted.is_set()
+    assert outlet.closing == "slow"
+    assert b"stream.end" not in b"".join(client.bodies)
+
+
+async def test_a_client_that_does_not_take_the_last_chunk_is_cut() -> None:
+    client = Client()
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05))
+    client.reading.clear()
+    await outlet.send_last_chunk()
+    assert client.aborted.is_set()
+    assert client.bodies == []
+
+
 async def test_nothing_is_taken_after_the_last_frame() -> None:
     client = Client()
     outlet = AsgiOutlet(client.send, client.abort, OutletLimits())

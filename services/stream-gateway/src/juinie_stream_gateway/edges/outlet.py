@@ -87,8 +87,15 @@ class AsgiOutlet:
                 async with asyncio.timeout(self._limits.slow_seconds):
                     await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
             except TimeoutError:
-                self._drop()
-                self.reconnect(SLOW)
+                self._give_up()
+
+    async def send_last_chunk(self) -> None:
+        """End the body: only after `stream.end` went out. Who takes not even that is cut."""
+        try:
+            async with asyncio.timeout(self._limits.slow_seconds):
+                await self._send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            self._abort()
 
     async def wait(self, seconds: float | None = None) -> None:
         if self._unsent or self.closing:
@@ -113,6 +120,13 @@ class AsgiOutlet:
             size += len(pieces[-1])
         self._unsent_bytes -= size
         return b"".join(pieces)
+
+    def _give_up(self) -> None:
+        """Frames are lost to this client, be it the end itself: so its stream has not ended, whatever was written."""
+        self._drop()
+        if self.closing == ENDED:
+            self.closing = None
+        self.reconnect(SLOW)
 
     def _drop(self) -> None:
         self._unsent.clear()

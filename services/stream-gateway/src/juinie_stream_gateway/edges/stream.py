@@ -154,7 +154,7 @@ class StreamRoute:
             await self._follow(admitted, watcher)
             await outlet.flush()
             if outlet.closing == ENDED:
-                await connection.finish()
+                await outlet.send_last_chunk()
             elif outlet.closing != LEFT:
                 await connection.cut()
         finally:
@@ -207,10 +207,6 @@ class _Connection:
     async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
         self._notice_dead_peers()
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def finish(self) -> None:
-        """The last chunk: only after `stream.end`."""
-        await self.send({"type": "http.response.body", "body": b""})
 
     async def until_left(self, outlet: AsgiOutlet) -> None:
         """Tell the outlet when the client has gone."""
