@@ -15,7 +15,7 @@ def kept(recent: RecentFrames, run_id: RunId, after_seq: int) -> list[int]:
     return [event.seq for event in recent.after(run_id, Seq(after_seq))]
 
 
-def test_what_follows_a_position_is_given_whole_or_not_at_all() -> None:
+def test_what_follows_a_position_is_given_or_nothing() -> None:
     recent = RecentFrames(1000)
     recent.add(ONE, events(5, 8))
     assert kept(recent, ONE, 4) == [5, 6, 7, 8]
@@ -23,6 +23,15 @@ def test_what_follows_a_position_is_given_whole_or_not_at_all() -> None:
     assert kept(recent, ONE, 8) == []
     assert kept(recent, ONE, 3) == []
     assert kept(recent, TWO, 0) == []
+
+
+def test_a_watcher_that_is_far_behind_is_given_a_page_at_a_time() -> None:
+    recent = RecentFrames(10**7)
+    recent.add(ONE, [Event(Seq(seq), "text", b"x" * 100_000) for seq in range(1, 8)])
+    recent.add(TWO, [Event(Seq(1), "text", b"x" * 1_000_000)])
+    assert kept(recent, ONE, 0) == [1, 2]
+    assert kept(recent, ONE, 2) == [3, 4]
+    assert kept(recent, TWO, 0) == [1]
 
 
 def test_the_run_that_was_quiet_for_longest_loses_its_frames_first() -> None:

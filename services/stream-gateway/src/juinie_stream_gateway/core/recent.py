@@ -2,9 +2,13 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from itertools import islice
 
 from juinie_shared.domain.ids import RunId, Seq
 from juinie_stream_gateway.store import Event
+
+AT_ONCE_BYTES = 256 * 1024
+"""As much as a page: what a watcher is given is kept for it until it reads, and every slow watcher has its own."""
 
 
 class RecentFrames:
@@ -26,12 +30,18 @@ class RecentFrames:
             self._drop_oldest()
 
     def after(self, run_id: RunId, position: Seq) -> list[Event]:
-        """The events that follow `position`; none when its next one is not kept."""
+        """Events that follow `position`, a page of them at most; none when its next one is not kept."""
         kept = self._runs.get(run_id)
         if not kept or not kept[0].seq <= position + 1 <= kept[-1].seq:
             return []
-        skipped = position + 1 - kept[0].seq
-        return [event for index, event in enumerate(kept) if index >= skipped]
+        events: list[Event] = []
+        size = 0
+        for event in islice(kept, position + 1 - kept[0].seq, None):
+            size += len(event.frame)
+            if events and size > AT_ONCE_BYTES:
+                break
+            events.append(event)
+        return events
 
     def forget(self, run_id: RunId) -> None:
         self._size -= sum(len(event.frame) for event in self._runs.pop(run_id, ()))
