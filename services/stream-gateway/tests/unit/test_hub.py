@@ -95,6 +95,22 @@ def test_a_page_that_comes_after_the_last_watcher_left_changes_nothing() -> None
     assert hub.recent(new, Seq(1)) == []
 
 
+def test_retention_that_passes_the_head_is_a_gap_for_all_who_are_live_and_the_rest_comes() -> None:
+    hub, _ = new_hub()
+    room, outlet, watcher = live(hub, RunId(new_uuid7()))
+    hub.take_records(room, [event(2), event(9)])
+    assert outlet.writes == [event(2).frame]
+    hub.end_read(room, Page(RunRow(Seq(9), RunStatus.RUNNING, Seq(8)), (event(8), event(9))))
+    assert outlet.writes[1:] == [
+        b'event: stream.gap\ndata: {"retained_from_seq":8}\n\n',
+        event(8).frame + event(9).frame,
+    ]
+    assert watcher.live
+    hub.take_records(room, [event(10)])
+    assert outlet.writes[-1] == event(10).frame
+    assert [kept.seq for kept in hub.recent(room, Seq(7))] == [8, 9, 10]
+
+
 def test_the_end_is_written_to_all_and_nobody_is_live_after_it() -> None:
     hub, _ = new_hub()
     room, outlet, watcher = live(hub, RunId(new_uuid7()))

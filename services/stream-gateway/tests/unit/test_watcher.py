@@ -88,6 +88,16 @@ def test_a_gap_is_told_and_the_rest_follows() -> None:
     )
 
 
+def test_a_stream_of_which_nothing_is_kept_is_caught_up_after_the_gap() -> None:
+    watcher, outlet = watch(2, 5)
+    outlet.new()
+    assert watcher.show([], Seq(6))
+    assert outlet.new() == (
+        b'event: stream.gap\ndata: {"retained_from_seq":6}\n\nid: 5\n\n'
+        b'event: stream.caught_up\ndata: {"last_seq":5}\n\n'
+    )
+
+
 def test_events_that_were_shown_are_not_shown_again_and_none_is_skipped() -> None:
     watcher, outlet = watch(2, 9)
     outlet.new()

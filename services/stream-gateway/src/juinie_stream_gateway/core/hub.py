@@ -105,10 +105,13 @@ class Hub:
         if page is None:
             self.close_room(room, "deleted")
         else:
+            self._skip_past_retention(room, page.row)
             self._hand_on(room, room.splice.take_page(page))
 
     def end_read(self, room: Room, page: Page | None) -> None:
         """The read that `refill` asked for is over; without a page when it failed."""
+        if page is not None:
+            self._skip_past_retention(room, page.row)
         news = room.splice.end_read(page)
         if page is not None:  # a failed read is due again, but not this instant: the tail check comes by
             self._hand_on(room, news)
@@ -149,6 +152,13 @@ class Hub:
                 watcher.end(room.splice.final)
         elif room.splice.begin_read():
             self._refill(room)
+
+    def _skip_past_retention(self, room: Room, row: RunRow) -> None:
+        """Nobody can have what lay between: the live watchers are told, and stay at the head."""
+        if room.splice.skip_past_retention(row):
+            self._recent.forget(room.run_id)
+            for watcher in room.live_watchers():
+                watcher.show((), row.retained_from_seq)
 
     def _set_back(self, room: Room, last_seq: Seq) -> None:
         self._recent.forget(room.run_id)

@@ -81,6 +81,13 @@ class Splice:
         self.head = news[-1].seq
         return news
 
+    def skip_past_retention(self, row: RunRow) -> bool:
+        """True: what follows the head is kept no more, and the head stands just before what is."""
+        if self.head is None or row.retained_from_seq <= self.head + 1:
+            return False
+        self.head = Seq(row.retained_from_seq - 1)
+        return True
+
     def take_row(self, row: RunRow, head_before: Seq | None, kafka_away: bool) -> bool:
         """The tail check found this row; `head_before` is the head from before it asked.
 

@@ -93,6 +93,7 @@ class Watcher:
         if self.position + 1 < retained_from_seq:
             self.outlet.write(sse.control_frame(sse.GAP, {"retained_from_seq": retained_from_seq}))
             self.position = Seq(retained_from_seq - 1)
+            self.settle()
         news = [event for event in events if event.seq > self.position]
         if news and news[0].seq == self.position + 1:
             frames, shown = joined(news, self.types)
