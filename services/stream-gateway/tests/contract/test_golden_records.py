@@ -31,5 +31,21 @@ def test_a_golden_record_of_another_tenant_is_foreign() -> None:
     assert checked_event(golden.key, golden.value[:-1], golden.headers, room(other)) == "bad"
 
 
+@pytest.mark.parametrize("name", ["ce_id", "ce_type", "ce_time", "ce_source"])
+def test_a_record_whose_header_has_no_value_is_bad(name: str) -> None:
+    golden = golden_records()[0]
+    named = dict(golden.headers)
+    tenant_id = named["ce_source"].decode().rpartition("/")[2]
+    headers: list[tuple[str, bytes | None]] = list({**named, name: None}.items())
+    assert checked_event(golden.key, golden.value, headers, room(tenant_id)) == "bad"
+
+
+def test_a_header_of_others_without_a_value_is_ignored() -> None:
+    golden = golden_records()[0]
+    tenant_id = dict(golden.headers)["ce_source"].decode().rpartition("/")[2]
+    headers = [*golden.headers, ("theirs", None)]
+    assert not isinstance(checked_event(golden.key, golden.value, headers, room(tenant_id)), str)
+
+
 def room(tenant_id: str) -> Room:
     return Room(new_run_id(), TenantId(UUID(tenant_id)))

@@ -185,11 +185,11 @@ def _unexpected(error: Exception) -> Exception | None:
 
 
 def checked_event(
-    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]], room: Room
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]], room: Room
 ) -> Checked | Literal["bad", "foreign"]:
     """The event that a record for this room's run carries, ready to send; or why it is none."""
     try:
-        record = read_record(key, value, list(headers))
+        record = read_record(key, value, [(name, text) for name, text in headers if text is not None])
     except BadRecord:
         return "bad"
     if record.tenant_id != room.tenant_id:
