@@ -123,4 +123,4 @@ def _report_health(error: JuinieError | None) -> None:
     if error is None:
         _log.info(telemetry.READY)
     else:
-        _log.warning(telemetry.NOT_READY, code=error.code, waiting_for=error.message)
+        _log.warning(telemetry.NOT_READY, code=error.code, waiting_for=[error.message])

@@ -114,11 +114,11 @@ class Telemetry:
         self._purged.inc()
 
     def started(self, port: int) -> None:
-        self._log.info("publisher_started", port=port)
+        self._log.info("started", port=port)
 
     def stopped(self) -> None:
         self.summary()
-        self._log.info("publisher_stopped")
+        self._log.info("stopped")
 
     def waiting_for(self, missing: Sequence[str]) -> None:
         if missing:

@@ -10,7 +10,7 @@ from juinie_shared.db.pool import Pool
 from juinie_shared.db.schema import check_schema
 from juinie_shared.domain.errors import DevKeyOutsideDev, Misconfigured, Transient
 from juinie_shared.runtime.logs import get_logger
-from juinie_stream_gateway.telemetry import LOG_DRAINING, LOG_READY, LOG_WAITING
+from juinie_stream_gateway.telemetry import LOG_DRAINING, LOG_NOT_READY, LOG_READY
 
 EVERY_SECONDS = 1.0
 
@@ -50,7 +50,7 @@ class Readiness:
             found = await self._ask()
             if found != self._database:
                 self._database = found
-                _log.warning(LOG_WAITING, reason=found) if found else _log.info(LOG_READY)
+                _log.warning(LOG_NOT_READY, waiting_for=[found]) if found else _log.info(LOG_READY)
             await asyncio.sleep(EVERY_SECONDS)
 
     async def _ask(self) -> str | None:
