@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
+from juinie_publisher.core.relay import BatchFailed
 from juinie_publisher.edges.kafka import BATCH_BYTES
 from juinie_publisher.store import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
@@ -105,6 +106,8 @@ class FakeTopic:
 
     async def send(self, partition: int, records: Sequence[RunEventRecord], start: int) -> int:
         assert not self.in_flight[partition], "one unacknowledged batch a partition"
+        if self.away:
+            raise KafkaAway
         end, size = start, 0
         while end < len(records):
             size += len(records[end].value)
@@ -114,13 +117,13 @@ class FakeTopic:
         batch = records[start:end]
         self.in_flight[partition] += 1
         try:
-            if self.away:
-                raise KafkaAway
             if self.before_send:
                 await self.before_send(partition, batch)
             self.log[partition] += batch
             if self.after_send:
                 await self.after_send(partition, batch)
+        except KafkaAway as error:
+            raise BatchFailed(end) from error
         finally:
             self.in_flight[partition] -= 1
         return end

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from juinie_publisher.core.backoff import ShardBackoff
 from juinie_publisher.core.doorbell import Doorbell
-from juinie_publisher.core.relay import Relay, rows_within
+from juinie_publisher.core.relay import Relay, rows_begun, rows_within
 from juinie_publisher.store import WindowLimits
 from juinie_shared.domain.errors import DatabaseAway, KafkaAway
 from juinie_shared.domain.ids import RunId, new_run_id, shard_of
@@ -149,6 +149,31 @@ async def test_failed_shard_waits_alone(relay, outbox, topic, clock):
     assert topic.seqs(bad) == [1]
 
 
+async def test_row_that_kafka_never_takes_does_not_hold_up_other_shards_of_its_partition(
+    relay, outbox, topic, clock
+):
+    topic.partitions = topic.batch_bytes = 1
+    bad = new_run_id()
+    good = next(run for run in iter(new_run_id, None) if shard_of(run) != shard_of(bad))
+
+    async def refuse_the_bad(_partition, batch):
+        if batch[0].run_id == bad:
+            raise KafkaAway
+
+    topic.before_send = refuse_the_bad
+    for run in (bad, good, bad, good):
+        await outbox.append(run)
+    for _ in range(3):
+        await relay.round()
+        clock.now += 0.01
+    assert topic.seqs(good) == [1, 2]
+    assert [row.run_id for row in outbox.rows] == [bad, bad]
+    clock.now = 60.0
+    topic.before_send = None
+    await relay.round()
+    assert topic.seqs(bad) == [1, 2]
+
+
 async def test_purged_events_do_not_hold_up_what_is_behind_them(relay, outbox, topic, told):
     run = new_run_id()
     await outbox.append(run, 2, missing=2)
@@ -260,6 +285,12 @@ def test_rows_within_counts_whole_rows_only(row_maker):
     run = new_run_id()
     rows = [row_maker(1, run, 1, 2), row_maker(2, run, 3, 3, missing=1), row_maker(3, run, 4, 5)]
     assert [len(rows_within(rows, acked)) for acked in range(5)] == [0, 0, 2, 2, 3]
+
+
+def test_rows_begun_counts_every_row_that_was_touched(row_maker):
+    run = new_run_id()
+    rows = [row_maker(1, run, 1, 2), row_maker(2, run, 3, 3), row_maker(3, run, 4, 5)]
+    assert [len(rows_begun(rows, sent)) for sent in range(6)] == [0, 1, 1, 2, 3, 3]
 
 
 class Fate:

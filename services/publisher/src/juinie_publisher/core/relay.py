@@ -28,6 +28,18 @@ POLL_SECONDS = 0.1
 """How late a row is at most when no notification comes."""
 
 
+class BatchFailed(KafkaAway):
+    """A batch was refused, or its acknowledgement did not come. `end`: where the next batch would have begun."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__()
+        self.end = end
+
+
+type Outcome = tuple[Sequence[PendingRow], Sequence[PendingRow]]
+"""The rows that Kafka has whole, and those of the batches that failed. The rest was not tried."""
+
+
 class Outbox(Protocol):
     async def fetch(self, shards: Iterable[int], limits: WindowLimits) -> Window:
         """The oldest rows of these shards: per run a prefix of what is left."""
@@ -50,7 +62,7 @@ class Topic(Protocol):
     async def send(self, partition: int, records: Sequence[RunEventRecord], start: int) -> int:
         """Send one batch, of the records from `start` on that fit, and await its ack. Gives where the next begins.
 
-        Raises KafkaAway: it is unknown whether the batch arrived.
+        Raises BatchFailed: it is unknown whether the batch arrived. KafkaAway: there is nowhere to send to.
         """
         ...
 
@@ -92,8 +104,8 @@ class Relay:
             return False
         self._tell_missing(window.rows)
         with self._telemetry.round((row.traceparent for row in window.rows), _record_count(window.rows)):
-            acked = await self._publish(window.rows)
-            self._settle(window, acked)
+            acked, failed = await self._publish(window.rows)
+            self._settle(window, acked, failed)
             await self._outbox.delete([row.id for row in acked])
         return window.full
 
@@ -105,13 +117,13 @@ class Relay:
             raise
         self._telemetry.kafka_is(away=False)
 
-    async def _publish(self, rows: Sequence[PendingRow]) -> list[PendingRow]:
-        """Send to all partitions at once. Gives the rows that Kafka has whole."""
+    async def _publish(self, rows: Sequence[PendingRow]) -> Outcome:
+        """Send to all partitions at once."""
         partitions = group_by_partition(rows, self._topic.partition_of)
         rounds = await asyncio.gather(*(self._publish_to(*group) for group in partitions.items()))
-        return [row for acked in rounds for row in acked]
+        return [row for acked, _ in rounds for row in acked], [row for _, failed in rounds for row in failed]
 
-    async def _publish_to(self, partition: int, rows: Sequence[PendingRow]) -> Sequence[PendingRow]:
+    async def _publish_to(self, partition: int, rows: Sequence[PendingRow]) -> Outcome:
         """One batch after the other, each once the one before is acknowledged. Ends with the first that fails."""
         records = [record for row in rows for record in row.records]
         acked = 0
@@ -120,13 +132,15 @@ class Relay:
                 acked = await self._topic.send(partition, records, acked)
         except KafkaAway as error:
             self._telemetry.failed(error)
-        return rows_within(rows, acked)
+            end = error.end if isinstance(error, BatchFailed) else len(records)
+            whole = rows_within(rows, acked)
+            return whole, rows_begun(rows, end)[len(whole) :]
+        return rows, []
 
-    def _settle(self, window: Window, acked: Sequence[PendingRow]) -> None:
-        """Let the shards whose rows stay wait before they are tried again."""
-        done = {row.id for row in acked}
-        failed = {row.shard for row in window.rows if row.id not in done}
-        self._backoff.settle({row.shard for row in window.rows}, failed)
+    def _settle(self, window: Window, acked: Sequence[PendingRow], failed: Sequence[PendingRow]) -> None:
+        """Let the shards whose batch failed wait before they are tried again. Those behind them go on without them."""
+        failed_shards = {row.shard for row in failed}
+        self._backoff.settle({row.shard for row in acked} | failed_shards, failed_shards)
         self._telemetry.published([row.age_seconds for row in acked], window.fetched_at, _record_count(acked))
 
     def _tell_missing(self, rows: Sequence[PendingRow]) -> None:
@@ -153,6 +167,16 @@ def rows_within(rows: Sequence[PendingRow], acked: int) -> Sequence[PendingRow]:
         records += len(row.records)
         if records > acked:
             return rows[:place]
+    return rows
+
+
+def rows_begun(rows: Sequence[PendingRow], sent: int) -> Sequence[PendingRow]:
+    """The first rows, as many as have a record among the first `sent` of their records."""
+    records = 0
+    for place, row in enumerate(rows):
+        if records >= sent:
+            return rows[:place]
+        records += len(row.records)
     return rows
 
 

@@ -14,6 +14,7 @@ import aiokafka
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - aiokafka has no types there
 
+from juinie_publisher.core.relay import BatchFailed
 from juinie_publisher.edges.topic_admin import TopicPlan, ensure_topic
 from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.domain.errors import KafkaAway
@@ -75,7 +76,8 @@ class RunEventTopic:
         """Send one batch of the records from `start` on, as many as fit, and await its ack. Gives where the next begins.
 
         Raises:
-            KafkaAway: no ack in time, or a refusal. Whether the batch arrived is unknown.
+            BatchFailed: no ack in time, or a refusal. Whether the batch arrived is unknown.
+            KafkaAway: the partition is gone.
         """
         if (
             partition not in self._partitions()
@@ -89,7 +91,7 @@ class RunEventTopic:
                 await ack
         except _AWAY as error:
             self._failed = True
-            raise KafkaAway from error
+            raise BatchFailed(end) from error
         return end
 
     async def is_reachable(self, within_seconds: float) -> bool:
