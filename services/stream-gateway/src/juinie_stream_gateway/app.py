@@ -49,9 +49,10 @@ async def serve(
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(run()) for run in gateway.background]
             tasks.create_task(gateway.drain_when(stopping, background))
-            gateway.refilling = tasks
+            gateway.refill_in(tasks)
             await gateway.server.serve(listener, stopping, settings.drain_seconds)
             stopping.set()
+            gateway.stop_refilling()
     finally:
         await pool.close()
         await asyncio.to_thread(provider.shutdown)
@@ -66,7 +67,8 @@ class _Gateway:
             PageLimits(settings.backfill_page_events, settings.backfill_page_bytes),
             settings.backfill_concurrency,
         )
-        self.refilling: asyncio.TaskGroup | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._refills: set[asyncio.Task[None]] = set()
         self._backfill = Backfill(store.read_page, telemetry.backfill_pages.inc, telemetry.gap_refills.inc)
         self._hub = hub = Hub(RecentFrames(settings.recent_bytes), self._refill)
         reader = RecordReader(hub, telemetry, settings.kafka_bootstrap_servers, settings.kafka_topic)
@@ -102,6 +104,17 @@ class _Gateway:
         for task in background:
             task.cancel()
 
+    def refill_in(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+
+    def stop_refilling(self) -> None:
+        """Nobody watches any more; a database that hangs must not hold up the stop."""
+        self._tasks = None
+        for refill in self._refills:
+            refill.cancel()
+
     def _refill(self, room: Room) -> None:
-        if self.refilling is not None:
-            self.refilling.create_task(self._backfill.refill(self._hub, room))
+        if self._tasks is not None:
+            refill = self._tasks.create_task(self._backfill.refill(self._hub, room))
+            self._refills.add(refill)
+            refill.add_done_callback(self._refills.discard)

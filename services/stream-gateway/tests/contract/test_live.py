@@ -201,6 +201,31 @@ async def test_events_that_come_while_the_backfill_is_held_are_neither_lost_nor_
     assert watcher.seqs == list(range(1, end + 1))
 
 
+async def test_a_refill_that_hangs_does_not_hold_up_the_stop(
+    topic, no_tail_check: Settings, seed: Seed, key: SeededKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught_up, hanging = asyncio.Event(), asyncio.Event()
+    read_page = Store.read_page
+
+    async def read_or_hang(store: Store, run_id: RunId, after_seq: Seq) -> Page | None:
+        if caught_up.is_set():
+            hanging.set()
+            await asyncio.Event().wait()
+        return await read_page(store, run_id, after_seq)
+
+    monkeypatch.setattr(Store, "read_page", read_or_hang)
+    async with running(serve, no_tail_check) as service:
+        await until_live(service)
+        run_id = await seed.run(key)
+        async with Watcher(service.url, run_id, key=key.text) as watcher:
+            await watcher.until_caught_up()
+            caught_up.set()
+            _, last = await seed.append(run_id, ("text", 1), ("text", 2))
+            await topic.publish(run_id, last)
+            await hanging.wait()
+            await service.stop(timeout_seconds=10)
+
+
 async def has(service: RunningService, name: str, value: float) -> bool:
     return await metric(service, name) == value
 
