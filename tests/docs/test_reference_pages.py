@@ -20,6 +20,11 @@ TELEMETRY = {
 }
 METRICS = {"Counter", "Gauge", "Histogram"}
 LOG_LEVELS = {"debug", "info", "warning", "error", "exception"}
+SAY_NO = {"problem", "Refused"}
+INNER_CODES = {
+    "unavailable", "refused", "misconfigured",  # of the classes above those that are raised
+    "kafka_unavailable", "bad_record", "dev_key_outside_dev", "port_taken",  # which no request can meet
+}  # fmt: skip
 
 
 def section(page: Path, title: str) -> str:
@@ -54,6 +59,22 @@ def names_in(source: str) -> set[str]:
     return names
 
 
+def codes_in(source: str) -> set[str]:
+    """The problem codes in a source: of errors' classes, of refusals, and of refusals kept as a constant."""
+    codes = set[str]()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Assign(targets=[ast.Name(id="code")], value=code):
+                codes.update(strings(code))
+            case ast.AnnAssign(target=ast.Name(id="code"), value=ast.Constant() as code):
+                codes.update(strings(code))
+            case ast.Call(func=ast.Name(id=name), args=[_, code, *_]) if name in SAY_NO:
+                codes.update(strings(code))
+            case ast.Tuple(elts=[ast.Constant(value=int()), ast.Constant(value=str(code)), ast.Constant()]):
+                codes.add(code)
+    return codes
+
+
 @pytest.mark.parametrize("service", TELEMETRY)
 def test_telemetry_page_has_each_name_and_no_other(service: str) -> None:
     told = re.findall(r"^\| `([^`]+)` \|", section(REFERENCE / "telemetry.md", service), re.MULTILINE)
@@ -83,3 +104,19 @@ def test_protocol_names_each_route_and_no_other() -> None:
     not_described = {("GET", path) for path in elsewhere}
 
     assert told - not_described == described
+
+
+def test_protocol_names_each_problem_code_and_no_other() -> None:
+    sources = [*ROOT.glob("services/*/src/**/*.py"), *ROOT.glob("libs/shared/src/**/*.py")]
+    codes = set[str]().union(*(codes_in(source.read_text()) for source in sources))
+    page = (REFERENCE / "protocol.md").read_text()
+    table = page.split("### 2.8 ")[1].split("### 2.9 ")[0]
+    told = {
+        code
+        for row in re.findall(r"^\| \d.*\| (.*) \|$", table, re.MULTILINE)
+        for code in re.findall(r"`(\w+)`", row)
+    }
+    reasons = set(re.findall(r"`(\w+)`", page.split("Reasons are ")[1].split("the codes of 503")[0]))
+
+    assert told == codes - INNER_CODES - (reasons - told)
+    assert INNER_CODES.isdisjoint(told)
