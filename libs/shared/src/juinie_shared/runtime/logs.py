@@ -46,6 +46,8 @@ def configure_logs(service: str, level: str, form: Literal["json", "console"] = 
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("juinie").setLevel(level.upper())
+    # While a broker is away it says so many times a second; our own events say it once, and when it is back.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
