@@ -137,6 +137,19 @@ async def test_a_user_that_is_refused_says_what_to_check(database_url: str):
         await connect(nobody.geturl(), "test")
 
 
+@pytest.mark.parametrize("state", ["40001", "53400", "55006", "57P05", "58030", "XX000", "25006"])
+async def test_what_the_server_says_of_its_own_state_is_the_database_being_away(pool, state: str):
+    with pytest.raises(DatabaseAway):
+        async with pool.connection() as connection:
+            await connection.execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+
+
+async def test_what_the_server_says_of_a_statement_is_a_fault_of_ours(pool):
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with pool.connection() as connection:
+            await connection.execute("SELECT FROM nowhere")
+
+
 async def test_sessions_bear_a_name_and_their_limits(database_url: str):
     connection = await connect(database_url, "juinie-test", PoolLimits(statement_seconds=3, lock_seconds=1))
     assert await connection.fetchval("SHOW application_name") == "juinie-test"

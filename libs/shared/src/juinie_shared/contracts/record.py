@@ -87,6 +87,11 @@ def read_record(
         )  # looked through, not built: numbers may be larger than any float
         tenant_id = TenantId(UUID(source.removeprefix(_SOURCE)))
         traceparent = named["traceparent"].decode("ascii") if "traceparent" in named else None
-    except (KeyError, ValueError, RecursionError) as error:  # msgspec's and Unicode's errors are ValueErrors
+    except (
+        AttributeError,
+        KeyError,
+        ValueError,
+        RecursionError,
+    ) as error:  # null headers; bad JSON and UTF-8
         raise BadRecord from error
     return RunEventRecord(run_id, tenant_id, Seq(seq), event_type, time, value, traceparent)

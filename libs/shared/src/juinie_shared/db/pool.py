@@ -124,9 +124,14 @@ async def _keep_session(_connection: Connection) -> None:
     """Our statements leave nothing behind in a session, so returning one costs no round trip."""
 
 
+_PASSING = {"08", "40", "53", "55", "57", "58", "XX"}
+"""Classes of SQLSTATE that say something of the server's state and nothing of our statement (PostgreSQL, appendix A):
+connection, rollback, resources, state, operator, system, internal."""
+
+
 @contextmanager
 def driver_errors() -> Generator[None]:
-    """Turn what the driver raises while Postgres is away, busy or locked into our errors."""
+    """Turn what the driver raises while Postgres is away, busy or locked into our errors. The rest is a fault of ours."""
     try:
         yield
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
@@ -135,23 +140,18 @@ def driver_errors() -> Generator[None]:
         raise DatabaseBusy from error
     except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
         raise DatabaseRefuses from error  # may pass: a database that is just being set up has no users yet
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
-        asyncpg.IdleInTransactionSessionTimeoutError,
-        asyncpg.DiskFullError,
-        asyncpg.ReadOnlySQLTransactionError,
-    ) as error:
-        raise DatabaseAway from error
+    except asyncpg.PostgresError as error:
+        state: str = getattr(error, "sqlstate", None) or ""
+        if state[:2] in _PASSING or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            raise DatabaseAway from error
+        raise
     except asyncpg.InternalClientError as error:  # the session was ended by the server between two statements
         raise DatabaseAway from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # a value that does not fit its parameter: a fault of ours
             raise
+        raise DatabaseAway from error
+    except (OSError, TimeoutError) as error:
         raise DatabaseAway from error
 
 
