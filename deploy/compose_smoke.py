@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -181,6 +182,8 @@ async def records_missing(run: Run) -> str:
         async with asyncio.timeout(ARRIVAL_SECONDS):
             while run.last_seq not in seqs:
                 record = cast("ConsumerRecord[bytes, bytes]", await consumer.getone())
+                if record.key != run.run_id.encode():
+                    continue
                 seqs.append(json.loads(record.value or b"")["seq"])
                 if run.trace_id.encode() not in dict(record.headers).get("traceparent", b""):
                     return f"the record of event {seqs[-1]} does not carry its request's trace"
@@ -236,6 +239,32 @@ async def walk() -> None:
             await until(lambda: trace_missing(run.trace_id))
 
 
+def walk_of_the_readme() -> None:
+    """The README's five minutes, by the test that pastes them."""
+    env = {"JUINIE_API_URL": API, "JUINIE_STREAM_URL": STREAM}
+    lines = [f"{name}={url.removesuffix('/v1/runs')}\n" for name, url in env.items()]
+    with tempfile.NamedTemporaryFile("w", suffix=".env") as file:
+        file.writelines([*lines, "JUINIE_API_KEY=jn_dev_local_only\n"])
+        file.flush()
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "tests/docs/test_readme_walk.py",
+            ],
+            env=os.environ | {"JUINIE_WALK_ENV": file.name, "PYTEST_ADDOPTS": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise Failed(done.stdout)
+
+
 def take_down() -> None:
     """Containers, networks and volumes of our project."""
     compose("down", "--volumes", "--remove-orphans", "--timeout", "15")
@@ -263,6 +292,8 @@ def main() -> None:
             compose("build")
         with step("docker compose up --wait: everything is healthy"):
             start()
+        with step("the README's walk prints what the README says"):
+            walk_of_the_readme()
         asyncio.run(walk())
     except Failed:
         print(compose("ps", "--all"), compose("logs", "--tail", "20", *OURS), sep="\n", file=sys.stderr)

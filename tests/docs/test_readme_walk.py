@@ -1,10 +1,15 @@
-"""The README's five minutes, pasted as they are into one bash, print what the README says they print."""
+"""The README's five minutes, pasted as they are into one bash, print what the README says they print.
+
+On the tests' own stack, or on the one whose addresses and key are in the file that `JUINIE_WALK_ENV` names.
+"""
 
 import asyncio
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -27,11 +32,19 @@ def as_pattern(printed: str) -> str:
     return re.escape(printed.strip()).replace("…", "[^\n]+?")
 
 
-async def test_the_walk_prints_what_the_readme_says(juinie: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def env_file(request: pytest.FixtureRequest) -> str:
+    """What `.juinie/env` holds."""
+    if given := os.environ.get("JUINIE_WALK_ENV"):
+        return Path(given).read_text()
+    environment = request.getfixturevalue("juinie").environment
+    return "".join(f"{name}={value}\n" for name, value in environment.items())
+
+
+async def test_the_walk_prints_what_the_readme_says(env_file: str, tmp_path: Path) -> None:
     blocks = walk()
     (tmp_path / ".juinie").mkdir()
-    lines = [f"{name}={value}\n" for name, value in juinie.environment.items()]
-    (tmp_path / ".juinie/env").write_text("".join(lines))
+    (tmp_path / ".juinie/env").write_text(env_file)
     script = "".join(f"{block}echo; echo '{NEXT_BLOCK}'\n" for block, _ in blocks)
 
     bash = await asyncio.create_subprocess_exec(
