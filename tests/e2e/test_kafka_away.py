@@ -1,6 +1,7 @@
-"""Kafka stopped and started in mid-run: appends and streams go on, and the backlog drains in order afterwards."""
+"""Kafka stopped or killed, and started in mid-run: appends and streams go on, and the backlog drains in order afterwards."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from juinie_testkit.waits import await_outbox_flush, eventually
 pytestmark = pytest.mark.timeout(300)
 
 
-async def test_kafka_stopped_and_started_in_mid_run(
+@pytest.mark.parametrize("end", [StoppableServer.stop, StoppableServer.kill], ids=["stopped", "killed"])
+async def test_kafka_gone_and_started_again_in_mid_run(
+    end: Callable[[StoppableServer], None],
     database_url: str,
     pool: Pool,
     kafka_topic: str,
@@ -41,7 +44,7 @@ async def test_kafka_stopped_and_started_in_mid_run(
             group.create_task(follower.follow(timeout_seconds=240))
             await api.append(run_id, ("token", 1))
             await await_outbox_flush(pool, run_id)
-            await asyncio.to_thread(stoppable_kafka.stop)
+            await asyncio.to_thread(end, stoppable_kafka)
             for number in range(2, 12):
                 await api.append(run_id, ("token", number))
             await eventually(lambda: len(follower.seqs) == 13, 20, "a watcher that goes on without Kafka")
