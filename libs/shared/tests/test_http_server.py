@@ -18,10 +18,12 @@ class Application:
 
     def __init__(self) -> None:
         self.requests = 0
+        self.headers: list[tuple[bytes, bytes]] = []
         self.disconnects = asyncio.Event()
 
-    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.requests += 1
+        self.headers = scope["headers"]
         size, more = 0, True
         while more:
             message = await receive()
@@ -212,6 +214,66 @@ async def test_what_is_no_http_is_refused_and_closed(served: Served, sent: bytes
     answer = await client.until_closed()
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")), answer[:100]
     assert b"rubbish" not in answer
+
+
+@pytest.mark.parametrize("target", [b"http://a/", b"http://a", b"*", b"a:443"])
+async def test_a_target_that_is_no_path_is_refused_and_closed(served: Served, target: bytes):
+    client = await served.client()
+    client.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 400 ")
+    assert served.app.requests == 0
+
+
+async def test_body_behind_an_offer_to_upgrade_never_passes_for_a_request(served: Served):
+    client = await served.client()
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    upgrade = [b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: %d" % len(smuggled)]
+    client.send(request(*upgrade))
+    client.send(smuggled)
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 400 ")
+    assert served.app.requests == 0
+
+
+async def test_offer_to_upgrade_without_a_body_is_passed_over(served: Served):
+    client = await served.client()
+    for _ in range(2):
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert (await client.response()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_trailers_are_no_headers(served: Served):
+    client = await served.client()
+    client.send(request(b"Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\nX-Trailer: a\r\n\r\n"))
+    assert (await client.response()).endswith(b"\r\n\r\n3")
+    assert b"x-trailer" not in dict(served.app.headers)
+
+
+@pytest.mark.parametrize("endless", [b"X: a\r\n" * 1000, b"X: " + b"a" * 5000], ids=["many", "one"])
+async def test_trailers_that_never_end_are_refused_before_they_fill_the_memory(
+    served: Served, endless: bytes
+):
+    client = await served.client()
+    client.send(request(b"Transfer-Encoding: chunked", body=b"0\r\n"))
+    client.send(endless)
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_many_small_chunks_are_a_body_like_others(served: Served):
+    client = await served.client()
+    client.send(request(b"Transfer-Encoding: chunked"))
+    for _ in range(1000):
+        client.send(b"1\r\na\r\n")
+    client.send(b"0\r\n\r\n")
+    assert (await client.response()).endswith(b"\r\n\r\n1000")
+
+
+async def test_empty_lines_between_requests_get_no_more_time_than_a_head(served: Served):
+    client = await served.client()
+    client.send(request(b"Content-Length: 0"))
+    await client.response()
+    client.send(b"\r\n")
+    assert await client.until_closed() == b""
+    assert served.app.requests == 1
 
 
 async def test_taken_port_is_one_clear_line():

@@ -1,7 +1,7 @@
 """One HTTP server for all services: uvicorn, with the limits that it lacks, and with signals left to us.
 
 Limits on what arrives before any application runs: the size and number of headers, the time they take, and a body
-that stalls. uvicorn alone waits for ever in each case.
+that stalls. uvicorn alone waits for ever in each case. Refused besides: what a proxy in front may read otherwise.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.problems import Problem, problem
 
 _BACKLOG = 2048
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,10 @@ class _HeadTooLarge(Exception):
     pass
 
 
+class _Ambiguous(Exception):
+    """A proxy in front may take this for another request than we do."""
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with `HttpLimits`.
 
@@ -45,6 +50,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _in_head: bool = True
     _in_body: bool = False
     _head_bytes: int = 0
+    """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
     _too_large: bool = False
     _timer: asyncio.TimerHandle | None = None
 
@@ -63,16 +69,18 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         was_in_head = self._in_head
-        if not self._in_body:
-            self._head_bytes += len(data)
+        if self._is_idle():
+            self._in_head = True  # empty lines may come before a request (RFC 9112 §2.2), but not for ever
+        self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             self._disarm()
+        elif (self._in_head or self._in_body) and self._head_bytes > self.limits.head_bytes:
+            self._too_large = True
+            self._disarm()
+            self.send_400_response("")
         elif self._in_head:
-            if self._head_bytes > self.limits.head_bytes:
-                self._too_large = True
-                self.send_400_response("")
-            elif not was_in_head or self._timer is None:
+            if not was_in_head or self._timer is None:
                 self._arm(self.limits.head_seconds)
         elif self._in_body:
             self._arm(self.limits.body_stall_seconds)
@@ -86,13 +94,26 @@ class GuardedProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {"juinie.transport": {"transport": self.transport}}
 
     @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Trailers are dropped: among the headers they would pass for some (RFC 9110 §6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    @override
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.limits.head_bytes or len(self.headers) > self.limits.headers:
             self._too_large = True
             raise _HeadTooLarge
+        if not self.url.startswith(b"/") or self._hides_a_body():
+            raise _Ambiguous
         self._in_head, self._in_body = False, True
         super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
 
     @override
     def on_message_complete(self) -> None:
@@ -108,6 +129,14 @@ class GuardedProtocol(HttpToolsProtocol):
             refusal = problem(400, "bad_request", "This is no HTTP request that can be read.")
         self.transport.write(_plain_answer(refusal))
         self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return not self._in_body and (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
+
+    def _hides_a_body(self) -> bool:
+        """The parser takes a request that offers an upgrade to have no body, and its body for the next request."""
+        offers_upgrade = self.parser is not None and self.parser.should_upgrade()
+        return offers_upgrade and any(name in _FRAMING for name, _ in self.headers)
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
