@@ -84,3 +84,44 @@ def test_only_dev_goes_without_signing_keys(monkeypatch: pytest.MonkeyPatch):
         read_settings(EdgeSettings).signing_keys()
     monkeypatch.setenv("JUINIE_ENV", "dev")
     assert list(read_settings(EdgeSettings).signing_keys()) == ["dev"]
+
+
+def test_names_that_shells_and_platforms_set_for_themselves_are_none_of_ours(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    for name, value in {"ENV": "/etc/profile", "HOST": "build-7", "LOG_LEVEL": "trace"}.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings(ServiceSettings)
+    assert (settings.env, settings.host, settings.log_level) == ("production", "127.0.0.1", "info")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:hunter2@db/juinie",
+        "hunter2",
+        "postgresql://u:hunter2@db:port/juinie",
+        "postgresql://u:hunter2/more@db/juinie",
+        "postgresql://u:hunter2#more@db/juinie",
+        "postgresql://u:hunter2?more@db/juinie",
+    ],
+)
+def test_a_bad_database_url_is_told_without_showing_it(monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(Misconfigured, match="DATABASE_URL: Is no libpq URL") as refused:
+        read_settings(ServiceSettings)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://db",
+        "postgresql+asyncpg://u@db:5432/juinie?sslmode=require",
+        "postgresql://u:p%2Fq@[::1]:5432/juinie",
+        "postgresql://u:p@q@a:5432,b:5433/juinie",
+        "postgresql:///juinie?host=/run/postgresql",
+    ],
+)
+def test_every_spelling_of_a_libpq_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert read_settings(ServiceSettings).database_url.get_secret_value() == url

@@ -4,16 +4,39 @@ One frozen class a service, read once in its `__main__`. All that is missing or 
 name; a secret's value never appears.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, override
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_core import PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from juinie_shared.domain.errors import Misconfigured
 
 type Environment = Literal["dev", "test", "staging", "production"]
 
 DEV_STREAM_TOKEN_KEYS = "dev=juinie-development-only-signing-key-0000"  # noqa: S105 - refused outside dev
+
+
+_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\[\]@:,/?#\s]*)(?::[0-9]{1,5})?"
+_LIBPQ_URL = re.compile(rf"postgres(?:ql)?(?:\+\w+)?://(?:[^/?#\s]*@)?{_HOST}(?:,{_HOST})*(?:[/?][^#]*)?")
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, under the names that the settings say. pydantic would take `ENV`, `HOST` and `PORT` as well,
+    which shells and platforms set for themselves, because tests name fields.
+    """
+
+    def __init__(self, settings: type[BaseSettings]) -> None:
+        super().__init__(settings)
+        self.config = self.config.copy()
+        self.config["populate_by_name"] = False
 
 
 class ServiceSettings(BaseSettings):
@@ -42,6 +65,29 @@ class ServiceSettings(BaseSettings):
         8.0, ge=0, le=600, validation_alias="JUINIE_DRAIN_SECONDS",
         description="How long open requests may go on after SIGTERM.",
     )  # fmt: skip
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_libpq_url(cls, value: SecretStr) -> SecretStr:
+        """Seen to here, because what the driver says of a bad URL may hold a piece of the password."""
+        if not _LIBPQ_URL.fullmatch(value.get_secret_value()):
+            raise PydanticCustomError(
+                "bad_url",
+                "Is no libpq URL: postgresql://user:password@host:port/database, its / ? # @ inside as %2F %3F %23 %40",
+            )
+        return value
 
 
 class EdgeSettings(ServiceSettings):
