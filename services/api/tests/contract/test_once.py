@@ -100,6 +100,19 @@ async def test_a_replayed_create_shows_the_run_as_it_is_now(api: Any):
     assert (taken.status_code, taken.json()["code"]) == (409, "run_id_taken")
 
 
+async def test_the_key_of_a_deleted_run_is_remembered_whoever_chose_its_id(api: Any):
+    body = {"agent": "a", "run_id": "0193a000-0000-7000-8000-000000000002"}
+    await api.client.post("/v1/runs", json=body, headers=KEY)
+    await api.finish(body["run_id"])
+    await api.client.delete(f"/v1/runs/{body['run_id']}")
+    again = await api.client.post("/v1/runs", json=body, headers=KEY)
+    assert (again.status_code, again.json()["code"]) == (404, "run_not_found")
+    other = await api.client.post("/v1/runs", json={**body, "agent": "b"}, headers=KEY)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    taken = await api.client.post("/v1/runs", json=body, headers={"Idempotency-Key": "another"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "run_id_taken")
+
+
 async def test_keys_of_two_tenants_never_meet(api: Any):
     other = await api.seed.key(tenant="b")
     first = await api.client.post("/v1/runs", json={"agent": "a"}, headers=KEY)

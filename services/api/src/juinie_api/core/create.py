@@ -51,8 +51,8 @@ async def create(pool: Pool, wake_publisher: Callable[[], None], new: NewRun) ->
             made = await _insert(connection, new)
         except asyncpg.UniqueViolationError:  # the key or the id is taken, maybe by a twin that we waited for
             return await _find_twin(connection, new)
-        if not made:  # a deleted run's id
-            raise RunIdTaken
+        if not made:  # a deleted run's id; its key is remembered all the same
+            return await _find_twin(connection, new)
         created = Created(await _read(connection, new.run_id, new.tenant_id), new=True)
     wake_publisher()
     return created
