@@ -118,6 +118,12 @@ async def test_a_long_poll_waits_past_types_left_out_and_ends_with_the_run(api: 
     assert (await page(api, run_id, after_seq=5, wait_seconds=30))["events"] == []
 
 
+async def test_a_long_poll_from_ahead_of_the_run_is_told_so_at_once(api: Any):
+    run_id = (await api.create())["run_id"]
+    found = await page(api, run_id, after_seq=100, types="wanted", wait_seconds=30)
+    assert (found["events"], found["reset"], found["next_after_seq"]) == ([], True, 1)
+
+
 async def test_a_long_poll_with_nothing_to_tell_says_so(api: Any):
     run_id = (await api.create())["run_id"]
     found = await page(api, run_id, after_seq=1, wait_seconds=0.05)

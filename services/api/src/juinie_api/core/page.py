@@ -90,11 +90,11 @@ async def _end_of_short_page(
 async def wait_for_page(pool: Pool, waker: Waker, wanted: PageRequest, wait_seconds: float) -> EventPage:
     """As `read_page`; where that page is empty and the run goes on, the first one within `wait_seconds` that is not.
 
-    No connection is held while waiting. A draining server answers at once.
+    No connection is held while waiting. A draining server answers at once, and so does one that has to say `reset`.
     """
     until = time.monotonic() + wait_seconds
     page = await read_page(pool, wanted)
-    while not page.events and not page.finished:
+    while not (page.events or page.finished or page.reset):
         remaining = until - time.monotonic()
         if not await waker.wait(wanted.run_id, page.next_after_seq, remaining):
             break
