@@ -81,6 +81,20 @@ async def test_a_body_is_refused_while_it_arrives(api: Any):
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
 
 
+async def test_a_compressed_body_that_comes_to_nothing_is_refused_too(api: Any):
+    sent = 0
+
+    async def empty_blocks() -> Any:
+        nonlocal sent
+        yield b"\x1f\x8b\x08\x00\0\0\0\0\0\xff"
+        while sent < 200 * 65_535:
+            yield b"\x00\x00\x00\xff\xff" * 13_107
+            sent += 65_535
+
+    answer = await api.client.post("/v1/runs", content=empty_blocks(), headers=GZIP)
+    assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+
+
 async def test_compressed_bodies_are_welcome(api: Any):
     run_id = (await api.create())["run_id"]
     answer = await api.client.post(f"/v1/runs/{run_id}/events", content=gzip.compress(GOOD), headers=GZIP)

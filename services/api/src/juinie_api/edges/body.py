@@ -17,6 +17,9 @@ from juinie_shared.runtime.problems import Fault
 _GZIP = 31
 """zlib's window bits for the gzip format alone."""
 
+_GZIP_OVERHEAD = 64 * 1024
+"""What gzip may add to a body that does not get smaller: far more than it does."""
+
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """The body, decompressed.
@@ -34,7 +37,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     async for chunk in chunks:
         body += chunk
         if len(body) > limit_bytes:
-            raise Refused(413, "request_too_large", f"A request's body may be {limit_bytes} bytes.")
+            raise _too_large(limit_bytes)
     if body:
         _require_json_type(request.headers.get("content-type", ""))
     return bytes(body)
@@ -95,11 +98,17 @@ def _field(cls: type[Body], name: str, value: msgspec.Raw, pointer: str, faults:
 
 
 async def _gunzip(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
-    """Decompress as it arrives, and never more than one byte past the limit."""
+    """Decompress as it arrives, and never more than one byte past the limit.
+
+    What comes to nothing when decompressed is bounded too: gzip has empty blocks, and as many as one likes.
+    """
     inflate = zlib.decompressobj(_GZIP)
-    room = limit_bytes + 1
+    room, arrived = limit_bytes + 1, 0
     try:
         async for chunk in chunks:
+            arrived += len(chunk)
+            if arrived > limit_bytes + _GZIP_OVERHEAD:
+                raise _too_large(limit_bytes)
             plain = inflate.decompress(inflate.unconsumed_tail + chunk, room)
             room -= len(plain)
             yield plain
@@ -109,6 +118,10 @@ async def _gunzip(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterat
         raise _bad_gzip() from error
     if not inflate.eof or inflate.unused_data:
         raise _bad_gzip()
+
+
+def _too_large(limit_bytes: int) -> Refused:
+    return Refused(413, "request_too_large", f"A request's body may be {limit_bytes} bytes.")
 
 
 def _bad_gzip() -> Refused:
