@@ -182,6 +182,9 @@ READ_WAITED = """
 
 NOTIFY = "NOTIFY {channel}"
 
+# Harmless to repeat: so it also shows whether a connection that listens still has its other end.
+LISTEN = "LISTEN {channel}"
+
 
 @dataclass(frozen=True, slots=True)
 class ListFilter:

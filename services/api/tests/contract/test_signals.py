@@ -3,8 +3,12 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from juinie_api.core import waker
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
-from juinie_shared.db.pool import connect
+from juinie_shared.db.pool import Connection, connect
+from juinie_testkit.proxy import Proxy
 from juinie_testkit.waits import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -39,6 +43,27 @@ async def test_a_long_poll_goes_on_without_the_listening_connection(api: Any):
     await eventually(lambda: _terminate_listener(api), 10, "a listening connection to terminate")
     await api.append(run_id)
     assert [event["seq"] for event in await poll] == [2, 3]
+
+
+async def test_a_listening_connection_whose_other_end_is_gone_is_given_up(
+    pool: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(waker, "CHECK_SECONDS", 0.2)
+    made = list[Connection]()
+    async with Proxy.before(database_url) as proxy, asyncio.TaskGroup() as tasks:
+
+        async def connect_through() -> Connection:
+            made.append(await connect(proxy.url_through(database_url), "listener"))
+            return made[-1]
+
+        listening = tasks.create_task(waker.Waker(pool, connect_through, lambda _: None).run())
+        await eventually(lambda: made, 10, "a listening connection")
+        await eventually(lambda: proxy.bytes_to_client > 0, 10, "an answer through the proxy")
+        proxy.hang()
+        await eventually(lambda: made[0].is_closed(), 10, "the end of a connection that nobody answers")
+        await proxy.resume()
+        await eventually(lambda: len(made) > 1, 10, "another connection")
+        listening.cancel()
 
 
 async def _terminate_listener(api: Any) -> list[Any]:

@@ -18,6 +18,8 @@ from juinie_shared.domain.ids import RunId
 POLL_SECONDS = 1.0
 REST_SECONDS = 0.02
 """At most one query in this time, however many commits there are."""
+CHECK_SECONDS = 5.0
+"""A connection that only listens never notices that its other end is gone: it is asked this often."""
 
 type Connect = Callable[[], Awaitable[Connection]]
 type Report = Callable[[str], None]
@@ -112,12 +114,23 @@ class Waker:
         try:
             with driver_errors():
                 connection.add_termination_listener(lambda *_: lost.set())
-                await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._committed.set())
-            self._listening = True
-            self._committed.set()
-            await lost.wait()
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._committed.set())
+                self._listening = True
+                self._committed.set()
+                await _until_lost(connection, lost)
         finally:
             connection.terminate()
+
+
+async def _until_lost(connection: Connection, lost: asyncio.Event) -> None:
+    while not lost.is_set():
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await lost.wait()
+        except TimeoutError:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await connection.execute(store.LISTEN.format(channel=OUTBOX_CHANNEL))
 
 
 def _has_more(last_seq: int, after_seq: int | None) -> bool:
