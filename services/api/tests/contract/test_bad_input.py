@@ -124,6 +124,8 @@ def requests(run_id: str) -> Iterator[tuple[str, str, int, str]]:
     yield "GET", f"{run}/wait?timeout_seconds=61", 422, "invalid"
     for route in ("/v1/runs", run, f"{run}/events", f"{run}/wait", "/v1/threads/t/active-run"):
         yield "GET", f"{route}?canary=1", 400, "bad_query"
+    for route in ("/v1/runs", f"{run}/events", f"{run}/finish", f"{run}/cancel", f"{run}/stream-tokens"):
+        yield "POST", f"{route}?canary=1", 400, "bad_query"
     yield "GET", f"{run}/events?limit=1&limit=2", 400, "bad_query"
     for bad in ("abc", "%00", "..%2f..%2fetc", "%7B" + run_id + "%7D", "urn:uuid:" + run_id, run_id.replace("-", ""),
                 run_id + "%0A", "a" * 10_000, "'; DROP TABLE run; --"):  # fmt: skip

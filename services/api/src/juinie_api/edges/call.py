@@ -81,7 +81,11 @@ class Call:
             raise Refused(422, "invalid", "The query parameters have faults.", faults) from error
 
     async def body[B: Body](self, cls: type[B], *, optional: bool = False) -> tuple[B, bytes]:
-        """The body's fields and its canonical bytes. `optional`: no body at all is the empty object."""
+        """The body's fields and its canonical bytes. `optional`: no body at all is the empty object.
+
+        No route that takes a body has query parameters: any is refused, as one that is unknown.
+        """
+        self.query(Query)
         raw = await read_body(self._request, self.services.limits.request_bytes)
         return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
 
