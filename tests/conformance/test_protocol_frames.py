@@ -126,6 +126,7 @@ async def test_what_is_appended_while_watching_follows_after_caught_up(api, watc
 
 async def test_silence_is_broken_by_a_comment(api, watch):
     async with watch(await api.new_run()) as watcher:
+        await watcher.until_caught_up()
         await watcher.until(lambda seen: seen.frames[-1].comment == "")
 
     assert b'{"last_seq":1}\n\n:\n' in watcher.raw
