@@ -18,6 +18,7 @@ import pytest
 from juinie_shared.db.pool import Pool, open_pool
 from juinie_testkit import databases
 from juinie_testkit.backing.choose import SKIP, Server, have, stop_all
+from juinie_testkit.backing.embedded import leave_running
 from juinie_testkit.backing.ready import run_aside
 from juinie_testkit.backing.session import BackingSession, CannotHave, Note
 from juinie_testkit.kafka import delete_topics_of
@@ -40,6 +41,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if session and session.owned:
         _clean_given_servers(session)
         stop_all(session)
+    else:
+        leave_running()
 
 
 @pytest.fixture(scope="session")

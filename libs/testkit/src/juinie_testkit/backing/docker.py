@@ -4,9 +4,10 @@ testcontainers' own KafkaContainer drives another image, so the broker's setting
 the image is one more to pull, and sessions clean up after themselves (`session.py`).
 """
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ KAFKA_IMAGE = "apache/kafka:4.3.1"
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 90
+_LOOK_SECONDS = 1
 _STOP_SECONDS = 10
 
 
@@ -28,9 +30,9 @@ def start_postgres() -> Note:
     arguments = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300")
     command = "postgres " + " ".join(f"-c {argument}" for argument in arguments)
     environment = {"POSTGRES_USER": "juinie", "POSTGRES_HOST_AUTH_METHOD": "trust"}
-    note = _run(POSTGRES_IMAGE, port, "5432/tcp", environment, command, "/var/lib/postgresql/data")
+    note = _run(POSTGRES_IMAGE, port, "5432/tcp", environment, {"/var/lib/postgresql/data": "rw"}, command)
     url = f"postgresql://juinie@{_HOST}:{port}/postgres"
-    _ready_or_removed(note, lambda: run_aside(wait_for_postgres(url, _START_SECONDS)))
+    _ready_or_removed(note, wait_for_postgres(url, _START_SECONDS))
     return {**note, "url": url}
 
 
@@ -56,9 +58,11 @@ def start_kafka() -> Note:
         "HEAP_OPTS": "-Xms128m -Xmx384m",
     }
     environment = {f"KAFKA_{name}": value for name, value in settings.items()}
-    note = _run(KAFKA_IMAGE, port, "19092/tcp", environment)
+    # Written anew from these variables at every start, whatever modes the image's own files have.
+    config = {"/opt/kafka/config": "uid=1000,gid=1000"}
+    note = _run(KAFKA_IMAGE, port, "19092/tcp", environment, config)
     servers = f"{_HOST}:{port}"
-    _ready_or_removed(note, lambda: run_aside(wait_for_kafka(servers, _START_SECONDS)))
+    _ready_or_removed(note, wait_for_kafka(servers, _START_SECONDS))
     return {**note, "servers": servers}
 
 
@@ -102,17 +106,18 @@ def _run(
     port: int,
     inner_port: str,
     environment: dict[str, str],
+    in_memory: dict[str, str],
     command: str | None = None,
-    in_memory: str | None = None,
 ) -> Note:
+    """Start a container. `in_memory`: directories on tmpfs, with their mount options."""
     _set_up_testcontainers()
     from docker.errors import DockerException
     from testcontainers.core.container import DockerContainer
 
     try:
         container = DockerContainer(image, command=command).with_envs(**environment)
-        if in_memory:
-            container.with_tmpfs_mount(in_memory)
+        for directory, options in in_memory.items():
+            container.with_tmpfs_mount(directory, options)
         container.ports[inner_port] = (_HOST, port)  # pyright: ignore[reportArgumentType] - docker-py takes the pair
         try:
             container.start()
@@ -132,12 +137,35 @@ def _set_up_testcontainers() -> None:
         os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", _HOST)
 
 
-def _ready_or_removed(note: Note, wait: Callable[[], None]) -> None:
+def _ready_or_removed(note: Note, answer: Coroutine[object, object, None]) -> None:
+    """Wait for the server's answer. A container that ends before it is told at once, by the last line it wrote."""
     try:
-        wait()
+        run_aside(_answer_or_end(note, answer))
     except BaseException:
         remove_server(note)
         raise
+
+
+async def _answer_or_end(note: Note, answer: Coroutine[object, object, None]) -> None:
+    waiting = asyncio.create_task(answer)
+    try:
+        while not (await asyncio.wait({waiting}, timeout=_LOOK_SECONDS))[0]:
+            if last_words := await asyncio.to_thread(_last_words, note):
+                raise CannotHave(f"the container ended: {last_words}")
+        await waiting
+    finally:
+        waiting.cancel()
+
+
+def _last_words(note: Note) -> str | None:
+    """The last line of a container that has ended; None while it runs."""
+    with _container(note) as container:
+        if container is None:
+            return "it was removed"
+        if container.status == "running":
+            return None
+        lines = container.logs(tail=20).decode(errors="replace").splitlines()
+    return next((line[:160] for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 @contextmanager
