@@ -20,11 +20,14 @@ help: ## List the targets
 	@python3 -m venv .juinie/tools
 	@.juinie/tools/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 
+# One at a time, also where two targets are made at once; what was broken off before is made anew.
 .venv/installed: requirements.lock pyproject.toml $(MEMBERS) | $(filter-out uv,$(UV))
-	@[ -x $(PYTHON) ] || $(UV) venv --quiet .venv
-	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --require-hashes -r requirements.lock
-	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(MEMBER_DIRS))
-	@touch $@
+	@mkdir -p .juinie; exec 9>.juinie/install.lock; ! command -v flock >/dev/null || flock 9; \
+	[ -x $(PYTHON) ] || $(UV) venv --quiet --clear .venv; \
+	export VIRTUAL_ENV=.venv; \
+	$(UV) pip install --quiet --require-hashes -r requirements.lock; \
+	$(UV) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(MEMBER_DIRS)); \
+	touch $@
 
 .PHONY: install
 install: .venv/installed ## Install everything into .venv, by the lock and its hashes
@@ -81,7 +84,7 @@ SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproje
 CONTRACT_SERVICE := $(and $(filter 1,$(words $(SERVICE))),$(filter $(SERVICES),$(SERVICE)))
 
 .venvs/contract-%/installed: requirements.lock deploy/lock.py $(MEMBERS) | $(filter-out uv,$(UV))
-	@[ -x $(@D)/bin/python ] || $(UV) venv --quiet $(@D)
+	@[ -x $(@D)/bin/python ] || $(UV) venv --quiet --clear $(@D)
 	@$(@D)/bin/python deploy/lock.py juinie-$* juinie-testkit hatchling editables > $(@D)/needs.txt
 	@VIRTUAL_ENV=$(@D) $(UV) pip sync --quiet --require-hashes $(@D)/needs.txt
 	@VIRTUAL_ENV=$(@D) $(UV) pip install --quiet --no-deps --no-build-isolation \

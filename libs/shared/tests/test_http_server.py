@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from juinie_shared.domain.errors import PortTaken
+from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 
-LIMITS = HttpLimits(head_bytes=2048, headers=20, head_seconds=0.2, body_stall_seconds=0.2)
+LIMITS = HttpLimits(head_bytes=2048, headers=20, head_seconds=0.2, body_stall_seconds=0.2, body_seconds=2)
+ORIGIN = b"http://localhost:5173"
 
 
 class Application:
@@ -19,11 +21,16 @@ class Application:
     def __init__(self) -> None:
         self.requests = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.disconnects = asyncio.Event()
+        self.begun, self.disconnects = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.requests += 1
         self.headers = scope["headers"]
+        self.begun.set()
+        while scope["path"] == "/wait":
+            if (await receive())["type"] == "http.disconnect":
+                self.disconnects.set()
+                return
         size, more = 0, True
         while more:
             message = await receive()
@@ -82,7 +89,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncGenerator[Served]:
     app, stopping = Application(), asyncio.Event()
-    server = HttpServer(app, "127.0.0.1", 0, LIMITS)
+    server = HttpServer(app, "127.0.0.1", 0, LIMITS, Cors((), dev=True, methods=("GET",)))
     listener = server.bind()
     serving = asyncio.create_task(server.serve(listener, stopping, drain_seconds=1))
     assert server.bound_port
@@ -197,7 +204,12 @@ async def test_body_that_keeps_coming_may_take_longer_than_a_stall(served: Serve
     "sent",
     [
         b"\r\n\x00\x01\x02 rubbish\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
@@ -206,7 +218,7 @@ async def test_body_that_keeps_coming_may_take_longer_than_a_stall(served: Serve
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         gzip.compress(b"GET / HTTP/1.1\r\n\r\n"),
     ],
-    ids=["rubbish", "version", "no path", "space before colon", "negative length", "two lengths", "both lengths", "bad chunk", "gzip"],
+    ids=["rubbish", "version", "version 2", "no host", "two hosts", "chunks in 1.0", "another coding", "no path", "space before colon", "negative length", "two lengths", "both lengths", "bad chunk", "gzip"],
 )  # fmt: skip
 async def test_what_is_no_http_is_refused_and_closed(served: Served, sent: bytes):
     client = await served.client()
@@ -256,6 +268,78 @@ async def test_trailers_that_never_end_are_refused_before_they_fill_the_memory(
     client.send(request(b"Transfer-Encoding: chunked", body=b"0\r\n"))
     client.send(endless)
     assert (await client.until_closed()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_trailers_count_as_headers(served: Served):
+    client = await served.client()
+    trailers = b"".join(b"X-%d: a\r\n" % number for number in range(20))
+    client.send(request(b"Transfer-Encoding: chunked", body=b"0\r\n" + trailers + b"\r\n"))
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_body_that_drips_for_ever_is_closed(served: Served):
+    client = await served.client()
+    client.send(request(b"Content-Length: 1000000"))
+    closed = asyncio.create_task(client.until_closed())
+    while not closed.done():
+        client.send(b"a")
+        await asyncio.wait({closed}, timeout=LIMITS.body_stall_seconds / 4)
+    await asyncio.wait_for(served.app.disconnects.wait(), 10)
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+async def test_what_came_before_rubbish_is_answered_first(served: Served, answers: int):
+    client = await served.client()
+    client.send(request(b"Content-Length: 1", body=b"a") * answers + b"FOO BAR\r\n\r\n")
+    for _ in range(answers):
+        assert (await client.response()).startswith(b"HTTP/1.1 200 ")
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 400 ")
+    assert served.app.requests == answers
+
+
+async def test_what_came_before_a_broken_body_is_answered_and_the_broken_one_never_begun(served: Served):
+    client = await served.client()
+    client.send(
+        request(b"Content-Length: 1", body=b"a") + request(b"Transfer-Encoding: chunked", body=b"zz\r\n")
+    )
+    assert (await client.response()).startswith(b"HTTP/1.1 200 ")
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 400 ")
+    assert served.app.requests == 1
+
+
+async def test_who_leaves_with_requests_in_the_queue_is_noticed_by_the_first(served: Served):
+    client = await served.client()
+    client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await asyncio.wait_for(served.app.begun.wait(), 10)
+    served.close()
+    await asyncio.wait_for(served.app.disconnects.wait(), 10)
+    assert served.app.requests == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: %b\r\nX: " % ORIGIN + b"a" * 3000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: %b\r\nHost: b\r\n\r\n" % ORIGIN,
+    ],
+    ids=["431", "400"],
+)
+async def test_refusals_before_any_application_carry_cors_and_what_all_answers_carry(
+    served: Served, sent: bytes
+):
+    client = await served.client()
+    client.send(sent)
+    head = (await client.until_closed()).lower()
+    assert b"access-control-allow-origin: " + ORIGIN in head
+    assert b"vary: origin" in head
+    assert b"x-content-type-options: nosniff" in head
+    assert b"connection: close" in head
+
+
+async def test_refusals_of_strangers_carry_no_cors(served: Served):
+    client = await served.client()
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nOrigin: https://evil.example\r\n\r\n")
+    assert b"access-control" not in (await client.until_closed()).lower()
 
 
 async def test_many_small_chunks_are_a_body_like_others(served: Served):

@@ -16,7 +16,12 @@ from juinie_shared.db.schema import check_schema, known_revisions
 from juinie_shared.db.tables import metadata
 from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, SchemaBehind
 from juinie_testkit.backing.docker import free_port
+from juinie_testkit.waits import eventually
 
+WAITING = """
+    SELECT count(*) FROM pg_locks
+    WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 NO_LIMITS = PoolLimits(statement_seconds=60)
 TABLES = "SELECT array_agg(relname::text ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
 
@@ -96,8 +101,8 @@ async def test_migrator_gives_up_cleanly_when_a_table_stays_locked(database_url:
 async def test_migrator_waits_for_a_table_lock_and_then_goes_on(database_url: str):
     holder = await hold_table(database_url)
     migrating = asyncio.create_task(downgrade(database_url, "base", wait_seconds=30))
-    while not await ask(database_url, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
-        assert not migrating.done()
+    await eventually(lambda: ask(database_url, WAITING), 20, "the migrator waits for the table")
+    assert not migrating.done()
     await holder.close()
     await migrating
     assert await ask(database_url, TABLES) == ["alembic_version"]

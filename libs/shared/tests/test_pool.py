@@ -165,12 +165,14 @@ async def test_closing_does_not_wait_for_a_connection_that_is_lent(database_url:
 
     async def hold() -> None:
         async with pool.connection() as connection:
+            await connection.execute("SET statement_timeout = 0")
             lent.set()
             await connection.execute("SELECT pg_sleep(60)")
 
     holding = asyncio.create_task(hold())
     await lent.wait()
-    await pool.close(within_seconds=0.1)
+    async with asyncio.timeout(30):
+        await pool.close(within_seconds=0.1)
     with pytest.raises(Transient):
         await holding
     watcher = await connect(database_url, "watcher")

@@ -101,6 +101,22 @@ RUBBISH = {
     "value that is no JSON": _with_value(b'"Hel"}}', b'"Hel"}'),
     "value with bytes after its JSON": _with_value(b'"Hel"}}', b'"Hel"}}}'),
     "value not UTF-8": _with_value(b"Hel", b"\xff"),
+    "another version of CloudEvents": _with_header("ce_specversion", b"9.9"),
+    "no version": _with_header("ce_specversion", None),
+    "subject of another run": _with_header("ce_subject", b"01930b7e-4c00-7a11-8b22-000000000000"),
+    "no subject": _with_header("ce_subject", None),
+    "content of another type": _with_header("content-type", b"text/plain"),
+    "no content type": _with_header("content-type", None),
+    "time that is none": _with_header("ce_time", b"x"),
+    "another time than the value": _with_header("ce_time", b"2020-01-01T00:00:00.000000Z"),
+    "trace that is none": _with_header("traceparent", b"00-x-y-01"),
+    "two ids": replace(
+        golden_record("token"),
+        headers=(*golden_record("token").headers, ("ce_id", b"01930b7e-4c00-7a11-8b22-c3d4e5f60718:44")),
+    ),
+    "value with a member more": _with_value(b'"Hel"}}', b'"Hel"},"x":1}'),
+    "value that names its seq twice": _with_value(b'"Hel"}}', b'"Hel"},"seq":44}'),
+    "value without data": _with_value(b',"data":{"delta":"Hel"}', b""),
     "value nested without end": _with_value(b'"Hel"', b"[" * 100_000),
 }
 

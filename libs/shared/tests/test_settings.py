@@ -1,9 +1,16 @@
 """Settings: all faults in one message, and no value in any."""
 
 import pytest
+from pydantic import Field
 
 from juinie_shared.domain.errors import Misconfigured
-from juinie_shared.runtime.settings import EdgeSettings, ServiceSettings, read_settings
+from juinie_shared.runtime.settings import (
+    BootstrapServers,
+    EdgeSettings,
+    ServiceSettings,
+    TopicName,
+    read_settings,
+)
 
 URL = "postgresql://juinie:hunter2hunter2@db/juinie"
 
@@ -25,9 +32,47 @@ def test_all_faults_are_told_in_one_message_by_name(monkeypatch: pytest.MonkeyPa
     assert "hunter2" not in message
 
 
+def test_missing_signing_keys_are_told_together_with_all_else():
+    with pytest.raises(Misconfigured) as refused:
+        read_settings(EdgeSettings)
+    assert all(name in str(refused.value) for name in ("DATABASE_URL", "JUINIE_STREAM_TOKEN_KEYS"))
+
+
+class OnKafka(ServiceSettings):
+    kafka_bootstrap_servers: BootstrapServers = Field(validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    kafka_topic: TopicName = Field("t", validation_alias="JUINIE_KAFKA_TOPIC")
+
+
+@pytest.mark.parametrize(
+    "servers",
+    ["", " ", ",", "a", "a:b", "a:0", "a:65536", "127.0.0.1:99999", "a:1,,b:2", "http://a:1", "a:1 b:2"],
+)
+def test_bad_kafka_servers_are_told(monkeypatch: pytest.MonkeyPatch, servers: str):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    with pytest.raises(Misconfigured, match="KAFKA_BOOTSTRAP_SERVERS"):
+        read_settings(OnKafka)
+
+
+def test_kafka_servers_are_taken_as_clients_write_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a.example:9092, b_1:9093,[::1]:9094")
+    assert read_settings(OnKafka).kafka_bootstrap_servers == "a.example:9092,b_1:9093,[::1]:9094"
+
+
+@pytest.mark.parametrize("topic", ["", "bad topic!", "a/b", "x" * 250])
+def test_bad_topic_names_are_told(monkeypatch: pytest.MonkeyPatch, topic: str):
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:1")
+    monkeypatch.setenv("JUINIE_KAFKA_TOPIC", topic)
+    with pytest.raises(Misconfigured, match="JUINIE_KAFKA_TOPIC"):
+        read_settings(OnKafka)
+
+
 def test_environment_is_read_under_standard_names(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DATABASE_URL", URL)
     monkeypatch.setenv("JUINIE_CORS_ORIGINS", "https://a.example,https://b.example")
+    monkeypatch.setenv("JUINIE_STREAM_TOKEN_KEYS", f"a={'n' * 32}")
     settings = read_settings(EdgeSettings)
     assert settings.database_url.get_secret_value() == URL
     assert settings.env == "production"
@@ -74,14 +119,14 @@ def test_signing_keys_that_cannot_sign_are_refused_without_showing_them(
     monkeypatch.setenv("DATABASE_URL", URL)
     monkeypatch.setenv("JUINIE_STREAM_TOKEN_KEYS", text)
     with pytest.raises(Misconfigured, match="JUINIE_STREAM_TOKEN_KEYS") as refused:
-        read_settings(EdgeSettings).signing_keys()
+        read_settings(EdgeSettings)
     assert "hunter2" not in str(refused.value)
 
 
 def test_only_dev_goes_without_signing_keys(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DATABASE_URL", URL)
-    with pytest.raises(Misconfigured):
-        read_settings(EdgeSettings).signing_keys()
+    with pytest.raises(Misconfigured, match="JUINIE_STREAM_TOKEN_KEYS"):
+        read_settings(EdgeSettings)
     monkeypatch.setenv("JUINIE_ENV", "dev")
     assert list(read_settings(EdgeSettings).signing_keys()) == ["dev"]
 

@@ -1,10 +1,12 @@
 """TCP ports on the loopback address: a free one, and who has a taken one."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from juinie_standalone.errors import PortTaken
@@ -13,16 +15,14 @@ HOST = "127.0.0.1"
 _LISTENING = "0A"
 
 
+_BELOW_OUTGOING = range(10_240, 32_768)
+"""Systems take the ports of outgoing connections, and of those who ask for any, from above."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody uses now, all different. By chance, so that two who ask at once seldom get the same."""
+    candidates = random.sample(_BELOW_OUTGOING, len(_BELOW_OUTGOING))
+    return list(islice(filter(is_free, candidates), count))
 
 
 def is_free(port: int) -> bool:

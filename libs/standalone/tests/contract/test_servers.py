@@ -1,6 +1,8 @@
 """The real servers: started, used, killed, started again with what they had, as root and as an ordinary user."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,6 +43,10 @@ def kafka(tmp_path):
     server.stop()
 
 
+BUSY = "DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$"
+"""Never looks up from its work, so it does not notice that its server was killed."""
+
+
 async def fetch(url, *statements):
     connection = await asyncpg.connect(url)
     try:
@@ -73,6 +79,36 @@ async def test_a_second_postgres_on_the_same_data_is_refused(postgres, tmp_path)
     postgres.start()
     with pytest.raises(StandaloneError, match="Another Postgres"):
         EmbeddedPostgres(tmp_path / "postgres").start()
+
+
+async def test_sessions_that_outlive_a_killed_postgres_are_waited_for(postgres, monkeypatch):
+    monkeypatch.setattr("juinie_standalone.servers.postgres.STOP_SECONDS", 0.5)
+    url = postgres.start()
+    connection = await asyncpg.connect(url)
+    session = await connection.fetchval("SELECT pg_backend_pid()")
+    busy = asyncio.create_task(connection.execute(BUSY))
+    observer = await asyncpg.connect(url)
+    active = f"SELECT true FROM pg_stat_activity WHERE pid = {session} AND query = $1 AND state = 'active'"
+    while not await observer.fetchval(active, BUSY):
+        assert not busy.done()
+    postgres.kill()
+    try:
+        with pytest.raises(StandaloneError, match="Sessions of a Postgres that was killed still run"):
+            postgres.start()
+    finally:
+        os.kill(session, signal.SIGKILL)
+        await asyncio.gather(busy, return_exceptions=True)
+        connection.terminate()
+        observer.terminate()
+    monkeypatch.undo()
+    assert await fetch(postgres.start(), "SELECT 1") == [[(1,)]]
+
+
+def test_a_pid_file_with_nothing_in_it_is_no_obstacle(postgres, tmp_path):
+    postgres.start()
+    postgres.stop()
+    (tmp_path / "postgres" / "cluster" / "postmaster.pid").touch()
+    assert postgres.start()
 
 
 def test_postgres_whose_making_broke_off_is_made_afresh(postgres, tmp_path):

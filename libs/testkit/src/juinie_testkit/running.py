@@ -30,6 +30,10 @@ class RunningService:
         self._serving = serving
         self._stopping = stopping
 
+    @property
+    def asked_to_stop(self) -> bool:
+        return self._stopping.is_set()
+
     async def stop(self, timeout_seconds: float = 20) -> None:
         """Ask it to stop, and wait until it has."""
         self._stopping.set()

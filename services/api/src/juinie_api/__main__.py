@@ -38,6 +38,12 @@ def main() -> None:
         sys.exit(1)
 
 
+def _name(text: str) -> str:
+    if not 0 < len(text) <= 256 or not text.isprintable():
+        raise typer.BadParameter("1 to 256 printable characters.")
+    return text
+
+
 @cli.callback(invoke_without_command=True)
 def default(context: typer.Context) -> None:
     """Without a command: serve."""
@@ -52,7 +58,6 @@ def serve() -> None:
     from juinie_api.settings import Settings
 
     settings = read_settings(Settings)
-    settings.signing_keys()
     configure_logs(telemetry.SERVICE, settings.log_level, settings.log_format)
     run_process(lambda stopping: serve_api(settings, stopping))
 
@@ -71,7 +76,7 @@ def migrate(
 
 @keys.command("create")
 def create_key(
-    tenant: Annotated[str, typer.Option(help="Who owns the key. Made when new.")],
+    tenant: Annotated[str, typer.Option(help="Who owns the key. Made when new.", callback=_name)],
     scopes: Annotated[str, typer.Option(help="read, write, admin: with commas between.")] = "read,write",
     expires_in_days: Annotated[
         int | None, typer.Option(min=1, max=36_500, help="Never, when absent.")

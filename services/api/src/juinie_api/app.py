@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
 
 from juinie_api import telemetry
 from juinie_api.core.append import OneByOne
+from juinie_api.core.lanes import RunLanes
 from juinie_api.core.notifier import Notifier
 from juinie_api.core.waker import Waker
 from juinie_api.edges.call import Services
@@ -19,12 +21,15 @@ from juinie_api.settings import Settings
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
 from juinie_shared.domain.errors import JuinieError
-from juinie_shared.runtime.cors import with_cors
+from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.probes import AsgiApp, probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
+
+LOCK_SECONDS = 1.5
+"""How long a request waits for a run: first for its turn here, then for the row. Both, and all else, in 5 s."""
 
 METHODS = ("GET", "POST", "DELETE")
 
@@ -41,7 +46,7 @@ async def serve(
     Raises:
         Misconfigured: the setup is wrong: a taken port, a missing signing key, the development key outside dev.
     """
-    limits = PoolLimits(settings.database_connections, 1.0, 1.0, 2.5, 1.5)
+    limits = PoolLimits(settings.database_connections, 1.0, 1.0, 2.5, LOCK_SECONDS)
     url = settings.database_url.get_secret_value()
 
     async def connect_apart() -> Connection:
@@ -56,14 +61,14 @@ async def serve(
         notifier = Notifier(connect_apart, metrics.notify_failures.inc)
         waker = Waker(pool, connect_apart, _log.warning)
         metrics.long_polls.set_function(lambda: waker.waiting)
-        health = Health(pool, dev=settings.env == "dev", report=_report_health)
+        health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
+        stack.push_async_callback(health_pool.close)
+        health = Health(health_pool, dev=settings.env == "dev", report=_report_health)
         services = _services(settings, pool, notifier, waker, metrics)
         api = build_api(services, metrics, tracer_provider)
-        app = with_cors(
-            _with_probes(api, probe_apps(health.missing, metrics.registry)),
-            settings.cors_origins, settings.env == "dev", METHODS,
-        )  # fmt: skip
-        server = HttpServer(app, settings.host, settings.port)
+        cors = Cors(settings.cors_origins, settings.env == "dev", METHODS)
+        app = cors.around(_with_probes(api, probe_apps(health.missing, metrics.registry)))
+        server = HttpServer(app, settings.host, settings.port, cors=cors)
         listener = server.bind()
         stack.callback(listener.close)
         async with asyncio.TaskGroup() as tasks:
@@ -80,10 +85,12 @@ async def serve(
 def _services(
     settings: Settings, pool: Pool, notifier: Notifier, waker: Waker, metrics: telemetry.Metrics
 ) -> Services:
+    lanes = RunLanes(LOCK_SECONDS)
     return Services(
         pool=pool,
+        lanes=lanes,
         keys=KeyRing(pool),
-        appender=OneByOne(pool, notifier.wake),
+        appender=OneByOne(pool, lanes, notifier.wake),
         waker=waker,
         signer=StreamTokenSigner(settings.signing_keys()),
         wake_publisher=notifier.wake,

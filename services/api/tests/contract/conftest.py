@@ -1,6 +1,5 @@
 """An api over a real socket, on a database of the test's own, with a client of one tenant."""
 
-import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from juinie_api.app import serve
 from juinie_api.settings import Settings
 from juinie_shared.db.pool import Pool
+from juinie_testkit.backing.docker import free_port
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
 
@@ -82,6 +82,4 @@ async def api(settings: Settings, pool: Pool) -> AsyncGenerator[Api]:
 @pytest.fixture
 def unused_port() -> int:
     """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()

@@ -158,3 +158,18 @@ async def test_a_locked_run_is_refused_in_time_and_no_other_waits(api: Any):
         "1",
     )
     assert (await api.append(locked)).json()["first_seq"] == 3, "nothing of the refused one was left"
+
+
+async def test_many_writers_of_a_locked_run_take_no_connection_from_the_others(api: Any):
+    locked, free = (await api.create())["run_id"], (await api.create())["run_id"]
+    async with api.pool.transaction() as tx:
+        await tx.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", UUID(locked))
+        writers = [asyncio.create_task(api.append(locked)) for _ in range(30)]
+        others = [await api.append(free) for _ in range(20)]
+        ready = await api.client.get("/readyz")
+        refused = await asyncio.gather(*writers)
+    assert {answer.status_code for answer in others} == {201}
+    assert ready.status_code == 200
+    assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "run_locked")}
+    assert (await api.append(locked)).json()["first_seq"] == 3, "nothing of the refused ones was left"

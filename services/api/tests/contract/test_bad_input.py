@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pytest
 
 JSON = {"Content-Type": "application/json"}
 GZIP = {**JSON, "Content-Encoding": "gzip"}
@@ -137,6 +138,30 @@ def requests(run_id: str) -> Iterator[tuple[str, str, int, str]]:
     yield "PUT", run, 405, "method_not_allowed"
     yield "POST", run, 405, "method_not_allowed"
     yield "HEAD", run, 405, "*"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/runs", "GET, POST"), ("/v1/runs/{}", "DELETE, GET"), ("/v1/runs/{}/events", "GET, POST")],
+)
+async def test_a_method_that_is_not_taken_is_told_which_are(api: Any, path: str, allowed: str):
+    answer = await api.client.request("PATCH", path.format((await api.create())["run_id"]))
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "Content-Encoding", "Idempotency-Key"])
+async def test_a_header_that_counts_may_be_given_once(api: Any, name: str):
+    headers = [("Content-Type", "application/json"), (name, "text/plain"), (name, "identity")]
+    answer = await api.client.post("/v1/runs", content=b'{"agent":"a"}', headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "repeated_header")
+
+
+async def test_a_refused_preflight_is_a_problem(api: Any):
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+    answer = await api.client.options("/v1/runs", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "cors_refused")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "access-control-allow-origin" not in answer.headers
 
 
 async def test_bad_paths_and_parameters(api: Any):

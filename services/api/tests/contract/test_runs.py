@@ -80,6 +80,23 @@ async def test_finish_commits_the_last_events_and_the_end_together(api: Any):
     assert [(row["first_seq"], row["last_seq"]) for row in rows] == [(1, 1), (2, 4)]
 
 
+@pytest.mark.parametrize(
+    ("body", "types"),
+    [
+        ({"status": "error", "start": False}, ["run.created", "run.finished"]),
+        ({"status": "error"}, ["run.created", "run.started", "run.finished"]),
+        ({"status": "success", "start": False}, ["run.created", "run.started", "run.finished"]),
+    ],
+)
+async def test_a_pending_run_goes_straight_to_its_end_where_that_is_no_success(
+    api: Any, body: Any, types: list[str]
+):
+    run_id = (await api.create())["run_id"]
+    run = (await api.finish(run_id, **body)).json()
+    assert (run["status"], run["attempt"]) == (body["status"], len(types) - 2)
+    assert [event["type"] for event in await api.events(run_id)] == types
+
+
 async def test_finishing_again_in_the_same_way_changes_nothing(api: Any):
     run_id = (await api.create())["run_id"]
     first = await api.finish(run_id, output=1)

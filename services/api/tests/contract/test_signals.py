@@ -30,7 +30,9 @@ async def test_the_publisher_is_woken_after_each_commit(api: Any, database_url: 
     await wakes(api.append(run_id))
     await wakes(api.client.post(f"/v1/runs/{run_id}/cancel"))
     await wakes(api.finish(run_id))
-    await api.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'NOTIFY%'")
+    await api.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'NOTIFY%' AND datname = current_database()"
+    )
     other = (await api.create())["run_id"]
     assert (await api.append(other)).status_code == 201, "a lost connection holds nothing up"
     await wakes(api.append(other))

@@ -70,6 +70,7 @@ def test_a_lone_surrogate_does_not_hide_other_faults():
         (CreateBody, {"agent": "a\0b"}, ("/agent", "control_character")),
         (CreateBody, b'{"agent":"a","timeout_seconds":1e400}', ("/timeout_seconds", "bad_value")),
         (CreateBody, b'{"agent":"a","agent":"a"}', ("", "repeated_name")),
+        (CreateBody, rb'{"agent":"a","\u0061gent":"a"}', ("", "repeated_name")),
         (CreateBody, b"[]", ("", "bad_value")),
         (CreateBody, b"null", ("", "bad_value")),
         (FinishBody, {"status": "timeout"}, ("/status", "bad_value")),

@@ -112,6 +112,10 @@ def test_depth_counts_arrays_and_objects_outside_strings(value: bytes, depth: in
 @pytest.mark.parametrize(
     ("value", "repeated"),
     [
+        (rb'{"\u0061gent":"a"}', False),
+        (rb'{"\u0061":[1,{"x":1,"y":"}"}],"b":{}}', False),
+        (rb'{"a":1,"\u0061":2}', True),
+        (rb'{"\u0062":",","a":[1,2],"a":{"c":1,"d":2}}', True),
         (b'{"a":1,"a":1}', True), (b'{"a":1,"b":1}', False), (b"{}", False), ('{"é":"ü"}'.encode(), False),
         (b'{"a":{"b":1,"b":2}}', False),
     ],

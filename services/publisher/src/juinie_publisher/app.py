@@ -1,7 +1,7 @@
 """Builds the publisher, runs it until it is told to stop, and closes all it opened. No other module starts a task."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
@@ -83,7 +83,12 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
     servers = settings.kafka_bootstrap_servers
     topic = RunEventTopic(servers, plan, lambda: telemetry.topic_created(plan.name, plan.partitions))
     store = Store(pool)
-    health = Health(lambda: store.check(dev=settings.env == "dev"), topic.is_reachable, telemetry)
+
+    def check_database() -> Awaitable[None]:
+        """The development key is looked for once: one that somebody makes later must not end what runs."""
+        return store.check(dev=settings.env == "dev" or health.database_seen.is_set())
+
+    health = Health(check_database, topic.is_reachable, telemetry)
     application = make_application(plan.name, servers, probe_apps(health.readiness, registry))
     return Parts(topic, store, Doorbell(), telemetry, health, application)
 

@@ -3,20 +3,20 @@
 from pydantic import Field
 
 from juinie_shared.contracts.names import RUN_EVENTS_TOPIC
-from juinie_shared.runtime.settings import ServiceSettings
+from juinie_shared.runtime.settings import BootstrapServers, ServiceSettings, TopicName
 
 
 class Settings(ServiceSettings):
     """What the publisher takes besides what every service takes."""
 
-    kafka_bootstrap_servers: str = Field(
+    kafka_bootstrap_servers: BootstrapServers = Field(
         validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="Kafka brokers, `host:port`, comma-separated."
     )
     port: int = Field(
         8002, ge=0, le=65535, validation_alias="JUINIE_PUBLISHER_PORT",
         description="Port of the publisher's health checks and metrics.",
     )  # fmt: skip
-    kafka_topic: str = Field(
+    kafka_topic: TopicName = Field(
         RUN_EVENTS_TOPIC, validation_alias="JUINIE_KAFKA_TOPIC", description="Topic of all run events."
     )
     kafka_partitions: int = Field(

@@ -4,6 +4,7 @@ import asyncio
 import re
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 import httpx
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 import structlog
 
 from juinie_publisher.app import serve
+from juinie_publisher.edges.kafka import RunEventTopic
 from juinie_publisher.settings import Settings
 from juinie_publisher.store import Store
 from juinie_shared.contracts.record import read_record
@@ -245,12 +247,24 @@ async def test_development_key_outside_dev_ends_the_process(settings, pool):
         await serve(settings, asyncio.Event())
 
 
-async def test_stop_finishes_the_batch_in_flight(settings, pool, seed):
+async def test_stop_finishes_the_batch_in_flight(settings, pool, seed, monkeypatch):
     run = await seed.run("a")
+    sent, gone_on = asyncio.Event(), asyncio.Event()
+    real_send = RunEventTopic.send
+
+    async def send_slowly(topic: RunEventTopic, *batch: Any) -> int:
+        sent.set()
+        await gone_on.wait()
+        return await real_send(topic, *batch)
+
+    monkeypatch.setattr(RunEventTopic, "send", send_slowly)
     async with running(serve, settings) as service:
-        for number in range(20):
-            await seed.append(run, ("token", number))
-        await service.stop(timeout_seconds=5)
+        await sent.wait()
+        stopping = asyncio.create_task(service.stop(timeout_seconds=30))
+        await eventually(lambda: service.asked_to_stop, 30, "it was asked to stop")
+        gone_on.set()
+        await stopping
+    await await_outbox_flush(pool, run, timeout_seconds=0)
     await _no_session_left(pool)
 
 

@@ -18,7 +18,6 @@ def main() -> None:
         sys.exit(USAGE)
     try:
         settings = read_settings(Settings)
-        settings.signing_keys()
     except Misconfigured as error:
         sys.exit(error.message)
     configure_logs(SERVICE, settings.log_level, settings.log_format)

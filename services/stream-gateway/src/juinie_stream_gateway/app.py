@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
+from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.probes import probe_apps
@@ -94,8 +95,10 @@ class _Gateway:
             self._readiness.run,
         ]
         probes = probe_apps(self._readiness.waiting_for, telemetry.registry)
-        app = http_app(self._streams, probes, settings.cors_origins, settings.env == "dev")
-        self.server = HttpServer(app, settings.host, settings.port)
+        cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
+        self.server = HttpServer(
+            http_app(self._streams, probes, cors), settings.host, settings.port, cors=cors
+        )
 
     async def drain_when(self, stopping: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
         await stopping.wait()

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from juinie_shared.contracts.names import RUN_EVENTS_TOPIC
-from juinie_shared.runtime.settings import EdgeSettings
+from juinie_shared.runtime.settings import BootstrapServers, EdgeSettings, TopicName
 
 
 class Settings(EdgeSettings):
@@ -12,14 +12,12 @@ class Settings(EdgeSettings):
     port: int = Field(
         8001, ge=0, le=65535, validation_alias="JUINIE_STREAM_PORT", description="Port of the stream gateway."
     )
-    kafka_bootstrap_servers: str = Field(
-        min_length=1,
+    kafka_bootstrap_servers: BootstrapServers = Field(
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",
         description="Kafka's `host:port`, comma-separated.",
     )
-    kafka_topic: str = Field(
+    kafka_topic: TopicName = Field(
         RUN_EVENTS_TOPIC,
-        min_length=1,
         validation_alias="JUINIE_KAFKA_TOPIC",
         description="Topic of all run events.",
     )

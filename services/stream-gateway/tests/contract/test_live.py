@@ -136,9 +136,10 @@ async def test_what_lies_on_the_topic_and_is_not_true_is_never_shown(
 
 def forgeries(true: RunEventRecord) -> list[RunEventRecord]:
     def saying(seq: int, event_type: str = "forged") -> bytes:
-        return b'{"seq":%d,"type":"%b","time":"2026-11-23T12:00:00.000000Z","data":"forged"}' % (
+        return b'{"seq":%d,"type":"%b","time":"%b","data":"forged"}' % (
             seq,
             event_type.encode(),
+            true.time.encode(),
         )
 
     forged = replace(true, type="forged")
@@ -161,7 +162,9 @@ async def test_a_true_looking_end_on_kafka_does_not_end_the_stream(
     async with Watcher(gateway.url, run_id, key=key.text) as watcher:
         await watcher.until_caught_up()
         true = (await topic.records(run_id, 1, 1))[0]
-        value = b'{"seq":2,"type":"run.finished","time":"2026-11-23T12:00:00.000000Z","data":{"status":"success"}}'
+        value = (
+            b'{"seq":2,"type":"run.finished","time":"%b","data":{"status":"success"}}' % true.time.encode()
+        )
         await topic.put(replace(true, seq=Seq(2), type="run.finished", value=value))
         await watcher.until(lambda seen: seen.control("stream.reset"), 10)
         assert watcher.control("stream.end") is None

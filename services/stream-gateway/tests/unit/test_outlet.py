@@ -56,11 +56,11 @@ async def test_it_is_full_beyond_its_buffer_and_takes_more_when_flushed() -> Non
 async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> None:
     client = Client()
     client.reading.clear()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.01))
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.5))
     outlet.write(b"never read")
     outlet.write(b"x" * 70_000)
     await outlet.flush()
-    assert client.aborted.is_set()
+    await asyncio.wait_for(client.aborted.wait(), 30)
     assert outlet.closing == "slow"
     assert len(client.bodies) == 1
     assert client.bodies[0].endswith(b'event: stream.reconnect\ndata: {"reason":"slow"}\n\n')
@@ -69,11 +69,11 @@ async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> Non
 async def test_an_end_that_was_not_read_in_time_is_no_end() -> None:
     client = Client()
     client.reading.clear()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.01))
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.5))
     outlet.write(b"event: stream.end")
     outlet.finish()
     await outlet.flush()
-    assert client.aborted.is_set()
+    await asyncio.wait_for(client.aborted.wait(), 30)
     assert outlet.closing == "slow"
     assert b"stream.end" not in b"".join(client.bodies)
 
@@ -83,7 +83,7 @@ async def test_a_client_that_does_not_take_the_last_chunk_is_cut() -> None:
     outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05))
     client.reading.clear()
     await outlet.send_last_chunk()
-    assert client.aborted.is_set()
+    await asyncio.wait_for(client.aborted.wait(), 30)
     assert client.bodies == []
 
 

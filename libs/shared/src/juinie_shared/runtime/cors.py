@@ -1,8 +1,12 @@
 """CORS for both public ports: on every answer, errors and 204 too. An allow-list; never credentials."""
 
-from typing import Any
+from typing import Any, override
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from juinie_shared.runtime.problems import problem
 
 ALLOW_HEADERS = (
     "Authorization", "X-Api-Key", "Content-Type", "Idempotency-Key", "Juinie-Lease", "Last-Event-ID", "Cache-Control",
@@ -12,9 +16,40 @@ EXPOSE_HEADERS = ("Location", "Idempotency-Replayed", "Retry-After")
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1)(:\d{1,5})?"
 
 
-def with_cors(app: Any, origins: tuple[str, ...], dev: bool, methods: tuple[str, ...]) -> Any:
-    """`app` with CORS around all of it. In dev, any port of localhost may call as well."""
-    return CORSMiddleware(
-        app, allow_origins=list(origins), allow_origin_regex=LOCALHOST if dev else None, allow_methods=list(methods),
-        allow_headers=list(ALLOW_HEADERS), expose_headers=list(EXPOSE_HEADERS), max_age=600,
-    )  # fmt: skip
+class Cors:
+    """Who may call from a browser. In dev, any port of localhost may as well."""
+
+    def __init__(self, origins: tuple[str, ...], dev: bool, methods: tuple[str, ...]) -> None:
+        self._arguments: dict[str, Any] = {
+            "allow_origins": list(origins), "allow_origin_regex": LOCALHOST if dev else None, "allow_methods": list(methods),
+            "allow_headers": list(ALLOW_HEADERS), "expose_headers": list(EXPOSE_HEADERS), "max_age": 600,
+        }  # fmt: skip
+        self._middleware = self.around(None)
+
+    def around(self, app: Any) -> "_Middleware":
+        """`app` with CORS around all of it."""
+        return _Middleware(app, **self._arguments)
+
+    def headers_for(self, origin: str) -> dict[str, str]:
+        """What an answer carries that no application has seen, to a request with this `Origin`."""
+        if not self._middleware.is_allowed_origin(origin):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": ", ".join(EXPOSE_HEADERS),
+        }
+
+
+class _Middleware(CORSMiddleware):
+    @override
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """A refusal is a problem, as everywhere."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        refusal = problem(
+            400, "cors_refused", "Not from this origin, with this method or with these headers."
+        )
+        for name, value in refusal.headers.items():
+            answer.headers[name] = value
+        return Response(refusal.body, refusal.status, dict(answer.headers))

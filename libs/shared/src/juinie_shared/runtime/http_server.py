@@ -7,17 +7,22 @@ that stalls. uvicorn alone waits for ever in each case. Refused besides: what a 
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar, override
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from juinie_shared.domain.errors import PortTaken
+from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.problems import Problem, problem
 
 _BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+"""Longer than proxies keep idle connections (nginx: 60 s): or one would send a request into a connection that we close."""
+_ALWAYS = {"Connection": "close", "Vary": "Origin", "X-Content-Type-Options": "nosniff"}
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -29,6 +34,8 @@ class HttpLimits:
     headers: int = 100
     head_seconds: float = 10.0
     body_stall_seconds: float = 30.0
+    body_seconds: float = 300.0
+    """A whole body, however steadily it drips."""
 
 
 class _HeadTooLarge(Exception):
@@ -46,13 +53,20 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
+    cors: ClassVar[Cors | None] = None
 
     _in_head: bool = True
     _in_body: bool = False
     _head_bytes: int = 0
     """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
     _too_large: bool = False
+    _trailers: int = 0
     _timer: asyncio.TimerHandle | None = None
+    _body_until: float = 0.0
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered; `cycle` is the newest one, which may still be in the queue behind it."""
+    _last_answer: bytes | None = None
+    """Refuses what cannot be read, once all that came before it is answered. Nothing more is read then."""
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -62,18 +76,21 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._running is not None:  # uvicorn tells only the newest
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._last_answer is not None:
             return
         was_in_head = self._in_head
         if self._is_idle():
             self._in_head = True  # empty lines may come before a request (RFC 9112 §2.2), but not for ever
         self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._last_answer is not None:
             self._disarm()
         elif (self._in_head or self._in_body) and self._head_bytes > self.limits.head_bytes:
             self._too_large = True
@@ -83,7 +100,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if not was_in_head or self._timer is None:
                 self._arm(self.limits.head_seconds)
         elif self._in_body:
-            self._arm(self.limits.body_stall_seconds)
+            self._arm(min(self.limits.body_stall_seconds, self._body_until - self.loop.time()))
         else:
             self._disarm()
 
@@ -98,6 +115,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """Trailers are dropped: among the headers they would pass for some (RFC 9110 §6.5.1)."""
         if self._in_head:
             super().on_header(name, value)
+            return
+        self._trailers += 1
+        if len(self.headers) + self._trailers > self.limits.headers:
+            self._too_large = True
+            raise _HeadTooLarge
 
     @override
     def on_headers_complete(self) -> None:
@@ -105,10 +127,24 @@ class GuardedProtocol(HttpToolsProtocol):
         if size > self.limits.head_bytes or len(self.headers) > self.limits.headers:
             self._too_large = True
             raise _HeadTooLarge
-        if not self.url.startswith(b"/") or self._hides_a_body():
+        if not self.url.startswith(b"/") or self._hides_a_body() or self._is_ambiguous():
             raise _Ambiguous
-        self._in_head, self._in_body = False, True
+        self._in_head, self._in_body, self._trailers = False, True, 0
+        self._body_until = self.loop.time() + self.limits.body_seconds
         super().on_headers_complete()
+
+    @override
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    @override
+    def on_response_complete(self) -> None:
+        if self._last_answer is None or self.pipeline:
+            super().on_response_complete()
+        elif not self.transport.is_closing():
+            self.transport.write(self._last_answer)
+            self.transport.close()
 
     @override
     def on_body(self, body: bytes) -> None:
@@ -127,8 +163,28 @@ class GuardedProtocol(HttpToolsProtocol):
             refusal = problem(431, "headers_too_large", "The request's headers are too many or too large.")
         else:
             refusal = problem(400, "bad_request", "This is no HTTP request that can be read.")
-        self.transport.write(_plain_answer(refusal))
-        self.transport.close()
+        answer = self._plain_answer(refusal)
+        if self._is_behind_others():
+            self._last_answer = answer
+        else:
+            self.transport.write(answer)
+            self.transport.close()
+
+    def _is_behind_others(self) -> bool:
+        """Whether requests before the one that cannot be read are still to be answered. It leaves the queue itself."""
+        if self._in_body and self.pipeline:
+            self.pipeline.popleft()
+            return True
+        return not self._in_body and not self._is_idle()
+
+    def _plain_answer(self, refusal: Problem) -> bytes:
+        origin = (
+            next((value for name, value in self.headers if name == b"origin"), None) if self.headers else None
+        )
+        allowed = self.cors.headers_for(origin.decode("latin-1")) if self.cors and origin else {}
+        headers = {**refusal.headers, **_ALWAYS, **allowed}
+        lines = [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
+        return b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", refusal.body])
 
     def _is_idle(self) -> bool:
         return not self._in_body and (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
@@ -137,6 +193,15 @@ class GuardedProtocol(HttpToolsProtocol):
         """The parser takes a request that offers an upgrade to have no body, and its body for the next request."""
         offers_upgrade = self.parser is not None and self.parser.should_upgrade()
         return offers_upgrade and any(name in _FRAMING for name, _ in self.headers)
+
+    def _is_ambiguous(self) -> bool:
+        """Another version than 1.0 and 1.1; not one `Host` (RFC 9112 §3.2); a coding that is not undone (§6.1)."""
+        names = Counter(name for name, _ in self.headers)
+        version = self.parser.get_http_version()
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if version == "1.0":
+            return names[b"host"] > 1 or bool(codings)
+        return version != "1.1" or names[b"host"] != 1 or codings not in ([], [b"chunked"])
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
@@ -153,11 +218,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _plain_answer(refusal: Problem) -> bytes:
-    lines = [b"%b: %b\r\n" % pair for pair in refusal.raw_headers()]
-    return b"".join([STATUS_LINE[refusal.status], *lines, b"connection: close\r\n\r\n", refusal.body])
-
-
 class _Server(uvicorn.Server):
     @override
     @contextlib.contextmanager
@@ -169,8 +229,10 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application on one port until it is told to stop."""
 
-    def __init__(self, app: Any, host: str, port: int, limits: HttpLimits | None = None) -> None:
-        self._host, self._port = host, port
+    def __init__(
+        self, app: Any, host: str, port: int, limits: HttpLimits | None = None, cors: Cors | None = None
+    ) -> None:
+        self._host, self._port, self._cors = host, port, cors
         self._app, self._limits = app, limits or HttpLimits()
         self._server: _Server | None = None
         self.bound_port: int | None = None
@@ -196,10 +258,10 @@ class HttpServer:
 
     async def serve(self, listener: socket.socket, stopping: asyncio.Event, drain_seconds: float) -> None:
         """Serve until `stopping` is set; then take no more, let open requests end, and cut them after `drain_seconds`."""
-        protocol = type("_Protocol", (GuardedProtocol,), {"limits": self._limits})
+        protocol = type("_Protocol", (GuardedProtocol,), {"limits": self._limits, "cors": self._cors})
         config = uvicorn.Config(
             self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=_BACKLOG,
-            server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, int(drain_seconds)),
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, int(drain_seconds)),
         )  # fmt: skip
         self._server = _Server(config)
         serving = asyncio.create_task(self._server.serve([listener]))

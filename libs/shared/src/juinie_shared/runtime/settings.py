@@ -7,7 +7,7 @@ name; a secret's value never appears.
 import re
 from typing import Annotated, Literal, override
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -23,6 +23,20 @@ type Environment = Literal["dev", "test", "staging", "production"]
 
 DEV_STREAM_TOKEN_KEYS = "dev=juinie-development-only-signing-key-0000"  # noqa: S105 - refused outside dev
 
+
+def _bootstrap_servers(value: str) -> str:
+    """`host:port`, comma-separated, as the Kafka client takes it."""
+    servers = [part.strip() for part in value.split(",")]
+    matches = [_SERVER.fullmatch(server) for server in servers]
+    if not all(match and 0 < int(match[1]) < 65536 for match in matches):
+        raise PydanticCustomError("bad_servers", "Is host:port, or several with commas between")
+    return ",".join(servers)
+
+
+_SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+type BootstrapServers = Annotated[str, AfterValidator(_bootstrap_servers)]
+type TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\[\]@:,/?#\s]*)(?::[0-9]{1,5})?"
 _LIBPQ_URL = re.compile(rf"postgres(?:ql)?(?:\+\w+)?://(?:[^/?#\s]*@)?{_HOST}(?:,{_HOST})*(?:[/?][^#]*)?")
@@ -98,7 +112,7 @@ class EdgeSettings(ServiceSettings):
         description="Origins that browsers may call from, comma-separated. In dev, any port of localhost as well.",
     )  # fmt: skip
     stream_token_keys: SecretStr | None = Field(
-        None, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
+        None, validate_default=True, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
         description="`id=secret` pairs, comma-separated; the first signs stream tokens, all verify. At least 32 characters each. Required outside dev.",
     )  # fmt: skip
 
@@ -109,21 +123,24 @@ class EdgeSettings(ServiceSettings):
             [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         )
 
-    def signing_keys(self) -> dict[str, str]:
-        """The signing keys by id, the one that signs first.
-
-        Raises:
-            Misconfigured: none given outside dev, or one is too short.
-        """
-        text = self.stream_token_keys.get_secret_value() if self.stream_token_keys else None
-        if text is None and self.env == "dev":
-            text = DEV_STREAM_TOKEN_KEYS
-        pairs = [part.strip().partition("=") for part in (text or "").split(",") if part.strip()]
+    @field_validator("stream_token_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and info.data.get("env", "dev") == "dev":
+            return SecretStr(DEV_STREAM_TOKEN_KEYS)
+        pairs = _pairs(value.get_secret_value()) if value else []
         if not pairs or any(not name or len(secret) < 32 for name, _, secret in pairs):
-            raise Misconfigured(
-                "JUINIE_STREAM_TOKEN_KEYS: give `id=secret`, the secret of at least 32 characters."
-            )
-        return {name: secret for name, _, secret in pairs}
+            raise PydanticCustomError("bad_keys", "Give id=secret, the secret of at least 32 characters")
+        return value
+
+    def signing_keys(self) -> dict[str, str]:
+        """The signing keys by id, the one that signs first."""
+        text = self.stream_token_keys.get_secret_value() if self.stream_token_keys else ""
+        return {name: secret for name, _, secret in _pairs(text)}
+
+
+def _pairs(text: str) -> list[tuple[str, str, str]]:
+    return [part.strip().partition("=") for part in text.split(",") if part.strip()]
 
 
 def read_settings[S: ServiceSettings](cls: type[S]) -> S:
@@ -136,6 +153,13 @@ def read_settings[S: ServiceSettings](cls: type[S]) -> S:
         return cls()  # pyright: ignore[reportCallIssue] - values come from the environment
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()
+            f"{'.'.join(_spoken(cls, part) for part in fault['loc'])}: {fault['msg']}"
+            for fault in error.errors()
         )
         raise Misconfigured(f"Settings are missing or wrong: {faults}") from None
+
+
+def _spoken(cls: type[ServiceSettings], part: str | int) -> str:
+    """The environment's name of a field: pydantic calls it by ours where its default is at fault."""
+    field = cls.model_fields.get(str(part))
+    return str(field.validation_alias if field and field.validation_alias else part)

@@ -8,18 +8,21 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from juinie_standalone.binaries import PostgresBinaries, find_postgres
 from juinie_standalone.children import Child, User, identity_of, spawn, wait_until
 from juinie_standalone.errors import DISK_FULL, StandaloneError, is_disk_full
 from juinie_standalone.ports import HOST, require_free
+from juinie_standalone.servers.pid_file import PidFile
 from juinie_standalone.servers.remembered import remembered_ports
 from juinie_standalone.users import unprivileged
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 _INITDB_SECONDS = 120
+_POLL_SECONDS = 0.1
 _NAME = "juinie"
 _THROWAWAY = ("fsync=off", "full_page_writes=off")  # a SIGKILL loses nothing, a power cut all
 
@@ -131,27 +134,33 @@ class EmbeddedPostgres:
         require_free(self.port, "Postgres", "JUINIE_POSTGRES_PORT")
 
     def _refuse_a_second(self) -> None:
-        """Two servers on one cluster would ruin it; a stale pid file would keep ours from starting."""
-        pid_file = self._cluster / "postmaster.pid"
-        if not pid_file.exists():
-            return
-        pid = int(pid_file.read_text().split()[0])
-        if _serves(pid, self._cluster):
-            raise StandaloneError(f"Another Postgres (pid {pid}) runs on {self._cluster}: stop it first.")
+        """Two servers on one cluster would ruin it, and so would one beside sessions of a server that was killed.
+
+        Such sessions live on for as long as their statement takes; Postgres knows of them by the shared memory that they
+        hold, so that is left alone until nobody does.
+        """
+        pid_file = PidFile.read(self._cluster)
+        if pid_file.pid is not None and _serves(pid_file.pid, self._cluster):
+            raise StandaloneError(
+                f"Another Postgres (pid {pid_file.pid}) runs on {self._cluster}: stop it first."
+            )
+        deadline = time.monotonic() + STOP_SECONDS
+        while pid_file.attached():
+            if time.monotonic() > deadline:
+                raise StandaloneError(
+                    f"Sessions of a Postgres that was killed still run on {self._cluster}: end them first."
+                )
+            time.sleep(_POLL_SECONDS)
         self._clear_remains()
 
     def _clear_remains(self) -> None:
-        """Remove what a killed postmaster leaves: its pid file and its shared memory segment."""
-        pid_file = self._cluster / "postmaster.pid"
-        if not pid_file.exists():
-            return
-        lines = pid_file.read_text().splitlines()
-        if lines and _serves(int(lines[0]), self._cluster):
-            return
-        segment = lines[6].split() if len(lines) > 6 else []
-        if len(segment) == 2 and shutil.which("ipcrm"):
-            subprocess.run(["ipcrm", "-m", segment[1]], check=False, capture_output=True)
-        pid_file.unlink(missing_ok=True)
+        """Remove what a killed postmaster leaves, once nobody uses it: its pid file and its shared memory segment."""
+        pid_file = PidFile.read(self._cluster)
+        if (
+            not (pid_file.pid is not None and _serves(pid_file.pid, self._cluster))
+            and not pid_file.attached()
+        ):
+            pid_file.remove()
 
     def _make_cluster(self, binaries: PostgresBinaries, user: User | None) -> None:
         made = self.data_dir / "cluster.new"

@@ -6,12 +6,12 @@ the image is one more to pull, and sessions clean up after themselves (`session.
 
 import asyncio
 import os
-import socket
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from juinie_standalone.ports import free_ports
 from juinie_testkit.backing.ready import run_aside, wait_for_kafka, wait_for_postgres
 from juinie_testkit.backing.session import CannotHave, Note
 
@@ -96,9 +96,7 @@ def remove_server(note: Note) -> None:
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def _run(

@@ -15,6 +15,8 @@ from uuid import UUID
 import asyncpg
 
 from juinie_api import store
+from juinie_api.core.lanes import RunLanes
+from juinie_api.core.run import Run, run_of
 from juinie_shared.db.pool import Connection, Pool, Row
 from juinie_shared.domain.errors import IdempotencyKeyReused, LeaseLost, RunFinished, RunNotFound
 from juinie_shared.domain.events import NewEvent
@@ -65,7 +67,8 @@ class Append:
 class Appended:
     """What was committed: the seqs of the caller's own events, and what the worker should know of its run.
 
-    `replayed`: nothing new was written; this is how the first request with the key was answered.
+    `replayed`: nothing new was written; this is how the first request with the key was answered. `run`: as it is now,
+    where this append ended it.
     """
 
     first_seq: Seq
@@ -73,6 +76,7 @@ class Appended:
     status: RunStatus
     cancel_requested: bool
     replayed: bool = False
+    run: Run | None = None
 
 
 class Appender(Protocol):
@@ -94,24 +98,25 @@ class Appender(Protocol):
 class OneByOne:
     """An `Appender` with one statement, and so one commit, an append."""
 
-    def __init__(self, pool: Pool, wake_publisher: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool, lanes: RunLanes, wake_publisher: Callable[[], None]) -> None:
         self._pool = pool
+        self._lanes = lanes
         self._wake_publisher = wake_publisher
 
     async def commit(self, append: Append) -> Appended:
-        async with self._pool.connection() as connection:
+        async with self._lanes.turn(append.run_id), self._pool.connection() as connection:
             try:
                 row = await write(connection, append)
-            except (
-                asyncpg.UniqueViolationError
-            ):  # its key is taken: a twin has committed, maybe while we waited
-                return await _replay(connection, append)
+            except asyncpg.UniqueViolationError as error:
+                if _constraint_of(error) != "append_key_pkey":
+                    raise
+                return await _replay(connection, append)  # a twin has committed, maybe while we waited
             if row is None:
                 raise RunNotFound
             if row["first_seq"] is None:  # nothing was written
                 return await _explain(connection, append, row)
-        self._wake_publisher()
-        return _appended(row)
+            self._wake_publisher()
+            return await _committed(connection, append, row)
 
 
 async def write(connection: Connection, append: Append) -> Row | None:
@@ -138,6 +143,14 @@ async def write(connection: Connection, append: Append) -> Row | None:
     )
 
 
+async def _committed(connection: Connection, append: Append, row: Row) -> Appended:
+    """With the run where it has ended, read before anything else can fail: the ending is durable by now."""
+    if append.ending is None:
+        return _appended(row)
+    ended = await connection.fetchrow(store.READ_RUN, append.run_id, append.tenant_id)
+    return _appended(row, run=run_of(ended) if ended else None)
+
+
 async def _explain(connection: Connection, append: Append, row: Row) -> Appended:
     """Why nothing was written. A key that was used before is answered as then, whatever happened to the run since."""
     if append.once is not None and (replayed := await _find_replay(connection, append.run_id, append.once)):
@@ -162,11 +175,16 @@ async def _find_replay(connection: Connection, run_id: RunId, once: Once) -> App
     return _appended(row, replayed=True)
 
 
-def _appended(row: Row, *, replayed: bool = False) -> Appended:
+def _constraint_of(error: asyncpg.UniqueViolationError) -> str | None:
+    return getattr(error, "constraint_name", None)
+
+
+def _appended(row: Row, *, replayed: bool = False, run: Run | None = None) -> Appended:
     return Appended(
         Seq(row["first_seq"]),
         Seq(row["last_seq"]),
         RunStatus(row["status"]),
         row["cancel_requested"],
         replayed,
+        run,
     )

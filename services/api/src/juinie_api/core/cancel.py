@@ -6,6 +6,7 @@ from juinie_api import store
 from juinie_api.core.append import Append, Ending, write
 from juinie_api.core.finish import with_ending
 from juinie_api.core.json_data import cancel_requested_data
+from juinie_api.core.lanes import RunLanes
 from juinie_api.core.run import Run, run_of
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunNotFound
@@ -16,6 +17,7 @@ from juinie_shared.domain.runs import RunStatus
 
 async def cancel(
     pool: Pool,
+    lanes: RunLanes,
     wake_publisher: Callable[[], None],
     run_id: RunId,
     tenant_id: TenantId,
@@ -29,7 +31,7 @@ async def cancel(
     Raises:
         RunNotFound: no such run.
     """
-    async with pool.transaction() as tx:
+    async with lanes.turn(run_id), pool.transaction() as tx:
         row = await tx.fetchrow(store.LOCK_RUN, run_id, tenant_id)
         if row is None:
             raise RunNotFound

@@ -36,7 +36,7 @@ async def finish(pool: Pool, appender: Appender, append: Append, ending: Ending)
         if append.events or _ending_of(run) != ending:
             raise
         return Finished(run, new=False)
-    run = await read_run(pool, append.run_id, append.tenant_id)
+    run = appended.run or await read_run(pool, append.run_id, append.tenant_id)
     return Finished(run, new=not appended.replayed, replayed=appended.replayed)
 
 

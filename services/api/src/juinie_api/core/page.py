@@ -56,7 +56,18 @@ async def read_page(pool: Pool, wanted: PageRequest) -> EventPage:
         if after_seq + 1 < retained_from_seq:
             raise EventsGone(retained_from_seq)
         events, next_after_seq = await _read_events(connection, wanted, after_seq, last_seq)
+        if len(events) < next_after_seq - after_seq:
+            await _see_that_all_is_kept(connection, wanted, after_seq)
     return EventPage(events, next_after_seq, last_seq, head["finished"], reset)
+
+
+async def _see_that_all_is_kept(connection: Connection, wanted: PageRequest, after_seq: Seq) -> None:
+    """Events are missing: left out by `types`, or removed since the run was read. The run says so before they go."""
+    head = await connection.fetchrow(store.READ_HEAD, wanted.run_id, wanted.tenant_id)
+    if head is None:
+        raise RunNotFound
+    if after_seq + 1 < head["retained_from_seq"]:
+        raise EventsGone(head["retained_from_seq"])
 
 
 async def _read_events(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from juinie_api.core.append import Appender, Once
+from juinie_api.core.lanes import RunLanes
 from juinie_api.core.waker import Waker
 from juinie_api.edges.auth import api_key
 from juinie_api.edges.body import parse_body, read_body
@@ -31,7 +32,7 @@ from juinie_shared.runtime.problems import Fault
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LEASE = "Juinie-Lease"
 _NO_LEASE = UUID(int=0)
-_ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID")
+_ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID", "Content-Type", "Content-Encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Services:
 
     pool: Pool
     keys: KeyRing
+    lanes: RunLanes
     appender: Appender
     waker: Waker
     signer: StreamTokenSigner

@@ -54,6 +54,7 @@ def _ours_or_range(detail: ErrorDetails) -> tuple[str, str]:
 _OURS = frozenset(
     {
         "bad_type",
+        "bad_types",
         "reserved_type",
         "bad_time",
         "bad_run_id",

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from juinie_api.edges import events, runs, stream_tokens, threads
 from juinie_api.edges.call import Services
@@ -62,10 +63,16 @@ async def _refuse(_request: Request, error: Any) -> Response:
     return answer(problem_of_error(error))
 
 
-async def _refuse_path(_request: Request, error: Any) -> Response:
+async def _refuse_path(request: Request, error: Any) -> Response:
     if error.status_code == 405:
-        return answer(method_not_allowed(dict(error.headers or {})))
+        return answer(method_not_allowed({"Allow": ", ".join(_methods_of(request))}))
     return answer(not_found())
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods that the request's path takes: those of all its routes, of which Starlette names the first's."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 async def _refuse_schema(_request: Request, _error: Any) -> Response:

@@ -18,6 +18,8 @@ _ESCAPE = re.compile(
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NOT_BRACKETS = bytes(set(range(256)) - set(_STEPS))
+_COMMA = ord(",")
+_NOT_STRUCTURE = bytes(set(range(256)) - set(_STEPS) - {_COMMA})
 
 _members = msgspec.json.Decoder(Members)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
@@ -74,10 +76,24 @@ def items(value: bytes | msgspec.Raw) -> list[msgspec.Raw] | None:
 def has_repeated_names(value: bytes | msgspec.Raw, found: Members) -> bool:
     """Whether the (compact) object names a member twice, of which `found` holds only the last.
 
-    Its members written out again are as long as it was, unless one is missing. A name spelled with needless escapes
-    differs too: nobody writes one by chance.
+    Its members written out again are as long as it was, unless one is missing or a name was spelled with needless
+    escapes. Only then are the names looked at themselves.
     """
-    return len(msgspec.json.encode(found)) != memoryview(value).nbytes
+    if len(msgspec.json.encode(found)) == memoryview(value).nbytes:
+        return False
+    return _count_names(bytes(value)) != len(found)
+
+
+def _count_names(compact: bytes) -> int:
+    """How many members a compact object lists: one more than the commas of its own level."""
+    if compact == b"{}":
+        return 0
+    bare = _STRING.sub(b"", compact).translate(None, _NOT_STRUCTURE)
+    level, commas = 0, 0
+    for byte in bare:
+        level += _STEPS.get(byte, 0)
+        commas += byte == _COMMA and level == 1
+    return commas + 1
 
 
 def plain(value: msgspec.Raw) -> object:

@@ -135,7 +135,7 @@ async def finish_run(call: Authenticated) -> Response:
     call.require(Scope.WRITE)
     append = Append(
         call.run_id(), call.principal.tenant_id, new_events(body.events), lease=call.lease(), once=key,
-        traceparent=current_traceparent(),
+        starts=body.start or body.status == RunStatus.SUCCESS, traceparent=current_traceparent(),
     )  # fmt: skip
     ending = Ending(RunStatus(body.status), _null_as_none(body.output), _null_as_none(body.error))
     finished = await finish(call.services.pool, call.services.appender, append, ending)
@@ -157,7 +157,7 @@ async def cancel_run(call: Authenticated) -> Response:
     call.require(Scope.WRITE)
     services = call.services
     run, had_ended = await cancel(
-        services.pool, services.wake_publisher, call.run_id(), call.principal.tenant_id, body.reason,
+        services.pool, services.lanes, services.wake_publisher, call.run_id(), call.principal.tenant_id, body.reason,
         current_traceparent(),
     )  # fmt: skip
     return run_answer(run, services.stream_url, 200 if had_ended else 202)

@@ -182,6 +182,9 @@ class FinishBody(Body):
     output: Payload = "null"
     error: Payload = "null"
     events: Events = []
+    start: bool = Field(
+        True, description="Whether a run that nobody has started yet is started first. A success always is."
+    )
 
 
 class CancelBody(Body):

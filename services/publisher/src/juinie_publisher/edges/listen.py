@@ -35,7 +35,8 @@ async def _listen_on(connection: Connection, doorbell: Doorbell, telemetry: Tele
     lost = asyncio.Event()
     connection.add_termination_listener(lambda *_: lost.set())
     with driver_errors():
-        await connection.add_listener(OUTBOX_CHANNEL, lambda *_: doorbell.ring())
+        async with asyncio.timeout(CHECK_SECONDS):
+            await connection.add_listener(OUTBOX_CHANNEL, lambda *_: doorbell.ring())
         telemetry.listening(True)
         doorbell.ring()  # for what was committed while nobody listened
         while not connection.is_closed():

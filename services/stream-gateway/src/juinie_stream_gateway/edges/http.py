@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from juinie_shared.runtime.cors import with_cors
+from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.probes import AsgiApp
 from juinie_shared.runtime.problems import problem
 from juinie_stream_gateway.edges.problems import METHOD_NOT_ALLOWED, NO_SUCH_ROUTE
@@ -16,7 +16,7 @@ _METHODS = ("GET", "OPTIONS")
 _ALLOW = (b"allow", ", ".join(_METHODS).encode())
 
 
-def http_app(stream: Route, probes: Mapping[str, AsgiApp], origins: tuple[str, ...], dev: bool) -> AsgiApp:
+def http_app(stream: Route, probes: Mapping[str, AsgiApp], cors: Cors) -> AsgiApp:
     """The whole ASGI application."""
 
     async def route(scope: Any, receive: Any, send: Any) -> None:
@@ -34,7 +34,7 @@ def http_app(stream: Route, probes: Mapping[str, AsgiApp], origins: tuple[str, .
         else:
             await stream(scope, receive, send, match[1])
 
-    return _with_constant_headers(with_cors(route, origins, dev, ("GET",)))
+    return _with_constant_headers(cors.around(route))
 
 
 def _with_constant_headers(app: AsgiApp) -> AsgiApp:

@@ -4,6 +4,7 @@ A session never mends itself. It finds out that it is no good any more and says 
 """
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -16,7 +17,7 @@ from juinie_stream_gateway.core.hub import Hub
 
 PROBE_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
-LISTEN_SECONDS = 2.0
+LISTEN_SECONDS = 1.0
 
 
 class Session:
@@ -33,8 +34,7 @@ class Session:
 
     def partition_of(self, run_id: RunId) -> TopicPartition:
         """Where the publisher puts this run (Kafka's default partitioner)."""
-        hashed = murmur2(str(run_id).encode()) & 0x7FFFFFFF
-        return TopicPartition(self._topic, hashed % self.partitions)
+        return TopicPartition(self._topic, _hash(run_id) % self.partitions)
 
     async def activate(self, *partitions: TopicPartition) -> None:
         """Read these partitions from their end. What they held while they were paused is history: Postgres has it."""
@@ -111,3 +111,9 @@ async def stop_consumer(consumer: Any) -> None:
             await consumer.stop()
     except (KafkaError, TimeoutError, OSError):
         return
+
+
+@lru_cache(maxsize=65_536)
+def _hash(run_id: RunId) -> int:
+    """murmur2, which is pure Python and slow, once a run."""
+    return murmur2(str(run_id).encode()) & 0x7FFFFFFF

@@ -9,6 +9,7 @@ import asyncio
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from opentelemetry import trace
@@ -221,7 +222,8 @@ class _Connection:
         """Close without the last chunk, once what was sent is written out; `abort` comes to who does not read."""
         if self._transport is None:
             raise StreamCut
-        self._transport.close()
+        if not self._transport.is_closing():
+            self._transport.close()
         await self._until_disconnected()
 
     def abort(self) -> None:
@@ -229,9 +231,12 @@ class _Connection:
             self._transport.abort()
 
     def _notice_dead_peers(self) -> None:
-        peer = self._transport and self._transport.get_extra_info("socket")
+        if self._transport is None or self._transport.is_closing():
+            return
+        peer = self._transport.get_extra_info("socket")
         if peer is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+            with suppress(OSError, ValueError):  # it may be gone since
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
 
 def _expire(outlet: AsgiOutlet, seconds: float | None) -> asyncio.TimerHandle | None:

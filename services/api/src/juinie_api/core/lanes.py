@@ -1,0 +1,50 @@
+"""One at a time for each run: whoever waits for a run's row waits here, and holds no connection meanwhile.
+
+Writes to one run queue for its row lock anyway. Without this, a run whose row stays locked would take one connection
+after the other from the pool, until no other run finds any.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from juinie_shared.domain.errors import RunLocked
+from juinie_shared.domain.ids import RunId
+
+
+class RunLanes:
+    """`async with lanes.turn(run_id)` around what takes the run's row lock."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
+        self._lanes: dict[RunId, _Lane] = {}
+
+    @asynccontextmanager
+    async def turn(self, run_id: RunId) -> AsyncGenerator[None]:
+        """First come, first served.
+
+        Raises:
+            RunLocked: the turn did not come within `wait_seconds`.
+        """
+        lane = self._lanes.setdefault(run_id, _Lane())
+        lane.users += 1
+        try:
+            try:
+                async with asyncio.timeout(self._wait_seconds):
+                    await lane.lock.acquire()
+            except TimeoutError as error:
+                raise RunLocked from error
+            try:
+                yield
+            finally:
+                lane.lock.release()
+        finally:
+            lane.users -= 1
+            if not lane.users:
+                del self._lanes[run_id]
+
+
+class _Lane:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
