@@ -21,6 +21,8 @@ from juinie_api.telemetry import Metrics
 from juinie_shared.domain.errors import JuinieError
 from juinie_shared.runtime.problems import problem
 
+METHODS = ("DELETE", "GET", "POST")
+
 DESCRIPTION = (
     "Create runs, append run events, read them again. Watching is the stream gateway's: `stream_url`."
 )
@@ -71,8 +73,12 @@ async def _refuse_path(request: Request, error: Any) -> Response:
 
 def _methods_of(request: Request) -> list[str]:
     """The methods that the request's path takes: those of all its routes, of which Starlette names the first's."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in route.methods or ()})
+    scope, routes = dict(request.scope), request.app.router.routes
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _refuse_schema(_request: Request, _error: Any) -> Response:

@@ -11,6 +11,8 @@ from juinie_shared.domain.ids import Seq
 from juinie_shared.domain.positions import parse_after_seq, parse_position
 from juinie_shared.runtime.problems import Fault
 
+MOST_TYPES = 100
+
 _PARAMETERS = frozenset({"after_seq", "types", "token"})
 _ONCE = (b"authorization", b"x-api-key", b"last-event-id")
 
@@ -131,9 +133,10 @@ def _bearer(authorization: str) -> str:
 
 
 def _type_faults(types: str | None) -> list[Fault]:
-    if types is None or all(map(is_event_type, types.split(","))):
+    if types is None or (types.count(",") < MOST_TYPES and all(map(is_event_type, types.split(",")))):
         return []
-    return [Fault("types", "bad_type", "Event types, comma-separated: 1 to 128 of A-Z a-z 0-9 . _ - / each.")]
+    text = f"At most {MOST_TYPES} event types, comma-separated: 1 to 128 of A-Z a-z 0-9 . _ - / each."
+    return [Fault("types", "bad_type", text)]
 
 
 def _accepts_stream(accept: str) -> bool:
