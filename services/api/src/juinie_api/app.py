@@ -15,7 +15,7 @@ from juinie_api.core.notifier import Notifier
 from juinie_api.core.waker import Waker
 from juinie_api.edges.call import Services
 from juinie_api.edges.health import Health
-from juinie_api.edges.http import build_api
+from juinie_api.edges.http import METHODS, build_api
 from juinie_api.edges.limits import Limits
 from juinie_api.settings import Settings
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
@@ -31,7 +31,6 @@ from juinie_shared.runtime.tracing import configure_tracing
 LOCK_SECONDS = 1.5
 """How long a request waits for a run: first for its turn here, then for the row. Both, and all else, in 5 s."""
 
-METHODS = ("GET", "POST", "DELETE")
 
 _log = get_logger("api")
 
