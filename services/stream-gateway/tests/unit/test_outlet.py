@@ -56,7 +56,7 @@ async def test_it_is_full_beyond_its_buffer_and_takes_more_when_flushed() -> Non
 async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> None:
     client = Client()
     client.reading.clear()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.5))
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=1, close_seconds=0.1))
     outlet.write(b"never read")
     outlet.write(b"x" * 70_000)
     await outlet.flush()
@@ -69,7 +69,7 @@ async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> Non
 async def test_an_end_that_was_not_read_in_time_is_no_end() -> None:
     client = Client()
     client.reading.clear()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05, close_seconds=0.5))
+    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=1, close_seconds=0.1))
     outlet.write(b"event: stream.end")
     outlet.finish()
     await outlet.flush()
