@@ -28,8 +28,9 @@ from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.probes import AsgiApp, probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
 
-LOCK_SECONDS = 1.5
-"""How long a request waits for a run: first for its turn here, then for the row. Both, and all else, in 5 s."""
+TURN_SECONDS = 2.8
+LOCK_SECONDS = 1.0
+"""How long a request waits for a run: first for its turn here, then for the row. Both, and a connection, in 5 s."""
 
 
 _log = get_logger("api")
@@ -45,7 +46,7 @@ async def serve(
     Raises:
         Misconfigured: the setup is wrong: a taken port, a missing signing key, the development key outside dev.
     """
-    limits = PoolLimits(settings.database_connections, 1.0, 1.0, 2.5, LOCK_SECONDS)
+    limits = PoolLimits(settings.database_connections, 0.8, 0.8, 2.5, LOCK_SECONDS)
     url = settings.database_url.get_secret_value()
 
     async def connect_apart() -> Connection:
@@ -84,7 +85,7 @@ async def serve(
 def _services(
     settings: Settings, pool: Pool, notifier: Notifier, waker: Waker, metrics: telemetry.Metrics
 ) -> Services:
-    lanes = RunLanes(LOCK_SECONDS)
+    lanes = RunLanes(TURN_SECONDS)
     return Services(
         pool=pool,
         lanes=lanes,

@@ -100,7 +100,7 @@ async def test_no_payload_key_or_token_is_in_logs_metrics_or_problems(
             except httpx.TransportError:
                 return False
 
-        await eventually(ready, 30, "the process to be ready")
+        await eventually(ready, 90, "the process to be ready")
         run = (
             await client.post("/v1/runs", json={"agent": CANARY, "input": CANARY, "thread_id": CANARY})
         ).json()

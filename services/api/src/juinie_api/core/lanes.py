@@ -1,6 +1,6 @@
-"""One at a time for each run: whoever waits for a run's row waits here, and holds no connection meanwhile.
+"""Two at a time for each run: whoever else waits for a run's row waits here, and holds no connection meanwhile.
 
-Writes to one run queue for its row lock anyway. Without this, a run whose row stays locked would take one connection
+Writes to one run queue for its row lock anyway; the second is there for when the first lets go. Without this, a run whose row stays locked would take one connection
 after the other from the pool, until no other run finds any.
 """
 
@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 
 from juinie_shared.domain.errors import RunLocked
 from juinie_shared.domain.ids import RunId
+
+WIDTH = 2
 
 
 class RunLanes:
@@ -31,13 +33,13 @@ class RunLanes:
         try:
             try:
                 async with asyncio.timeout(self._wait_seconds):
-                    await lane.lock.acquire()
+                    await lane.room.acquire()
             except TimeoutError as error:
                 raise RunLocked from error
             try:
                 yield
             finally:
-                lane.lock.release()
+                lane.room.release()
         finally:
             lane.users -= 1
             if not lane.users:
@@ -46,5 +48,5 @@ class RunLanes:
 
 class _Lane:
     def __init__(self) -> None:
-        self.lock = asyncio.Lock()
+        self.room = asyncio.Semaphore(WIDTH)
         self.users = 0
