@@ -1,7 +1,7 @@
 """Two at a time for each run: whoever else waits for a run's row waits here, and holds no connection meanwhile.
 
-Writes to one run queue for its row lock anyway; the second is there for when the first lets go. Without this, a run whose row stays locked would take one connection
-after the other from the pool, until no other run finds any.
+Writes to one run queue for its row lock anyway; the second is there for when the first lets go. Without this, a run
+whose row stays locked would take one connection after the other from the pool, until no other run finds any.
 """
 
 import asyncio
