@@ -76,7 +76,7 @@ class ServiceSettings(BaseSettings):
         description="One JSON object a line, or text for people.",
     )
     drain_seconds: float = Field(
-        8.0, ge=0, le=600, validation_alias="JUINIE_DRAIN_SECONDS",
+        6.0, ge=0, le=600, validation_alias="JUINIE_DRAIN_SECONDS",
         description="How long open requests may go on after SIGTERM.",
     )  # fmt: skip
 
