@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from itertools import count
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from juinie_shared.db.pool import Pool, open_pool
 from juinie_testkit import databases
@@ -23,6 +24,12 @@ from juinie_testkit.backing.ready import run_aside
 from juinie_testkit.backing.session import BackingSession, CannotHave, Note
 from juinie_testkit.kafka import delete_topics_of
 from juinie_testkit.stoppable import StoppableServer
+
+# No example fails for being slow: on a busy machine, every one of them is.
+settings.register_profile(
+    "juinie", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("juinie")
 
 SIGNING_KEYS = "test=juinie-testkit-signing-key-0123456789"
 NO_SERVER = 3
