@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from juinie_publisher.core.relay import BatchFailed
 from juinie_publisher.edges.kafka import BATCH_BYTES
-from juinie_publisher.store import PendingRow, Window, WindowLimits
+from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.record import RunEventRecord, event_json_head
 from juinie_shared.domain.errors import KafkaAway

@@ -19,7 +19,9 @@ from juinie_publisher.edges.kafka import RunEventTopic
 from juinie_publisher.edges.listen import listen
 from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_publisher.settings import Settings
-from juinie_publisher.store import Store
+from juinie_publisher.store.deleted_runs import DeletedRunStore
+from juinie_publisher.store.outbox import OutboxStore
+from juinie_publisher.store.standing import check
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.runtime.http_server import HttpServer
@@ -36,7 +38,8 @@ class Parts:
     """The publisher, built and not yet running."""
 
     topic: RunEventTopic
-    store: Store
+    pool: Pool
+    outbox: OutboxStore
     doorbell: Doorbell
     telemetry: Telemetry
     health: Health
@@ -82,15 +85,15 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
     plan = TopicPlan(settings.kafka_topic, settings.kafka_partitions, settings.kafka_replication_factor)
     servers = settings.kafka_bootstrap_servers
     topic = RunEventTopic(servers, plan, lambda: telemetry.topic_created(plan.name, plan.partitions))
-    store = Store(pool)
+    outbox = OutboxStore(pool)
 
     def check_database() -> Awaitable[None]:
         """The development key is looked for once: one that somebody makes later must not end what runs."""
-        return store.check(dev=settings.env == "dev" or health.database_seen.is_set())
+        return check(pool, dev=settings.env == "dev" or health.database_seen.is_set())
 
     health = Health(check_database, topic.is_reachable, telemetry)
     application = make_application(plan.name, servers, probe_apps(health.readiness, registry))
-    return Parts(topic, store, Doorbell(), telemetry, health, application)
+    return Parts(topic, pool, outbox, Doorbell(), telemetry, health, application)
 
 
 async def _run(
@@ -111,9 +114,9 @@ async def _run(
 async def _work(parts: Parts, stopping: asyncio.Event) -> None:
     await _first_of(parts.health.database_seen, stopping)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(Relay(parts.store, parts.topic, parts.doorbell, parts.telemetry).run(stopping))
-        tasks.create_task(purge(parts.store, parts.telemetry, stopping))
-        tasks.create_task(watch_backlog(parts.store, parts.telemetry, stopping))
+        tasks.create_task(Relay(parts.outbox, parts.topic, parts.doorbell, parts.telemetry).run(stopping))
+        tasks.create_task(purge(DeletedRunStore(parts.pool), parts.telemetry, stopping))
+        tasks.create_task(watch_backlog(parts.outbox, parts.telemetry, stopping))
 
 
 async def _within_drain(

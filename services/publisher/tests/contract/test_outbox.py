@@ -2,7 +2,7 @@
 
 import pytest
 
-from juinie_publisher.store import Store, WindowLimits
+from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.domain.ids import SHARDS, new_run_id, shard_of
 from juinie_testkit.seed import Json, Seed
 
@@ -13,7 +13,7 @@ class PostgresOutbox:
     """The real one, with the same way to put rows in as the fake."""
 
     def __init__(self, pool):
-        self._store, self._seed, self._runs, self._key = Store(pool), Seed(pool), set(), None
+        self._store, self._seed, self._runs, self._key = OutboxStore(pool), Seed(pool), set(), None
         self.fetch, self.delete = self._store.fetch, self._store.delete
 
     async def append(self, run_id, count=1, data="null"):

@@ -14,7 +14,7 @@ import structlog
 from juinie_publisher.app import serve
 from juinie_publisher.edges.kafka import RunEventTopic
 from juinie_publisher.settings import Settings
-from juinie_publisher.store import Store
+from juinie_publisher.store.outbox import OutboxStore
 from juinie_shared.contracts.record import read_record
 from juinie_shared.db.keys import ensure_dev_key
 from juinie_shared.domain.errors import DatabaseAway, DevKeyOutsideDev, PortTaken
@@ -132,12 +132,12 @@ async def test_crash_between_ack_and_delete_sends_again_and_in_order(settings, p
     async def crash(_store, _ids):
         raise DatabaseAway
 
-    really = Store.delete
-    monkeypatch.setattr(Store, "delete", crash)
+    really = OutboxStore.delete
+    monkeypatch.setattr(OutboxStore, "delete", crash)
     async with running(serve, settings):
         await read(6)
         await seed.append(run, ("token", 3))
-        monkeypatch.setattr(Store, "delete", really)
+        monkeypatch.setattr(OutboxStore, "delete", really)
         await await_outbox_flush(pool, run)
     records = await read(8)
     assert first_times_of(records) == {run: [1, 2, 3, 4]}

@@ -2,7 +2,9 @@
 
 import pytest
 
-from juinie_publisher.store import Store, WindowLimits
+from juinie_publisher.store.deleted_runs import DeletedRunStore
+from juinie_publisher.store.outbox import OutboxStore, WindowLimits
+from juinie_publisher.store.standing import check
 from juinie_shared.db.keys import ensure_dev_key
 from juinie_shared.domain.errors import DevKeyOutsideDev, SchemaBehind
 from juinie_shared.domain.ids import SHARDS
@@ -13,7 +15,7 @@ ALL = range(SHARDS)
 
 @pytest.fixture
 def store(pool):
-    return Store(pool)
+    return OutboxStore(pool)
 
 
 @pytest.fixture
@@ -85,12 +87,12 @@ async def test_deleted_run_is_removed_once_nothing_of_it_is_left_to_publish(pool
     )
     await execute(pool, "INSERT INTO create_key SELECT tenant_id, 'k', '', $1 FROM tenant", run)
     await seed.delete(run)
-    assert await store.purge_some(1000) == (False, False)
+    assert await DeletedRunStore(pool).purge_some(1000) == (False, False)
     await publish_all(store)
-    assert await store.purge_some(1000) == (True, True)
+    assert await DeletedRunStore(pool).purge_some(1000) == (True, True)
     assert await left_of(pool, run) == [0, 0, 0, 0, 1]
     assert await left_of(pool, other) == [1, 1, 0, 0, 0]
-    assert await store.purge_some(1000) == (False, False)
+    assert await DeletedRunStore(pool).purge_some(1000) == (False, False)
 
 
 async def test_long_run_is_removed_in_batches(pool, store, seed):
@@ -98,7 +100,7 @@ async def test_long_run_is_removed_in_batches(pool, store, seed):
     await seed.append(run, *[("token", n) for n in range(24)])
     await seed.delete(run)
     await publish_all(store)
-    steps = [await store.purge_some(10) for _ in range(3)]
+    steps = [await DeletedRunStore(pool).purge_some(10) for _ in range(3)]
     assert steps == [(True, False), (True, False), (True, True)]
     assert await left_of(pool, run) == [0, 0, 0, 0, 1]
 
@@ -109,17 +111,17 @@ async def test_run_that_another_publisher_is_removing_is_left_to_it(pool, store,
     await publish_all(store)
     async with pool.transaction() as other:
         await other.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", run)
-        assert await store.purge_some(10) == (False, False)
-    assert await store.purge_some(10) == (True, True)
+        assert await DeletedRunStore(pool).purge_some(10) == (False, False)
+    assert await DeletedRunStore(pool).purge_some(10) == (True, True)
 
 
-async def test_check_refuses_an_older_schema_and_the_development_key_outside_dev(pool, store):
-    await store.check(dev=False)
+async def test_check_refuses_an_older_schema_and_the_development_key_outside_dev(pool):
+    await check(pool, dev=False)
     async with pool.connection() as connection:
         await ensure_dev_key(connection)
-    await store.check(dev=True)
+    await check(pool, dev=True)
     with pytest.raises(DevKeyOutsideDev):
-        await store.check(dev=False)
+        await check(pool, dev=False)
     await execute(pool, "DELETE FROM alembic_version")
     with pytest.raises(SchemaBehind):
-        await store.check(dev=True)
+        await check(pool, dev=True)

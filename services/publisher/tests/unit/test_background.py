@@ -8,7 +8,7 @@ import structlog
 from juinie_publisher.core.backlog import watch_backlog
 from juinie_publisher.core.purge import purge
 from juinie_publisher.edges.health import Health
-from juinie_publisher.store import Backlog
+from juinie_publisher.store.outbox import Backlog
 from juinie_shared.domain.errors import DatabaseAway, DevKeyOutsideDev, SchemaBehind
 
 

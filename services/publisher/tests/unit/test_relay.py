@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from juinie_publisher.core.backoff import ShardBackoff
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.relay import Relay, rows_begun, rows_within
-from juinie_publisher.store import WindowLimits
+from juinie_publisher.store.outbox import WindowLimits
 from juinie_shared.domain.errors import DatabaseAway, KafkaAway
 from juinie_shared.domain.ids import RunId, new_run_id, shard_of
 

@@ -81,7 +81,8 @@ class ApiKey(Row, table=True):
 class Run(Row, table=True):
     """A run. Its row lock orders its events; an append changes only columns without an index, so updates stay HOT.
 
-    `input`, `output`, `error`, `metadata` are JSON text, kept as they came.
+    `input`, `output`, `error`, `metadata` are JSON text, kept as they came. `due_at`: no later than the moment at which
+    the sweeper has something to do with the run; it may look in vain, and then sets the next. NULL: never again.
     """
 
     __tablename__: ClassVar[str] = "run"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
@@ -93,6 +94,20 @@ class Run(Row, table=True):
             postgresql_where=text("thread_id IS NOT NULL"),
         ),
         Index("run_deleted_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index("run_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "run_pending_idx", "tenant_id", "agent", "created_at", "run_id",
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index("run_open_idx", "tenant_id", postgresql_where=text("status IN ('pending', 'running')")),
+        Index(
+            "run_finished_idx", "tenant_id", "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND events_removed_at IS NULL AND deleted_at IS NULL"),
+        ),
+        Index(
+            "run_kept_idx", "tenant_id", "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND deleted_at IS NULL"),
+        ),
     )  # fmt: skip
 
     run_id: UUID = Field(primary_key=True)
@@ -125,6 +140,10 @@ class Run(Row, table=True):
     finished_at: datetime | None = Field(default=None, sa_column=_moment())
     last_event_at: datetime = Field(sa_column=_now())
     deleted_at: datetime | None = Field(default=None, sa_column=_moment())
+    due_at: datetime | None = Field(
+        default=None, sa_column=Column(DateTime(timezone=True), server_default=text("clock_timestamp()"))
+    )
+    events_removed_at: datetime | None = Field(default=None, sa_column=_moment())
 
 
 class RunEvent(Row, table=True):

@@ -1,4 +1,4 @@
-"""Commit events to a run. Everything that an acknowledged append promises is decided here and in `store.APPEND`.
+"""Commit events to a run. Everything that an acknowledged append promises is decided here and in `store.events.APPEND`.
 
     lock the run's row → give the next seqs → events + outbox row (+ key) → commit → wake the publisher
 
@@ -14,9 +14,9 @@ from uuid import UUID
 
 import asyncpg
 
-from juinie_api import store
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.run import Run, run_of
+from juinie_api.store import events, runs
 from juinie_shared.db.pool import Connection, Pool, Row
 from juinie_shared.domain.errors import IdempotencyKeyReused, LeaseLost, RunFinished, RunNotFound
 from juinie_shared.domain.events import NewEvent
@@ -123,7 +123,7 @@ async def write(connection: Connection, append: Append) -> Row | None:
     """Run the statement. None: no such run. `first_seq` is NULL: refused, `open` and `fenced` say why."""
     ending = append.ending
     return await connection.fetchrow(
-        store.APPEND,
+        events.APPEND,
         append.run_id,
         append.tenant_id,
         append.lease,
@@ -147,7 +147,7 @@ async def _committed(connection: Connection, append: Append, row: Row) -> Append
     """With the run where it has ended, read before anything else can fail: the ending is durable by now."""
     if append.ending is None:
         return _appended(row)
-    ended = await connection.fetchrow(store.READ_RUN, append.run_id, append.tenant_id)
+    ended = await connection.fetchrow(runs.READ_RUN, append.run_id, append.tenant_id)
     return _appended(row, run=run_of(ended) if ended else None)
 
 
@@ -167,7 +167,7 @@ async def _replay(connection: Connection, append: Append) -> Appended:
 
 
 async def _find_replay(connection: Connection, run_id: RunId, once: Once) -> Appended | None:
-    row = await connection.fetchrow(store.FIND_APPEND_KEY, run_id, once.key)
+    row = await connection.fetchrow(events.FIND_APPEND_KEY, run_id, once.key)
     if row is None:
         return None
     if (row["route"], row["fingerprint"]) != (once.route, once.fingerprint):

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from juinie_api import store
 from juinie_api.core.append import Append, Ending, write
 from juinie_api.core.finish import with_ending
 from juinie_api.core.json_data import cancel_requested_data
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.run import Run, run_of
+from juinie_api.store import runs
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunNotFound
 from juinie_shared.domain.events import RUN_CANCEL_REQUESTED, NewEvent
@@ -32,14 +32,14 @@ async def cancel(
         RunNotFound: no such run.
     """
     async with lanes.turn(run_id), pool.transaction() as tx:
-        row = await tx.fetchrow(store.LOCK_RUN, run_id, tenant_id)
+        row = await tx.fetchrow(runs.LOCK_RUN, run_id, tenant_id)
         if row is None:
             raise RunNotFound
         run = run_of(row)
         if run.status.terminal or run.cancel_requested:
             return run, run.status.terminal
         await write(tx, _request(run, tenant_id, reason, traceparent))
-        row = await tx.fetchrow(store.READ_RUN, run_id, tenant_id)
+        row = await tx.fetchrow(runs.READ_RUN, run_id, tenant_id)
     wake_publisher()
     return run_of(row or {}), False
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from juinie_api import store
 from juinie_api.core.json_data import created_data
 from juinie_api.core.run import Run, run_of
+from juinie_api.store import runs
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import IdempotencyKeyReused, RunIdTaken, RunNotFound
 from juinie_shared.domain.ids import RunId, TenantId, shard_of
@@ -61,7 +61,7 @@ async def create(pool: Pool, wake_publisher: Callable[[], None], new: NewRun) ->
 async def _insert(connection: Connection, new: NewRun) -> bool:
     data = created_data(new.agent, new.thread_id, new.input, new.metadata)
     made = await connection.fetchval(
-        store.CREATE,
+        runs.CREATE,
         new.run_id,
         new.tenant_id,
         shard_of(new.run_id),
@@ -81,20 +81,20 @@ async def _insert(connection: Connection, new: NewRun) -> bool:
 
 async def _find_twin(connection: Connection, new: NewRun) -> Created:
     if new.key is not None:
-        row = await connection.fetchrow(store.FIND_CREATE_KEY, new.tenant_id, new.key)
+        row = await connection.fetchrow(runs.FIND_CREATE_KEY, new.tenant_id, new.key)
         if row is None:
             raise RunIdTaken
         if row["fingerprint"] != new.fingerprint:
             raise IdempotencyKeyReused
         return Created(await _read(connection, row["run_id"], new.tenant_id), new=False, replayed=True)
-    fingerprint = await connection.fetchval(store.FIND_CREATED, new.run_id, new.tenant_id)
+    fingerprint = await connection.fetchval(runs.FIND_CREATED, new.run_id, new.tenant_id)
     if fingerprint != new.fingerprint:
         raise RunIdTaken
     return Created(await _read(connection, new.run_id, new.tenant_id), new=False)
 
 
 async def _read(connection: Connection, run_id: RunId, tenant_id: TenantId) -> Run:
-    row = await connection.fetchrow(store.READ_RUN, run_id, tenant_id)
+    row = await connection.fetchrow(runs.READ_RUN, run_id, tenant_id)
     if row is None:
         raise RunNotFound
     return run_of(row)

@@ -1,6 +1,6 @@
 """Delete a finished run: hidden from everybody at once, its id taken for ever, its events purged later."""
 
-from juinie_api import store
+from juinie_api.store import runs
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunNotFinished, RunNotFound
 from juinie_shared.domain.ids import RunId, TenantId
@@ -14,7 +14,7 @@ async def delete(pool: Pool, run_id: RunId, tenant_id: TenantId) -> None:
         RunNotFinished: it is pending or running.
     """
     async with pool.connection() as connection:
-        finished = await connection.fetchval(store.DELETE, run_id, tenant_id)
+        finished = await connection.fetchval(runs.DELETE, run_id, tenant_id)
     if finished is None:
         raise RunNotFound
     if not finished:

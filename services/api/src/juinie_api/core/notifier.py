@@ -7,7 +7,7 @@ the publisher polls behind it.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from juinie_api import store
+from juinie_api.store import waking
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
 from juinie_shared.db.pool import Connection, driver_errors
 from juinie_shared.domain.errors import Transient
@@ -47,7 +47,7 @@ class Notifier:
                     await self._committed.wait()
                     self._committed.clear()
                     async with asyncio.timeout(SEND_SECONDS):
-                        await connection.execute(store.NOTIFY.format(channel=OUTBOX_CHANNEL))
+                        await connection.execute(waking.NOTIFY.format(channel=OUTBOX_CHANNEL))
                     await asyncio.sleep(REST_SECONDS)
         finally:
             connection.terminate()

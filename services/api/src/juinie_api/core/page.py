@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from juinie_api import store
 from juinie_api.core.waker import Waker
+from juinie_api.store.events import READ_EVENTS, READ_HEAD
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import EventsGone, RunNotFound
 from juinie_shared.domain.ids import RunId, Seq, TenantId
@@ -47,7 +47,7 @@ async def read_page(pool: Pool, wanted: PageRequest) -> EventPage:
         EventsGone: the next events after the position are no longer kept.
     """
     async with pool.connection() as connection:
-        head = await connection.fetchrow(store.READ_HEAD, wanted.run_id, wanted.tenant_id)
+        head = await connection.fetchrow(READ_HEAD, wanted.run_id, wanted.tenant_id)
         if head is None:
             raise RunNotFound
         last_seq, retained_from_seq = Seq(head["last_seq"]), head["retained_from_seq"]
@@ -63,7 +63,7 @@ async def read_page(pool: Pool, wanted: PageRequest) -> EventPage:
 
 async def _see_that_all_is_kept(connection: Connection, wanted: PageRequest, after_seq: Seq) -> None:
     """Events are missing: left out by `types`, or removed since the run was read. The run says so before they go."""
-    head = await connection.fetchrow(store.READ_HEAD, wanted.run_id, wanted.tenant_id)
+    head = await connection.fetchrow(READ_HEAD, wanted.run_id, wanted.tenant_id)
     if head is None:
         raise RunNotFound
     if after_seq + 1 < head["retained_from_seq"]:
@@ -78,7 +78,7 @@ async def _read_events(
         return [], last_seq
     types = list(wanted.types) if wanted.types is not None else None
     rows = await connection.fetch(
-        store.READ_EVENTS, wanted.run_id, after_seq, last_seq, types, wanted.limit, wanted.max_bytes
+        READ_EVENTS, wanted.run_id, after_seq, last_seq, types, wanted.limit, wanted.max_bytes
     )
     if not rows:
         return [], last_seq
@@ -94,7 +94,7 @@ async def _end_of_short_page(
 ) -> Seq:
     """A page ends before its limit because its bytes were full, or because `types` leaves out all that follows."""
     types = list(wanted.types) if wanted.types is not None else None
-    following = await connection.fetch(store.READ_EVENTS, wanted.run_id, last_read, last_seq, types, 1, 0)
+    following = await connection.fetch(READ_EVENTS, wanted.run_id, last_read, last_seq, types, 1, 0)
     return last_read if following else last_seq
 
 

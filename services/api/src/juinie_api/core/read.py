@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from juinie_api import store
 from juinie_api.core.run import Run, listed_run_of, run_of
+from juinie_api.store import runs
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunNotFound
 from juinie_shared.domain.ids import RunId, TenantId
@@ -24,21 +24,21 @@ async def read_run(pool: Pool, run_id: RunId, tenant_id: TenantId) -> Run:
         RunNotFound: there is none, or it is another tenant's, or it is deleted: one answer for all.
     """
     async with pool.connection() as connection:
-        row = await connection.fetchrow(store.READ_RUN, run_id, tenant_id)
+        row = await connection.fetchrow(runs.READ_RUN, run_id, tenant_id)
     if row is None:
         raise RunNotFound
     return run_of(row)
 
 
-async def list_runs(pool: Pool, tenant_id: TenantId, wanted: store.ListFilter, limit: int) -> RunPage:
+async def list_runs(pool: Pool, tenant_id: TenantId, wanted: runs.ListFilter, limit: int) -> RunPage:
     """One page. One row more than asked for tells whether there is another page."""
     async with pool.connection() as connection:
-        rows = await store.list_runs(connection, tenant_id, wanted, limit + 1)
+        rows = await runs.list_runs(connection, tenant_id, wanted, limit + 1)
     return RunPage([listed_run_of(row) for row in rows[:limit]], more=len(rows) > limit)
 
 
 async def active_run(pool: Pool, tenant_id: TenantId, thread_id: str) -> Run | None:
     """The newest run of the thread that has not ended, if any."""
     async with pool.connection() as connection:
-        row = await connection.fetchrow(store.ACTIVE_RUN, tenant_id, thread_id)
+        row = await connection.fetchrow(runs.ACTIVE_RUN, tenant_id, thread_id)
     return run_of(row) if row else None

@@ -35,7 +35,7 @@ class Run:
 
 
 def run_of(row: Mapping[str, Any]) -> Run:
-    """The run in a row of `store.RUN_FROM` columns."""
+    """The run in a row of `store.runs.RUN_FROM` columns."""
     values: dict[str, Any] = {**row, "status": RunStatus(row["status"])}
     return Run(**values)
 

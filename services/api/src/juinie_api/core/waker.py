@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from juinie_api import store, telemetry
+from juinie_api import telemetry
+from juinie_api.store import waking
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
 from juinie_shared.db.pool import Connection, Pool, driver_errors
 from juinie_shared.domain.errors import Transient
@@ -88,7 +89,7 @@ class Waker:
             return
         try:
             async with self._pool.connection() as connection:
-                rows = await connection.fetch(store.READ_WAITED, list({waiter.run_id for waiter in waiters}))
+                rows = await connection.fetch(waking.READ_WAITED, list({waiter.run_id for waiter in waiters}))
         except Transient:
             self._report(telemetry.POLL_FAILED)
             return
@@ -130,7 +131,7 @@ async def _until_lost(connection: Connection, lost: asyncio.Event) -> None:
                 await lost.wait()
         except TimeoutError:
             async with asyncio.timeout(CHECK_SECONDS):
-                await connection.execute(store.LISTEN.format(channel=OUTBOX_CHANNEL))
+                await connection.execute(waking.LISTEN.format(channel=OUTBOX_CHANNEL))
 
 
 def _has_more(last_seq: int, after_seq: int | None) -> bool:

@@ -20,7 +20,7 @@ from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.documents import documented
 from juinie_api.edges.events import new_events
 from juinie_api.edges.schemas import CancelBody, CreateBody, FinishBody, Moment, Name
-from juinie_api.store import ListFilter
+from juinie_api.store.runs import ListFilter
 from juinie_shared.domain.ids import RunId, new_run_id
 from juinie_shared.domain.runs import RunStatus, Scope
 from juinie_shared.runtime.tracing import current_traceparent

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
-from juinie_publisher.store import Backlog
+from juinie_publisher.store.outbox import Backlog
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.domain.errors import Transient
 

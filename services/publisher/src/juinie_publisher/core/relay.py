@@ -19,7 +19,7 @@ from typing import Protocol
 
 from juinie_publisher.core.backoff import ShardBackoff, delay_seconds
 from juinie_publisher.core.doorbell import Doorbell
-from juinie_publisher.store import PendingRow, Window, WindowLimits
+from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.domain.errors import KafkaAway, Transient

@@ -1,4 +1,4 @@
-"""All SQL of the publisher.
+"""Outbox rows: fetched, deleted, counted.
 
 The invariant that the relay builds on: a fetch is a prefix of every run. A run's rows are in one shard for ever,
 their ids are taken under the run's row lock and held to commit, so a snapshot that shows one row shows all earlier
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.db.event_json import EVENT_JSON, EVENT_TIME
-from juinie_shared.db.keys import refuse_dev_key
 from juinie_shared.db.pool import Pool, Row
-from juinie_shared.db.schema import check_schema
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 
 FETCH = f"""
@@ -63,31 +61,6 @@ BACKLOG = """
     FROM outbox
 """
 
-LOCK_DELETED_RUN = """
-    SELECT run_id FROM run
-    WHERE deleted_at IS NOT NULL AND NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
-    ORDER BY deleted_at LIMIT 1 FOR UPDATE SKIP LOCKED
-"""
-"""One deleted run of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
-
-Locks the run's row against another publisher that purges. Indexes: run_deleted_idx, outbox (run_id).
-"""
-
-PURGE_EVENTS = """
-    DELETE FROM run_event WHERE run_id = $1
-    AND seq IN (SELECT seq FROM run_event WHERE run_id = $1 ORDER BY seq LIMIT $2)
-"""
-
-PURGE_APPEND_KEYS = """
-    DELETE FROM append_key WHERE run_id = $1
-    AND key IN (SELECT key FROM append_key WHERE run_id = $1 LIMIT $2)
-"""
-
-PURGE_RUN = """
-    WITH keys AS (DELETE FROM create_key WHERE run_id = $1)
-    DELETE FROM run WHERE run_id = $1
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class PendingRow:
@@ -134,8 +107,8 @@ class Backlog:
     oldest_age_seconds: float
 
 
-class Store:
-    """The outbox and the deleted runs. Every method is one short transaction."""
+class OutboxStore:
+    """The outbox. Every method is one short transaction."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -159,32 +132,6 @@ class Store:
             row = await connection.fetchrow(BACKLOG)
         return Backlog(row["pending"], row["oldest_age_seconds"]) if row else Backlog(0, 0.0)
 
-    async def purge_some(self, batch: int) -> tuple[bool, bool]:
-        """Delete up to `batch` events and keys of one deleted run, and its row with the last of them.
-
-        Gives whether there was such a run, and whether it is gone now.
-        """
-        async with self._pool.transaction() as connection:
-            run_id = await connection.fetchval(LOCK_DELETED_RUN)
-            if run_id is None:
-                return False, False
-            for statement in (PURGE_EVENTS, PURGE_APPEND_KEYS):
-                if _count(await connection.execute(statement, run_id, batch)) == batch:
-                    return True, False
-            await connection.execute(PURGE_RUN, run_id)
-            return True, True
-
-    async def check(self, *, dev: bool) -> None:
-        """See that the database answers, has the schema that this code needs, and outside dev no development key.
-
-        Raises:
-            SchemaBehind, DevKeyOutsideDev, DatabaseAway, DatabaseBusy
-        """
-        async with self._pool.connection() as connection:
-            await check_schema(connection)
-            if not dev:
-                await refuse_dev_key(connection)
-
 
 def _pending_row(row: Row) -> PendingRow:
     return PendingRow(
@@ -204,8 +151,3 @@ def _records(row: Row) -> list[RunEventRecord]:
             row["seqs"], row["types"], row["times"], row["jsons"], strict=True
         )
     ]
-
-
-def _count(status: str) -> int:
-    """How many rows a command's status (`DELETE 3`) speaks of."""
-    return int(status.rpartition(" ")[2])

@@ -1,0 +1,132 @@
+"""Runs: made, read, listed, deleted."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, or_, select
+from sqlmodel import col
+
+from juinie_shared.db.pool import Connection, Row
+from juinie_shared.db.select import fetch
+from juinie_shared.db.tables import Run
+from juinie_shared.domain.ids import RunId, TenantId
+
+RUN_FROM = """
+    SELECT run_id, agent, thread_id, status, input, output, error, metadata, last_seq, attempt,
+           cancel_requested_at IS NOT NULL AS cancel_requested, created_at, started_at, finished_at, deadline_at
+    FROM run
+"""
+"""What a client sees of a run."""
+
+# The run, its first event, its outbox row and its key: all or nothing. Counts on three unique indexes, never on
+# ON CONFLICT: run_pkey (the id is free), create_key_pkey (the key is new; a twin in flight is waited for), and
+# run_tombstone_pkey (the id was never used by a run that is deleted).
+CREATE = """
+    WITH clock AS MATERIALIZED (
+        SELECT clock_timestamp() AS now
+    ), made AS (
+        INSERT INTO run (run_id, tenant_id, shard, agent, thread_id, input, metadata, last_seq, fingerprint,
+                         idle_timeout_seconds, deadline_at, due_at, created_at, last_event_at)
+        SELECT $1::uuid, $2::uuid, $3::smallint, $4::text, $5::text, $6::text, $7::text, 1, $8::bytea,
+               $9::int, now + make_interval(secs => $10::float8), now + make_interval(secs => $10), now, now
+        FROM clock WHERE NOT EXISTS (SELECT FROM run_tombstone WHERE run_id = $1)
+        RETURNING run_id, tenant_id, shard, created_at
+    ), event AS (
+        INSERT INTO run_event (run_id, seq, type, data, occurred_at)
+        SELECT run_id, 1, 'run.created', $11::text, created_at FROM made
+    ), row AS (
+        INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes, traceparent)
+        SELECT shard, run_id, 1, 1, octet_length($11), $12::text FROM made
+    ), remembered AS (
+        INSERT INTO create_key (tenant_id, key, fingerprint, run_id)
+        SELECT tenant_id, $13::text, $8, run_id FROM made WHERE $13 IS NOT NULL
+    )
+    SELECT run_id FROM made
+"""
+
+# By create_key_pkey.
+FIND_CREATE_KEY = "SELECT run_id, fingerprint FROM create_key WHERE tenant_id = $1 AND key = $2"
+
+# By run_pkey.
+FIND_CREATED = "SELECT fingerprint FROM run WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL"
+
+# Takes the run's row lock for the rest of the transaction. By run_pkey.
+LOCK_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL FOR UPDATE"
+
+# By run_pkey.
+READ_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL"
+
+# Under the run's row lock: hides the run and takes its id for ever, or neither.
+DELETE = """
+    WITH locked AS MATERIALIZED (
+        SELECT run_id, status NOT IN ('pending', 'running') AS finished FROM run
+        WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL
+        FOR UPDATE
+    ), hidden AS (
+        UPDATE run SET deleted_at = clock_timestamp() FROM locked
+        WHERE run.run_id = locked.run_id AND locked.finished
+        RETURNING run.run_id, run.deleted_at
+    ), buried AS (
+        INSERT INTO run_tombstone (run_id, deleted_at) SELECT run_id, deleted_at FROM hidden
+    )
+    SELECT finished FROM locked
+"""
+
+# By run_tenant_thread_idx, backwards.
+ACTIVE_RUN = (
+    RUN_FROM
+    + """
+    WHERE tenant_id = $1 AND thread_id = $2 AND status IN ('pending', 'running') AND deleted_at IS NULL
+    ORDER BY created_at DESC, run_id DESC LIMIT 1
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ListFilter:
+    """Which runs a list holds; `before` is the (created_at, run_id) of the last one on the page before."""
+
+    status: str | None = None
+    agent: str | None = None
+    thread_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    before: tuple[datetime, RunId] | None = None
+
+
+_LISTED: tuple[Any, ...] = (
+    col(Run.run_id), col(Run.agent), col(Run.thread_id), col(Run.status), col(Run.error), col(Run.metadata_),
+    col(Run.last_seq), col(Run.attempt), col(Run.cancel_requested_at).is_not(None).label("cancel_requested"),
+    col(Run.created_at), col(Run.started_at), col(Run.finished_at), col(Run.deadline_at),
+)  # fmt: skip
+
+
+async def list_runs(connection: Connection, tenant_id: TenantId, wanted: ListFilter, limit: int) -> list[Row]:
+    """Newest first, without input and output. By run_tenant_created_idx or run_tenant_thread_idx, backwards."""
+    statement = (
+        select(*_LISTED)
+        .where(*_conditions(tenant_id, wanted))
+        .order_by(col(Run.created_at).desc(), col(Run.run_id).desc())
+        .limit(limit)
+    )
+    return await fetch(connection, statement)
+
+
+def _conditions(tenant_id: TenantId, wanted: ListFilter) -> list[Any]:
+    conditions: list[Any] = [col(Run.tenant_id) == tenant_id, col(Run.deleted_at).is_(None)]
+    if wanted.status is not None:
+        conditions.append(col(Run.status) == wanted.status)
+    if wanted.agent is not None:
+        conditions.append(col(Run.agent) == wanted.agent)
+    if wanted.thread_id is not None:
+        conditions.append(col(Run.thread_id) == wanted.thread_id)
+    if wanted.created_after is not None:
+        conditions.append(col(Run.created_at) > wanted.created_after)
+    if wanted.created_before is not None:
+        conditions.append(col(Run.created_at) < wanted.created_before)
+    if wanted.before is not None:
+        created_at, run_id = wanted.before
+        older = and_(col(Run.created_at) == created_at, col(Run.run_id) < run_id)
+        conditions.append(or_(col(Run.created_at) < created_at, older))
+    return conditions

@@ -1,0 +1,55 @@
+"""Deleted runs: what is left of them goes in batches."""
+
+from juinie_shared.db.pool import Pool
+
+LOCK_DELETED_RUN = """
+    SELECT run_id FROM run
+    WHERE deleted_at IS NOT NULL AND NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
+    ORDER BY deleted_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+"""One deleted run of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
+
+Locks the run's row against another publisher that purges. Indexes: run_deleted_idx, outbox (run_id).
+"""
+
+PURGE_EVENTS = """
+    DELETE FROM run_event WHERE run_id = $1
+    AND seq IN (SELECT seq FROM run_event WHERE run_id = $1 ORDER BY seq LIMIT $2)
+"""
+
+PURGE_APPEND_KEYS = """
+    DELETE FROM append_key WHERE run_id = $1
+    AND key IN (SELECT key FROM append_key WHERE run_id = $1 LIMIT $2)
+"""
+
+PURGE_RUN = """
+    WITH keys AS (DELETE FROM create_key WHERE run_id = $1)
+    DELETE FROM run WHERE run_id = $1
+"""
+
+
+class DeletedRunStore:
+    """The deleted runs. Every method is one short transaction."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def purge_some(self, batch: int) -> tuple[bool, bool]:
+        """Delete up to `batch` events and keys of one deleted run, and its row with the last of them.
+
+        Gives whether there was such a run, and whether it is gone now.
+        """
+        async with self._pool.transaction() as connection:
+            run_id = await connection.fetchval(LOCK_DELETED_RUN)
+            if run_id is None:
+                return False, False
+            for statement in (PURGE_EVENTS, PURGE_APPEND_KEYS):
+                if _count(await connection.execute(statement, run_id, batch)) == batch:
+                    return True, False
+            await connection.execute(PURGE_RUN, run_id)
+            return True, True
+
+
+def _count(status: str) -> int:
+    """How many rows a command's status (`DELETE 3`) speaks of."""
+    return int(status.rpartition(" ")[2])
