@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from faststream.asgi import AsgiFastStream
 from opentelemetry.trace import Tracer
@@ -11,8 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from juinie_publisher.core.backlog import watch_backlog
 from juinie_publisher.core.doorbell import Doorbell
+from juinie_publisher.core.judge import Rules
 from juinie_publisher.core.purge import purge
 from juinie_publisher.core.relay import Relay
+from juinie_publisher.core.sweep import Sweeper, watch_overdue
 from juinie_publisher.edges.application import make_application
 from juinie_publisher.edges.health import Health
 from juinie_publisher.edges.kafka import RunEventTopic
@@ -20,6 +23,7 @@ from juinie_publisher.edges.listen import listen
 from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_publisher.settings import Settings
 from juinie_publisher.store.deleted_runs import DeletedRunStore
+from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.outbox import OutboxStore
 from juinie_publisher.store.standing import check
 from juinie_publisher.telemetry import Telemetry
@@ -28,8 +32,8 @@ from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
 
-POOL_SIZE = 4
-"""Relay, purge, gauges, readiness: one each."""
+POOL_SIZE = 6
+"""Relay, purge, sweeper, two gauges, readiness: one each."""
 PROBE_DRAIN_SECONDS = 1.0
 
 
@@ -69,7 +73,7 @@ async def serve(
                 on_started(port)
                 parts.telemetry.started(port)
                 probes = http.serve(listener, stopping, PROBE_DRAIN_SECONDS)
-                running = _run(parts, database_url, probes, stopping)
+                running = _run(parts, settings, probes, stopping)
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
         await parts.topic.close()
@@ -97,26 +101,41 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
 
 
 async def _run(
-    parts: Parts, database_url: str, probes: Coroutine[None, None, None], stopping: asyncio.Event
+    parts: Parts, settings: Settings, probes: Coroutine[None, None, None], stopping: asyncio.Event
 ) -> None:
     """Answer probes from the start, work as soon as there are tables to work on, and end with the work."""
+    database_url = settings.database_url.get_secret_value()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(probes)
         tasks.create_task(parts.health.watch(stopping))
         listening = tasks.create_task(listen(database_url, parts.doorbell, parts.telemetry))
-        working = tasks.create_task(_work(parts, stopping))
+        working = tasks.create_task(_work(parts, settings, stopping))
         await stopping.wait()
         parts.doorbell.ring()
         await asyncio.wait({working})
         listening.cancel()
 
 
-async def _work(parts: Parts, stopping: asyncio.Event) -> None:
+async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> None:
     await _first_of(parts.health.database_seen, stopping)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(Relay(parts.outbox, parts.topic, parts.doorbell, parts.telemetry).run(stopping))
         tasks.create_task(purge(DeletedRunStore(parts.pool), parts.telemetry, stopping))
         tasks.create_task(watch_backlog(parts.outbox, parts.telemetry, stopping))
+        tasks.create_task(_sweeper(parts, settings).run(stopping))
+        tasks.create_task(
+            watch_overdue(DueRunStore(parts.pool), parts.telemetry, stopping, settings.sweep_seconds)
+        )
+
+
+def _sweeper(parts: Parts, settings: Settings) -> Sweeper:
+    rules = Rules(settings.max_attempts, timedelta(seconds=settings.cancel_grace_seconds))
+    return Sweeper(DueRunStore(parts.pool), rules, _always, parts.telemetry, settings.sweep_seconds)
+
+
+async def _always() -> bool:
+    """Every publisher sweeps; row locks keep them apart."""
+    return True
 
 
 async def _within_drain(

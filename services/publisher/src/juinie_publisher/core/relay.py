@@ -14,11 +14,11 @@ fault: the rows stay and are tried for ever.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 from juinie_publisher.core.backoff import ShardBackoff, delay_seconds
 from juinie_publisher.core.doorbell import Doorbell
+from juinie_publisher.core.pause import pause
 from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.record import RunEventRecord
@@ -90,7 +90,7 @@ class Relay:
             except Transient as error:
                 self._telemetry.failed(error)
                 failures += 1
-                await _pause(stopping, delay_seconds(failures))
+                await pause(stopping, delay_seconds(failures))
             else:
                 failures = 0
                 if not more:
@@ -182,9 +182,3 @@ def rows_begun(rows: Sequence[PendingRow], sent: int) -> Sequence[PendingRow]:
 
 def _record_count(rows: Iterable[PendingRow]) -> int:
     return sum(len(row.records) for row in rows)
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
