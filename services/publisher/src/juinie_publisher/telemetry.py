@@ -53,6 +53,12 @@ class Telemetry:
             "juinie_relay_events_missing", "Events of an outbox row that were purged before they were published.",
             registry=registry,
         )  # fmt: skip
+        self._shards = Gauge(
+            "juinie_publisher_shards", "Shards of the outbox that this publisher holds.", registry=registry
+        )
+        self._lost = Counter(
+            "juinie_duties_lost", "Shards and other duties whose lease another publisher took over.", registry=registry
+        )  # fmt: skip
         self._purged = Counter(
             "juinie_runs_purged", "Deleted runs whose last row has been removed.", registry=registry
         )
@@ -124,6 +130,16 @@ class Telemetry:
                 "outbox_published", rows=self._rows_since_summary, events=self._events_since_summary
             )
         self._rows_since_summary = self._events_since_summary = 0
+
+    def duties_are(self, shards: int, others: Sequence[str]) -> None:
+        """What this publisher holds has changed to this."""
+        self._shards.set(shards)
+        self._log.info("duties_changed", shards=shards, others=list(others))
+
+    def duties_lost(self, names: Sequence[str]) -> None:
+        """Another publisher has taken these over: we were not heard of for the length of a lease."""
+        self._lost.inc(len(names))
+        self._log.warning("lease_lost", duties=list(names))
 
     def run_purged(self) -> None:
         self._purged.inc()
