@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-MEMBERS := $(wildcard services/*/pyproject.toml libs/*/pyproject.toml)
+MEMBERS := $(wildcard services/*/pyproject.toml libs/*/pyproject.toml clients/*/pyproject.toml)
 MEMBER_DIRS := $(patsubst %/pyproject.toml,./%,$(MEMBERS))
 PYTHON := .venv/bin/python
 BIN := .venv/bin

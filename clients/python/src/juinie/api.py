@@ -1,0 +1,101 @@
+"""Requests to the API that are repeated until they are answered, or until their time is up.
+
+A repeated request carries the same Idempotency-Key, so what it asks for is done once, however often it arrives.
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from juinie.errors import NoAnswer, Refused, refusal
+
+_FIRST_WAIT_SECONDS = 0.1
+_LONGEST_WAIT_SECONDS = 3.0
+_PASSING = frozenset({429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Api:
+    """One or more addresses of one deployment's API. A repetition goes to the next address."""
+
+    http: httpx.AsyncClient
+    urls: Sequence[str]
+    retry_seconds: float = 60.0
+    repeats: Counter[str] = field(default_factory=Counter[str])
+    """How often a request was repeated, by the reason."""
+    _turn: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+    ) -> httpx.Response:
+        """The answer, if it is a good one.
+
+        Raises:
+            Refused: the answer is a refusal that will not pass.
+            NoAnswer: none came within `retry_seconds`; what was asked may have been done.
+        """
+        limit = self.retry_seconds if retry_seconds is None else retry_seconds
+        deadline = time.monotonic() + limit
+        sent_headers = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
+        timeout = timeout_seconds or httpx.USE_CLIENT_DEFAULT
+        for attempt in itertools.count():
+            url = self.urls[next(self._turn) % len(self.urls)]
+            try:
+                answer = await self.http.request(
+                    method, f"{url}{path}", content=content, json=json, params=params, headers=sent_headers,
+                    timeout=timeout,
+                )  # fmt: skip
+            except httpx.TransportError as error:
+                why, wait = type(error).__name__, _wait(attempt)
+            else:
+                if answer.status_code not in _PASSING:
+                    return _good(answer)
+                why, wait = f"status {answer.status_code}", max(_wait(attempt), _asked_for(answer))
+            if time.monotonic() + wait > deadline:
+                raise NoAnswer(why)
+            self.repeats[why] += 1
+            await asyncio.sleep(wait)
+        raise AssertionError  # the loop above has no end of its own
+
+
+def _wait(attempt: int) -> float:
+    """Longer each time, and spread, so that not all come back at once."""
+    longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** min(attempt, 8))
+    return longest * random.uniform(0.5, 1)  # noqa: S311 - nothing secret about a pause
+
+
+def _asked_for(answer: httpx.Response) -> float:
+    """Retry-After, in seconds."""
+    text = answer.headers.get("Retry-After", "")
+    return min(float(text), 30.0) if text.isdecimal() else 0.0
+
+
+def _good(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    raise refused(answer)
+
+
+def refused(answer: httpx.Response) -> Refused:
+    """The error that an answer's problem document stands for."""
+    try:
+        problem: dict[str, Any] = answer.json()
+    except ValueError:
+        problem = {}
+    return refusal(answer.status_code, problem)

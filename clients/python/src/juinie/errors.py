@@ -1,0 +1,60 @@
+"""What can go wrong, as one tree.
+
+JuinieError
+├── NoAnswer          no answer in time: what was asked may have been done, once, or not at all
+└── Refused           an answer that will stay the same
+    ├── NotFound
+    ├── RunFinished
+    └── LeaseLost
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class JuinieError(Exception):
+    """Something that this client raises."""
+
+
+@dataclass
+class NoAnswer(JuinieError):
+    """No answer came, though the request was repeated. Repeat it later, with the same Idempotency-Key."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"No answer in time, the last try ended with: {self.why}"
+
+
+@dataclass
+class Refused(JuinieError):
+    """Juinie refused. `code` is stable, `detail` is for people, `problem` is the whole answer."""
+
+    status: int
+    code: str
+    detail: str
+    problem: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.detail}"
+
+
+class NotFound(Refused):
+    """There is no such run, or it is another tenant's."""
+
+
+class RunFinished(Refused):
+    """The run has ended: nothing can be added to it."""
+
+
+class LeaseLost(Refused):
+    """Another worker has the run by now, or its time ran out: stop working on it."""
+
+
+_BY_CODE = {"run_not_found": NotFound, "run_finished": RunFinished, "lease_lost": LeaseLost}
+
+
+def refusal(status: int, problem: dict[str, Any]) -> Refused:
+    """The error for an answer's status and problem document, which is empty where something else answered."""
+    code, detail = str(problem.get("code", "unknown")), str(problem.get("detail", "no problem document"))
+    return _BY_CODE.get(code, Refused)(status, code, detail, problem)

@@ -1,0 +1,146 @@
+"""Holds what a deployment did against what it promised. No I/O and no clock: it is told what happened, and when.
+
+Four people tell it things: whoever appends (`send`, then `acknowledge` or `refuse`, or nothing where no answer came),
+whoever finishes a run, each reader (`open`, `see`, `drop`, `end`), and whoever reads a run's state. A run is concluded
+once all its readers are done; nothing is kept of it afterwards, so millions of events can be checked.
+"""
+
+from collections.abc import Iterable
+
+from juinie.torture.findings import Findings, Kind
+from juinie.torture.reader_history import Finding, ReaderHistory
+from juinie.torture.run_history import RunHistory
+
+
+class Checker:
+    """`late_seconds` is how long an acknowledged event may take to a watcher that is open.
+
+    `events` counts events of concluded runs, `deliveries` every event that any reader was shown.
+    """
+
+    def __init__(self, late_seconds: float = 30.0) -> None:
+        self.findings = Findings()
+        self.events = self.deliveries = self.runs = 0
+        self._late_seconds = late_seconds
+        self._runs: dict[str, RunHistory] = {}
+        self._longest_delay = 0.0
+
+    # ---- writers
+
+    def send(self, run: str, append: str, contents: Iterable[bytes]) -> None:
+        """An append is about to be sent; `contents` must differ within the run."""
+        self._run(run).send(append, contents)
+
+    def acknowledge(self, run: str, append: str, first_seq: int, last_seq: int, at: float) -> None:
+        self._note(run, append, self._run(run).acknowledge(append, first_seq, last_seq, at))
+
+    def refuse(self, run: str, append: str) -> None:
+        self._run(run).refuse(append)
+
+    def finish(self, run: str, last_seq: int, at: float) -> None:
+        """The run's end was acknowledged."""
+        self._note(run, "finish", self._run(run).finish(last_seq, at))
+
+    # ---- readers
+
+    def open(self, run: str, reader: str, after_seq: int, at: float) -> None:
+        """A connection is open, after the position that the reader asked for."""
+        seen = self._run(run).reader(reader)
+        seen.open_since = at
+        seen.position = after_seq
+
+    def see(
+        self,
+        run: str,
+        reader: str,
+        seq: int,
+        content: bytes | None,
+        whole: bytes,
+        at: float,
+        last: bool = False,
+    ) -> None:
+        """An event arrived: its content (None for one of Juinie's own), all its bytes, and whether it is the terminal one."""
+        history = self._run(run)
+        seen = history.reader(reader)
+        self.deliveries += 1
+        self._note(run, reader, seen.see(seq, last))
+        self._note(run, reader, history.show(seq, content, whole))
+        if seen.open_since is not None:
+            self._longest_delay = max(self._longest_delay, history.delay(seq, seen.open_since, at))
+
+    def drop(self, run: str, reader: str) -> None:
+        """The connection ended, not with the end of the run."""
+        self._note(run, reader, self._run(run).reader(reader).drop())
+
+    def end(self, run: str, reader: str, last_seq: int) -> None:
+        """The reader was told that the run has ended, and at which seq."""
+        self._note(run, reader, self._run(run).reader(reader).end(last_seq))
+
+    def leave(self, run: str, reader: str) -> None:
+        """The reader has seen what it wanted, and does not come back: nobody owes it the end."""
+        self.drop(run, reader)
+        del self._run(run).readers[reader]
+
+    def false_end(self, run: str, reader: str) -> None:
+        """The body ended cleanly without `stream.end`, so that any other client takes the run for finished."""
+        position = self._run(run).reader(reader).position
+        self.findings.add(Kind.END_MISSING, run, reader, position, "a clean end without stream.end")
+        self.drop(run, reader)
+
+    def set_back(self, run: str, reader: str, last_seq: int) -> None:
+        """The reader was told that its position is beyond the run's last seq."""
+        seen = self._run(run).reader(reader)
+        what = f"the run ends at {last_seq}, the reader has {seen.position}"
+        self.findings.add(Kind.LOST, run, reader, seen.position, what)
+        seen.position = 0
+
+    # ---- reads of a run's state
+
+    def acknowledged(self, run: str) -> int:
+        """The highest seq acknowledged so far: what a read that begins now has to show."""
+        return self._run(run).acked_head
+
+    def read(self, run: str, reader: str, acknowledged_before: int, last_seq: int) -> None:
+        """A read that began when `acknowledged_before` was acknowledged says that the run is at `last_seq`."""
+        if last_seq < acknowledged_before:
+            what = f"the read says {last_seq}, {acknowledged_before} was acknowledged before it"
+            self.findings.add(Kind.STALE_READ, run, reader, last_seq, what)
+
+    # ---- time and the end
+
+    def look_for_late(self, at: float) -> None:
+        """Call every second or so."""
+        for run, history in self._runs.items():
+            for reader, finding in history.overdue(at, self._late_seconds):
+                self._note(run, reader.name, [finding])
+
+    def take_longest_delay(self) -> float:
+        """The longest time from an ack to an open watcher since this was asked last, in seconds."""
+        longest, self._longest_delay = self._longest_delay, 0.0
+        return longest
+
+    def conclude(self, run: str) -> None:
+        """All readers are done with the run, or have had their time."""
+        history = self._runs.pop(run)
+        for reader in history.readers.values():
+            self._note(run, reader.name, reader.drop())
+            self._note(run, reader.name, _unfinished(reader, history.head))
+        self._note(run, "all readers", history.conclude())
+        self.events += history.head
+        self.runs += 1
+
+    def _run(self, run: str) -> RunHistory:
+        history = self._runs.get(run)
+        if history is None:
+            history = self._runs[run] = RunHistory()
+        return history
+
+    def _note(self, run: str, who: str, findings: Iterable[Finding]) -> None:
+        for kind, seq, what in findings:
+            self.findings.add(kind, run, who, seq, what)
+
+
+def _unfinished(reader: ReaderHistory, head: int) -> list[Finding]:
+    if reader.ended:
+        return []
+    return [(Kind.END_MISSING, head, f"was never told; the reader has {reader.position}")]

@@ -1,0 +1,155 @@
+"""One run: what was sent, what was acknowledged, and what each seq turned out to be.
+
+Contents are kept as 64-bit hashes in arrays: 32 bytes for each event of a run that is still open, and nothing of one
+that has been concluded. Two events that are sent to one run must differ in their content, or they cannot be told apart.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+from juinie.torture.findings import Kind
+from juinie.torture.reader_history import Finding, ReaderHistory
+
+_UNKNOWN = 0
+_OWN = 1
+"""An event of Juinie's own, which nobody sent."""
+
+
+def _hashed(content: bytes | None) -> int:
+    return _OWN if content is None else hash(content) or 2
+
+
+class RunHistory:
+    """`acked_head` is the highest seq that was acknowledged; `last_seq` that of the finished run."""
+
+    def __init__(self) -> None:
+        self.readers: dict[str, ReaderHistory] = {}
+        self.acked_head = 0
+        self.last_seq: int | None = None
+        self.head = 0
+        self._acks: deque[tuple[float, int]] = deque()
+        self._acked_at = array("d")
+        self._expected, self._seen, self._whole = array("q"), array("q"), array("q")
+        self._doubtful: dict[str, tuple[int, ...]] = {}
+
+    def reader(self, name: str) -> ReaderHistory:
+        return self.readers.setdefault(name, ReaderHistory(name))
+
+    def send(self, append: str, contents: Iterable[bytes]) -> None:
+        """An append is about to be sent. It stays doubtful until it is acknowledged or refused."""
+        self._doubtful[append] = tuple(map(_hashed, contents))
+
+    def acknowledge(self, append: str, first: int, last: int, at: float) -> Iterator[Finding]:
+        """The append is stored at these seqs, says the answer."""
+        hashes = self._doubtful.pop(append)
+        if last - first + 1 != len(hashes):
+            yield Kind.TORN, first, f"{len(hashes)} events were sent, the answer says {first} to {last}"
+            return
+        self._reach(last)
+        for seq, content in enumerate(hashes, first):
+            yield from self._expect(seq, content, at)
+        self._take_ack(last, at)
+        if self.last_seq is not None and last >= self.last_seq:
+            yield Kind.AFTER_END, last, f"acknowledged, though the run ended at {self.last_seq}"
+
+    def refuse(self, append: str) -> None:
+        """The append was refused: none of it may ever be seen."""
+        del self._doubtful[append]
+
+    def finish(self, last_seq: int, at: float) -> Iterator[Finding]:
+        """The end is acknowledged."""
+        if self.acked_head >= last_seq:
+            yield Kind.LOST, self.acked_head, f"acknowledged, but the run ended at {last_seq}"
+        self.last_seq = last_seq
+        self._reach(last_seq)
+        self._take_ack(last_seq, at)
+
+    def show(self, seq: int, content: bytes | None, whole: bytes) -> Iterator[Finding]:
+        """Somebody was shown this event. `content` is None for one of Juinie's own."""
+        self._reach(seq)
+        hashed, whole_hashed, index = _hashed(content), hash(whole) or 2, seq - 1
+        if self._whole[index] not in (_UNKNOWN, whole_hashed):
+            yield Kind.CORRUPT, seq, "other bytes than somebody was shown before"
+        elif self._expected[index] not in (_UNKNOWN, hashed):
+            yield Kind.CORRUPT, seq, "not the event that was acknowledged under this seq"
+        self._seen[index], self._whole[index] = hashed, whole_hashed
+
+    def delay(self, seq: int, open_since: float, now: float) -> float:
+        """Seconds from the ack of this event, or from the connection where that came later, to now; 0 before its ack."""
+        acked_at = self._acked_at[seq - 1]
+        return max(0.0, now - max(acked_at, open_since)) if acked_at else 0.0
+
+    def overdue(self, now: float, limit_seconds: float) -> Iterator[tuple[ReaderHistory, Finding]]:
+        """Acknowledged events that an open reader should have by now."""
+        behind = [reader for reader in self.readers.values() if not reader.ended]
+        reached = min((reader.position for reader in behind), default=self.acked_head)
+        while self._acks and self._acks[0][1] <= reached:
+            self._acks.popleft()
+        for reader in behind:
+            due = next((ack for ack in self._acks if ack[1] > reader.position), None)
+            if due:
+                for finding in reader.late_for(due[0], due[1], now, limit_seconds):
+                    yield reader, finding
+
+    def conclude(self) -> Iterator[Finding]:
+        """Nothing more comes: is what was seen, by all readers together, what was sent?"""
+        if self.last_seq is None:
+            yield Kind.END_MISSING, self.head, "the run was never finished"
+        places = self._places()
+        for append, hashes in self._doubtful.items():
+            yield from _whole_or_not_at_all(append, hashes, places)
+        yield from self._strangers(set(self._expected), set(places))
+
+    def _places(self) -> dict[int, list[int]]:
+        """Where each doubtful content was seen."""
+        places: dict[int, list[int]] = {hashed: [] for hashes in self._doubtful.values() for hashed in hashes}
+        if places:
+            for seq, hashed in enumerate(self._seen, 1):
+                if hashed in places:
+                    places[hashed].append(seq)
+        return places
+
+    def _strangers(self, acknowledged: set[int], doubtful: set[int]) -> Iterator[Finding]:
+        """Events at seqs that no append was given."""
+        for seq, (seen, expected) in enumerate(zip(self._seen, self._expected, strict=True), 1):
+            if expected != _UNKNOWN or seen in (_UNKNOWN, _OWN) or seen in doubtful:
+                continue
+            if seen in acknowledged:
+                yield Kind.REPEATED, seq, "stored a second time"
+            else:
+                yield Kind.CORRUPT, seq, "an event that nobody sent, or that was refused"
+
+    def _expect(self, seq: int, content: int, at: float) -> Iterator[Finding]:
+        index = seq - 1
+        if self._expected[index] not in (_UNKNOWN, content):
+            yield Kind.CORRUPT, seq, "two appends were given this seq"
+        elif self._seen[index] not in (_UNKNOWN, content):
+            yield Kind.CORRUPT, seq, "another event was shown under the seq that is now acknowledged"
+        self._expected[index], self._acked_at[index] = content, at
+
+    def _take_ack(self, last: int, at: float) -> None:
+        if last > self.acked_head:
+            self.acked_head = last
+            self._acks.append((at, last))
+
+    def _reach(self, seq: int) -> None:
+        more = seq - self.head
+        if more > 0:
+            for kept in (self._expected, self._seen, self._whole):
+                kept.frombytes(bytes(8 * more))
+            self._acked_at.frombytes(bytes(8 * more))
+            self.head = seq
+
+
+def _whole_or_not_at_all(
+    append: str, hashes: Sequence[int], places: dict[int, list[int]]
+) -> Iterator[Finding]:
+    """An append without an answer is stored whole and in one piece, once, or not at all."""
+    found = [seq for hashed in hashes for seq in places[hashed]]
+    if not found:
+        return
+    if any(len(places[hashed]) > 1 for hashed in hashes):
+        yield Kind.REPEATED, found[0], f"append {append} is stored more than once"
+    elif found != list(range(found[0], found[0] + len(hashes))):
+        yield Kind.TORN, found[0], f"of the {len(hashes)} events of append {append} there are {found}"

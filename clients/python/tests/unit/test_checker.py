@@ -1,0 +1,386 @@
+"""The checker finds each planted bug, names it rightly, and finds nothing in a history that is right."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from juinie.torture.checker import Checker
+from juinie.torture.findings import Kind
+
+RUN = "run"
+
+
+class Story:
+    """A run of Juinie's as it should be: created, two appends of two and three events, the end at 7. Watched by `w`.
+
+    A test takes what it needs and tells the rest wrongly.
+    """
+
+    def __init__(self) -> None:
+        self.checker = Checker()
+        self.log: list[bytes | None] = [None, b"a0", b"a1", b"b0", b"b1", b"b2", None]
+        self.checker.open(RUN, "w", 0, at=0)
+
+    def append(self, name: str, first: int, *contents: bytes, at: float = 1) -> None:
+        self.checker.send(RUN, name, contents)
+        self.checker.acknowledge(RUN, name, first, first + len(contents) - 1, at)
+
+    def append_all(self) -> None:
+        self.append("a", 2, b"a0", b"a1")
+        self.append("b", 4, b"b0", b"b1", b"b2")
+
+    def see(self, *seqs: int, reader: str = "w", at: float = 2) -> None:
+        for seq in seqs:
+            content = self.log[seq - 1]
+            whole = f"{seq} {content}".encode()
+            self.checker.see(RUN, reader, seq, content, whole, at, last=seq == len(self.log))
+
+    def finish(self, at: float = 3) -> None:
+        self.checker.finish(RUN, len(self.log), at)
+
+    def end(self, reader: str = "w") -> None:
+        self.checker.end(RUN, reader, len(self.log))
+
+    def found(self) -> set[Kind]:
+        """Conclude; the kinds that were found."""
+        self.checker.conclude(RUN)
+        return set(self.checker.findings.counts)
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def test_right_history_has_no_finding_and_is_counted(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 4)
+    story.checker.drop(RUN, "w")
+    story.checker.open(RUN, "w", 4, at=2)
+    story.see(5, 6, 7)
+    story.finish()
+    story.end()
+
+    assert story.found() == set()
+    assert (story.checker.events, story.checker.deliveries, story.checker.runs) == (7, 7, 1)
+
+
+def test_event_that_a_watcher_skipped_is_lost(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.LOST}
+    assert story.checker.findings.kept[0].seq == 3
+
+
+def test_event_skipped_before_a_drop_is_lost_though_the_watcher_returns(story: Story) -> None:
+    story.append_all()
+    story.see(1, 3)
+    story.checker.drop(RUN, "w")
+
+    assert story.checker.findings.counts == {Kind.LOST: 1}
+
+
+def test_acknowledged_events_beyond_the_end_are_lost(story: Story) -> None:
+    story.append_all()
+    story.append("c", 8, b"c0")
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+
+    assert Kind.LOST in story.found()
+
+
+def test_end_before_the_last_event_is_a_loss(story: Story) -> None:
+    story.append_all()
+    story.finish()
+    story.see(1, 2, 3)
+    story.end()
+
+    assert Kind.LOST in story.found()
+
+
+def test_run_that_was_set_back_has_lost_something(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 4)
+    story.checker.set_back(RUN, "w", 2)
+
+    assert story.checker.findings.counts == {Kind.LOST: 1}
+
+
+def test_event_that_comes_again_is_repeated(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 3, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.REPEATED}
+
+
+def test_append_stored_twice_is_repeated(story: Story) -> None:
+    """As when the second try of a request is stored again."""
+    story.append("a", 2, b"a0", b"a1")
+    story.log = [None, b"a0", b"a1", b"a0", b"a1", None]
+    story.see(1, 2, 3, 4, 5, 6)
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.REPEATED}
+
+
+def test_unanswered_append_stored_twice_is_repeated(story: Story) -> None:
+    story.checker.send(RUN, "a", [b"a0", b"a1"])
+    story.log = [None, b"a0", b"a1", b"a0", b"a1", None]
+    story.see(1, 2, 3, 4, 5, 6)
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.REPEATED}
+
+
+def test_event_after_its_successor_is_reordered(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 4, 3, 5, 6, 7)
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.REORDERED}
+
+
+@pytest.mark.parametrize(
+    "seen_first", [True, False], ids=["seen, then acknowledged", "acknowledged, then seen"]
+)
+def test_event_with_another_content_is_corrupt(story: Story, seen_first: bool) -> None:
+    story.log[2] = b"a-other"
+    steps: list[Callable[[], None]] = [story.append_all, lambda: story.see(1, 2, 3, 4, 5, 6, 7)]
+    for step in reversed(steps) if seen_first else steps:
+        step()
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.CORRUPT}
+
+
+def test_two_readers_that_are_shown_other_bytes_under_one_seq_are_corrupt(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2)
+    story.checker.open(RUN, "v", 1, at=0)
+    story.checker.see(RUN, "v", 2, b"a0", b"another time of the same event", at=2)
+
+    assert story.checker.findings.counts == {Kind.CORRUPT: 1}
+
+
+def test_event_that_nobody_sent_is_corrupt(story: Story) -> None:
+    story.append("a", 2, b"a0", b"a1")
+    story.log = [None, b"a0", b"a1", b"forged", None]
+    story.see(1, 2, 3, 4, 5)
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.CORRUPT}
+
+
+def test_refused_append_that_is_there_is_corrupt(story: Story) -> None:
+    story.append("a", 2, b"a0", b"a1")
+    story.checker.send(RUN, "b", [b"b0"])
+    story.checker.refuse(RUN, "b")
+    story.log = [None, b"a0", b"a1", b"b0", None]
+    story.see(1, 2, 3, 4, 5)
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.CORRUPT}
+
+
+def test_two_appends_with_one_seq_are_corrupt(story: Story) -> None:
+    story.append("a", 2, b"a0", b"a1")
+    story.append("b", 3, b"b0")
+
+    assert story.checker.findings.counts == {Kind.CORRUPT: 1}
+
+
+@pytest.mark.parametrize(
+    "log", [[None, b"a0", None], [None, b"a0", b"b0", b"a1", None], [None, b"a1", b"a0", None]],
+    ids=["a part", "not in one piece", "turned round"],
+)  # fmt: skip
+def test_unanswered_append_that_is_there_in_part_is_torn(story: Story, log: list[bytes | None]) -> None:
+    story.checker.send(RUN, "a", [b"a0", b"a1"])
+    if b"b0" in log:
+        story.append("b", 3, b"b0")
+    story.log = log
+    story.see(*range(1, len(log) + 1))
+    story.finish()
+    story.end()
+
+    assert story.found() == {Kind.TORN}
+
+
+@pytest.mark.parametrize("log", [[None, None], [None, b"a0", b"a1", None]], ids=["not there", "there"])
+def test_unanswered_append_is_there_whole_or_not_at_all(story: Story, log: list[bytes | None]) -> None:
+    story.checker.send(RUN, "a", [b"a0", b"a1"])
+    story.log = log
+    story.see(*range(1, len(log) + 1))
+    story.finish()
+    story.end()
+
+    assert story.found() == set()
+
+
+def test_answer_that_names_fewer_seqs_than_were_sent_is_torn(story: Story) -> None:
+    story.checker.send(RUN, "a", [b"a0", b"a1"])
+    story.checker.acknowledge(RUN, "a", 2, 2, at=1)
+
+    assert story.checker.findings.counts == {Kind.TORN: 1}
+
+
+def test_event_not_at_an_open_watcher_in_time_is_late_once(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2)
+    story.checker.look_for_late(at=31)
+    assert story.checker.findings.counts == {}
+    story.checker.look_for_late(at=31.1)
+    story.checker.look_for_late(at=40)
+
+    assert story.checker.findings.counts == {
+        Kind.LATE: 1,
+    }
+    assert story.checker.findings.kept[0].seq == 3
+
+
+def test_time_without_a_connection_does_not_make_late(story: Story) -> None:
+    story.append_all()
+    story.checker.drop(RUN, "w")
+    story.checker.look_for_late(at=100)
+    story.checker.open(RUN, "w", 0, at=100)
+    story.checker.look_for_late(at=129)
+
+    assert story.checker.findings.counts == {}
+    story.checker.look_for_late(at=131)
+    assert story.checker.findings.counts == {Kind.LATE: 1}
+
+
+def test_longest_delay_counts_from_the_ack_or_the_connection(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, at=2.5)
+    assert story.checker.take_longest_delay() == 1.5
+    story.checker.open(RUN, "w", 3, at=10)
+    story.see(4, at=10.25)
+
+    assert story.checker.take_longest_delay() == 0.25
+    assert story.checker.take_longest_delay() == 0
+
+
+def test_watcher_that_is_never_told_of_the_end_misses_it(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.finish()
+
+    assert story.found() == {Kind.END_MISSING}
+
+
+def test_clean_end_of_the_body_without_stream_end_is_no_end(story: Story) -> None:
+    story.checker.false_end(RUN, "w")
+
+    assert story.checker.findings.counts == {Kind.END_MISSING: 1}
+
+
+def test_end_without_the_terminal_event_misses_it(story: Story) -> None:
+    story.see(1)
+    story.checker.end(RUN, "w", 1)
+
+    assert story.checker.findings.counts == {Kind.END_MISSING: 1}
+
+
+def test_run_that_nobody_finished_misses_its_end(story: Story) -> None:
+    story.append_all()
+
+    assert Kind.END_MISSING in story.found()
+
+
+def test_second_end_is_found(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+    story.end()
+
+    assert story.found() == {Kind.END_TWICE}
+
+
+def test_event_after_the_end_is_found(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+    story.checker.see(RUN, "w", 8, b"c0", b"8", at=4)
+
+    assert Kind.AFTER_END in story.found()
+
+
+def test_append_acknowledged_beyond_the_end_is_found(story: Story) -> None:
+    story.finish()
+    story.append("c", 8, b"c0")
+
+    assert story.checker.findings.counts == {Kind.AFTER_END: 1}
+
+
+def test_read_that_shows_less_than_was_acknowledged_is_stale(story: Story) -> None:
+    story.append("a", 2, b"a0", b"a1")
+    before = story.checker.acknowledged(RUN)
+    story.append("b", 4, b"b0", b"b1", b"b2")
+    story.checker.read(RUN, "r", before, last_seq=3)
+    assert story.checker.findings.counts == {}
+    story.checker.read(RUN, "r", before, last_seq=2)
+
+    assert story.checker.findings.counts == {Kind.STALE_READ: 1}
+
+
+def test_nothing_is_kept_of_a_concluded_run(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+    story.checker.conclude(RUN)
+
+    assert story.checker._runs == {}
+
+
+@given(st.data())
+def test_right_histories_have_no_finding(data: st.DataObject) -> None:
+    """Any batches, answered or not, stored or not; any readers that drop where they like."""
+    checker = Checker()
+    log: list[bytes | None] = [None]
+    answers: list[tuple[str, int, int]] = []
+    for number, size in enumerate(data.draw(st.lists(st.integers(1, 4), max_size=6))):
+        contents = [f"{number}.{index}".encode() for index in range(size)]
+        checker.send(RUN, str(number), contents)
+        fate = data.draw(st.sampled_from(["answered", "unanswered", "never arrived", "refused"]))
+        if fate in {"answered", "unanswered"}:
+            log += contents
+        if fate == "answered":
+            answers.append((str(number), len(log) - size + 1, len(log)))
+        if fate == "refused":
+            checker.refuse(RUN, str(number))
+    log.append(None)
+    for answer in data.draw(st.permutations(answers)):
+        checker.acknowledge(RUN, *answer, at=1)
+    checker.finish(RUN, len(log), at=1)
+    for reader in data.draw(st.lists(st.sampled_from("abc"), unique=True)):
+        _read_all(checker, reader, log, data.draw(st.sets(st.integers(1, len(log)))))
+    checker.conclude(RUN)
+
+    assert checker.findings.kept == []
+
+
+def _read_all(checker: Checker, reader: str, log: list[bytes | None], drops_after: set[int]) -> None:
+    checker.open(RUN, reader, 0, at=0)
+    for seq, content in enumerate(log, 1):
+        checker.see(RUN, reader, seq, content, b"%d" % seq, at=2, last=seq == len(log))
+        if seq in drops_after:
+            checker.drop(RUN, reader)
+            checker.open(RUN, reader, seq, at=2)
+    checker.end(RUN, reader, len(log))

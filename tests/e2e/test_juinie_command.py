@@ -1,0 +1,151 @@
+"""`juinie verify` and the Python client, against the whole stack."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from juinie import Client, RunFinished
+from juinie_shared.db.pool import Pool
+from juinie_testkit.kafka import produce_raw
+from juinie_testkit.seed import SeededKey
+from juinie_testkit.stack import Stack
+from juinie_testkit.waits import await_outbox_flush, eventually
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+async def juinie(stack: Stack, key: SeededKey) -> AsyncGenerator[Client]:
+    async with Client(stack.api.url, [gateway.url for gateway in stack.gateways], key.text) as client:
+        yield client
+
+
+async def finished_run(juinie: Client) -> str:
+    run_id = (await juinie.create_run("agent", input={"n": 1}))["run_id"]
+    await juinie.append(run_id, ("token", {"text": "Hel"}), ("token", {"text": "lo\u0000"}))
+    await juinie.finish(run_id, output={"answer": 42})
+    return run_id
+
+
+async def verify(stack: Stack, key: SeededKey, run_id: str, *more: str) -> tuple[int | None, str]:
+    """Run `juinie verify` as a user does. Gives its exit code and what it printed."""
+    environment = {
+        **os.environ, "JUINIE_API_URL": stack.api.url, "JUINIE_STREAM_URL": stack.gateway.url,
+        "JUINIE_API_KEY": key.text, "COLUMNS": "200",
+    }  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        "from juinie.cli import main; main()",
+        "verify",
+        run_id,
+        "--wait-seconds",
+        "15",
+    ]
+    process = await asyncio.create_subprocess_exec(*command, *more, env=environment, stdout=PIPE, stderr=PIPE)
+    async with asyncio.timeout(60):
+        printed, faults = await process.communicate()
+    return process.returncode, (printed + faults).decode()
+
+
+async def test_client_streams_a_run_through_a_gateway_that_is_killed(stack: Stack, juinie: Client):
+    run_id = (await juinie.create_run("agent"))["run_id"]
+    seen: list[int] = []
+
+    async def watch() -> None:
+        async for event in juinie.stream(run_id):
+            seen.append(event.seq)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch())
+        await juinie.append(run_id, ("token", 1))
+        await eventually(lambda: seen == [1, 2, 3], 20, "the first three events")
+        await stack.gateway.kill()
+        await juinie.append(run_id, ("token", 2), ("token", 3))
+        await stack.gateway.start()
+        await juinie.finish(run_id)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(RunFinished):
+        await juinie.append(run_id, ("token", 4))
+
+
+async def test_whole_run_is_verified_in_all_places(stack: Stack, key: SeededKey, juinie: Client):
+    run_id = await finished_run(juinie)
+    kafka = ("--kafka", stack.kafka_bootstrap_servers, "--topic", stack.kafka_topic)
+    code, printed = await verify(stack, key, run_id, *kafka, "--database-url", stack.database_url)
+
+    assert code == 0, printed
+    for line in ("pages", "stream", "kafka", "postgres", "The run is whole."):
+        assert line in printed
+
+
+async def test_open_run_is_verified_as_far_as_it_is(stack: Stack, key: SeededKey, juinie: Client):
+    run_id = (await juinie.create_run("agent"))["run_id"]
+    await juinie.append(run_id, ("token", 1))
+    code, printed = await verify(stack, key, run_id)
+
+    assert (code, "open: running" in printed) == (0, True), printed
+
+
+async def test_row_that_was_changed_by_hand_is_found(
+    stack: Stack, stack_pool: Pool, key: SeededKey, juinie: Client
+):
+    run_id = await finished_run(juinie)
+    await await_outbox_flush(stack_pool, run_id)
+    async with stack_pool.connection() as connection:
+        await connection.execute("UPDATE run_event SET data = '7' WHERE run_id = $1 AND seq = 3", run_id)
+    kafka = ("--kafka", stack.kafka_bootstrap_servers, "--topic", stack.kafka_topic)
+    code, printed = await verify(stack, key, run_id, *kafka)
+
+    assert code == 1
+    assert "the record of seq 3 has other bytes" in printed
+
+
+async def test_event_that_is_gone_from_postgres_is_found(
+    stack: Stack, stack_pool: Pool, key: SeededKey, juinie: Client
+):
+    run_id = await finished_run(juinie)
+    async with stack_pool.connection() as connection:
+        await connection.execute("DELETE FROM run_event WHERE run_id = $1 AND seq = 3", run_id)
+    code, printed = await verify(stack, key, run_id, "--wait-seconds", "3")
+
+    assert code == 1
+    assert "seq 4 stands where 3 should" in printed
+
+
+async def test_record_under_the_runs_key_that_is_none_of_it_is_found(
+    stack: Stack, stack_pool: Pool, key: SeededKey, juinie: Client
+):
+    run_id = await finished_run(juinie)
+    await await_outbox_flush(stack_pool, run_id)
+    await produce_raw(stack.kafka_bootstrap_servers, stack.kafka_topic, run_id.encode(), b"rubbish")
+    code, printed = await verify(
+        stack, key, run_id, "--kafka", stack.kafka_bootstrap_servers, "--topic", stack.kafka_topic
+    )
+
+    assert code == 1
+    assert "is no event of the run" in printed
+
+
+async def test_run_that_does_not_exist_cannot_be_verified(stack: Stack, key: SeededKey):
+    code, printed = await verify(stack, key, "0193a1f2-7c3e-7d4b-9a55-0c6a2f1e8b70")
+
+    assert (code, "404 run_not_found" in printed) == (2, True), printed
+
+
+async def test_deployment_that_is_not_there_cannot_be_verified(stack: Stack, key: SeededKey, juinie: Client):
+    run_id = await finished_run(juinie)
+    code, printed = await verify(stack, key, run_id, "--api-url", "http://127.0.0.1:1", "--wait-seconds", "1")
+
+    assert (code, "No answer in time" in printed) == (2, True), printed
+
+
+async def test_kafka_that_is_not_there_cannot_be_verified(stack: Stack, key: SeededKey, juinie: Client):
+    run_id = await finished_run(juinie)
+    code, printed = await verify(stack, key, run_id, "--kafka", "127.0.0.1:1")
+
+    assert (code, "Kafka at 127.0.0.1:1" in printed) == (2, True), printed
