@@ -6,6 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from juinie_testkit.waits import eventually
+
 
 async def test_event_json_goes_out_as_it_came_in(api: Any):
     run_id = (await api.create())["run_id"]
@@ -173,3 +175,23 @@ async def test_many_writers_of_a_locked_run_take_no_connection_from_the_others(a
     assert ready.status_code == 200
     assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "run_locked")}
     assert (await api.append(locked)).json()["first_seq"] == 3, "nothing of the refused ones was left"
+
+
+async def test_appends_touch_no_index_of_the_run(api: Any):
+    """`due_at` is indexed, and an append to a run that has started leaves it alone: every update of the row is HOT."""
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id)
+    await eventually(lambda: _updates_of_runs(api, 1), 30, "the start is counted")
+    all_before, hot_before = await _updates_of_runs(api, 1)
+    for _ in range(20):
+        assert (await api.append(run_id)).status_code == 201
+    all_after, hot_after = await eventually(
+        lambda: _updates_of_runs(api, all_before + 20), 30, "the appends are counted"
+    )
+    assert (all_after - all_before, hot_after - hot_before) == (20, 20)
+
+
+async def _updates_of_runs(api: Any, at_least: int) -> tuple[int, int] | None:
+    """Updates of the table, and how many were HOT; None before there are so many. Sessions tell them when idle."""
+    (row,) = await api.rows("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'run'")
+    return (row["n_tup_upd"], row["n_tup_hot_upd"]) if row["n_tup_upd"] >= at_least else None

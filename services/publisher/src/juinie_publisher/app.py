@@ -1,9 +1,12 @@
 """Builds the publisher, runs it until it is told to stop, and closes all it opened. No other module starts a task."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from faststream.asgi import AsgiFastStream
 from opentelemetry.trace import Tracer
@@ -11,8 +14,11 @@ from prometheus_client import CollectorRegistry
 
 from juinie_publisher.core.backlog import watch_backlog
 from juinie_publisher.core.doorbell import Doorbell
+from juinie_publisher.core.duties import SWEEP, Duties
+from juinie_publisher.core.judge import Rules
 from juinie_publisher.core.purge import purge
 from juinie_publisher.core.relay import Relay
+from juinie_publisher.core.sweep import HasDuty, Sweeper, watch_overdue
 from juinie_publisher.edges.application import make_application
 from juinie_publisher.edges.health import Health
 from juinie_publisher.edges.kafka import RunEventTopic
@@ -20,16 +26,22 @@ from juinie_publisher.edges.listen import listen
 from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_publisher.settings import Settings
 from juinie_publisher.store.deleted_runs import DeletedRunStore
+from juinie_publisher.store.due_runs import DueRunStore
+from juinie_publisher.store.duties import DutyStore
 from juinie_publisher.store.outbox import OutboxStore
 from juinie_publisher.store.standing import check
 from juinie_publisher.telemetry import Telemetry
+from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
+from juinie_shared.domain.ids import new_uuid7
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
 
-POOL_SIZE = 4
-"""Relay, purge, gauges, readiness: one each."""
+POOL_SIZE = 7
+"""Relay, duties, purge, sweeper, two gauges, readiness: one each."""
+HANDOVER_SECONDS = 0.5
+"""How long the round in flight may hold up the giving back of duties, when the process is asked to stop."""
 PROBE_DRAIN_SECONDS = 1.0
 
 
@@ -41,6 +53,8 @@ class Parts:
     pool: Pool
     outbox: OutboxStore
     doorbell: Doorbell
+    duty_bell: Doorbell
+    duties: Duties
     telemetry: Telemetry
     health: Health
     application: AsgiFastStream
@@ -69,7 +83,7 @@ async def serve(
                 on_started(port)
                 parts.telemetry.started(port)
                 probes = http.serve(listener, stopping, PROBE_DRAIN_SECONDS)
-                running = _run(parts, database_url, probes, stopping)
+                running = _run(parts, settings, probes, stopping)
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
         await parts.topic.close()
@@ -93,30 +107,69 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
 
     health = Health(check_database, topic.is_reachable, telemetry)
     application = make_application(plan.name, servers, probe_apps(health.readiness, registry))
-    return Parts(topic, pool, outbox, Doorbell(), telemetry, health, application)
+    doorbell, duty_bell = Doorbell(), Doorbell()
+    duties = Duties(DutyStore(pool, new_uuid7(), _own_name()), duty_bell, doorbell.ring, telemetry)
+    return Parts(topic, pool, outbox, doorbell, duty_bell, duties, telemetry, health, application)
+
+
+def _own_name() -> str:
+    """What an operator knows this process by."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 async def _run(
-    parts: Parts, database_url: str, probes: Coroutine[None, None, None], stopping: asyncio.Event
+    parts: Parts, settings: Settings, probes: Coroutine[None, None, None], stopping: asyncio.Event
 ) -> None:
     """Answer probes from the start, work as soon as there are tables to work on, and end with the work."""
+    database_url = settings.database_url.get_secret_value()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(probes)
         tasks.create_task(parts.health.watch(stopping))
-        listening = tasks.create_task(listen(database_url, parts.doorbell, parts.telemetry))
-        working = tasks.create_task(_work(parts, stopping))
+        bells = {OUTBOX_CHANNEL: parts.doorbell, DUTIES_CHANNEL: parts.duty_bell}
+        listening = tasks.create_task(listen(database_url, bells, parts.telemetry))
+        working = tasks.create_task(_work(parts, settings, stopping))
         await stopping.wait()
-        parts.doorbell.ring()
+        for bell in bells.values():
+            bell.ring()
         await asyncio.wait({working})
         listening.cancel()
 
 
-async def _work(parts: Parts, stopping: asyncio.Event) -> None:
+async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> None:
     await _first_of(parts.health.database_seen, stopping)
+    relay = Relay(
+        parts.outbox, parts.topic, parts.doorbell, parts.telemetry, shards=lambda: parts.duties.shards
+    )
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(Relay(parts.outbox, parts.topic, parts.doorbell, parts.telemetry).run(stopping))
+        relaying = tasks.create_task(relay.run(stopping))
+        tasks.create_task(_share_duties(parts.duties, relaying, stopping))
         tasks.create_task(purge(DeletedRunStore(parts.pool), parts.telemetry, stopping))
         tasks.create_task(watch_backlog(parts.outbox, parts.telemetry, stopping))
+        tasks.create_task(_sweeper(parts, settings).run(stopping))
+        tasks.create_task(
+            watch_overdue(DueRunStore(parts.pool), parts.telemetry, stopping, settings.sweep_seconds)
+        )
+
+
+def _sweeper(parts: Parts, settings: Settings) -> Sweeper:
+    rules = Rules(settings.max_attempts, timedelta(seconds=settings.cancel_grace_seconds))
+    return Sweeper(
+        DueRunStore(parts.pool), rules, _has(parts, SWEEP), parts.telemetry, settings.sweep_seconds
+    )
+
+
+def _has(parts: Parts, duty: str) -> HasDuty:
+    async def has_duty() -> bool:
+        return parts.duties.holds(duty)
+
+    return has_duty
+
+
+async def _share_duties(duties: Duties, relaying: asyncio.Task[None], stopping: asyncio.Event) -> None:
+    """Hold duties until the process is asked to stop, and hand them over: after the round in flight, or without it."""
+    await duties.run(stopping)
+    await asyncio.wait({relaying}, timeout=HANDOVER_SECONDS)
+    await duties.leave()
 
 
 async def _within_drain(

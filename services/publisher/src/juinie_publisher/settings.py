@@ -27,3 +27,15 @@ class Settings(ServiceSettings):
         1, ge=1, validation_alias="JUINIE_KAFKA_REPLICATION_FACTOR",
         description="Replicas of each partition when the publisher creates the topic.",
     )  # fmt: skip
+    sweep_seconds: float = Field(
+        1.0, gt=0, le=2, validation_alias="JUINIE_SWEEP_SECONDS",
+        description="How often the sweeper looks for runs that are due.",
+    )  # fmt: skip
+    max_attempts: int = Field(
+        3, ge=1, validation_alias="JUINIE_MAX_ATTEMPTS",
+        description="How often a run is started before a lease that runs out ends it as `error`.",
+    )  # fmt: skip
+    cancel_grace_seconds: float = Field(
+        30.0, ge=0, le=86_400, validation_alias="JUINIE_CANCEL_GRACE_SECONDS",
+        description="How long a worker may take to answer a cancel before the run is finished as `cancelled`.",
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """Every span, metric and log-event name of the publisher."""
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -9,10 +9,14 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from juinie_shared.runtime.logs import get_logger
-from juinie_shared.runtime.tracing import span_link
+from juinie_shared.runtime.tracing import current_traceparent, span_link
 
 PUBLISH_SPAN = "juinie.run-events publish"
+SWEEP_SPAN = "sweep"
 MAX_LINKS = 64
+
+_QUIET = frozenset({"over", "later"})
+"""Verdicts that nobody outside learns of."""
 
 _LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -49,9 +53,26 @@ class Telemetry:
             "juinie_relay_events_missing", "Events of an outbox row that were purged before they were published.",
             registry=registry,
         )  # fmt: skip
+        self._shards = Gauge(
+            "juinie_publisher_shards", "Shards of the outbox that this publisher holds.", registry=registry
+        )
+        self._lost = Counter(
+            "juinie_duties_lost", "Shards and other duties whose lease another publisher took over.", registry=registry
+        )  # fmt: skip
         self._purged = Counter(
             "juinie_runs_purged", "Deleted runs whose last row has been removed.", registry=registry
         )
+        self._swept = Counter(
+            "juinie_sweep_runs", "Runs that were due and looked at, by what became of them.", ["verdict"],
+            registry=registry,
+        )  # fmt: skip
+        self._not_swept = Counter(
+            "juinie_sweep_failures", "Runs that could not be swept, and were put off.", registry=registry
+        )
+        self._overdue = Gauge(
+            "juinie_runs_overdue", "Runs that have been due for over five seconds and that nobody has swept.",
+            registry=registry,
+        )  # fmt: skip
 
     @contextmanager
     def round(self, traceparents: Iterable[str | None], records: int) -> Generator[None]:
@@ -110,8 +131,39 @@ class Telemetry:
             )
         self._rows_since_summary = self._events_since_summary = 0
 
+    def duties_are(self, shards: int, others: Sequence[str]) -> None:
+        """What this publisher holds has changed to this."""
+        self._shards.set(shards)
+        self._log.info("duties_changed", shards=shards, others=list(others))
+
+    def duties_lost(self, names: Sequence[str]) -> None:
+        """Another publisher has taken these over: we were not heard of for the length of a lease."""
+        self._lost.inc(len(names))
+        self._log.warning("lease_lost", duties=list(names))
+
     def run_purged(self) -> None:
         self._purged.inc()
+
+    def sweep_span(self, events: int) -> str | None:
+        """A span for the run events that a sweep is about to write. Gives the `traceparent` that they carry."""
+        with self._tracer.start_as_current_span(SWEEP_SPAN, attributes={"juinie.events": events}):
+            return current_traceparent()
+
+    def swept(self, verdicts: Mapping[str, int]) -> None:
+        """A batch of due runs was looked at, and what was decided is committed."""
+        for verdict, count in verdicts.items():
+            self._swept.labels(verdict=verdict).inc(count)
+        if set(verdicts) - _QUIET:
+            self._log.info("runs_swept", **verdicts)
+        elif verdicts:
+            self._log.debug("runs_swept", **verdicts)
+
+    def not_swept(self, run_id: object, error: BaseException) -> None:
+        self._not_swept.inc()
+        self._log.error("run_not_swept", run_id=str(run_id), reason=_reason(error))
+
+    def overdue(self, runs: int) -> None:
+        self._overdue.set(runs)
 
     def started(self, port: int) -> None:
         self._log.info("started", port=port)

@@ -25,4 +25,4 @@ def test_page_names_every_metric_log_event_and_span(told):
         "outbox_polling",
     }
     named = set(re.findall(r"^\| `([^`]+)`", publishers_part(), re.MULTILINE))
-    assert named == metrics | events | {telemetry.PUBLISH_SPAN}
+    assert named == metrics | events | {telemetry.PUBLISH_SPAN, telemetry.SWEEP_SPAN}

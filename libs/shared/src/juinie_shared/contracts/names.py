@@ -8,6 +8,9 @@ DEAD_LETTERS_TOPIC = "juinie.run-events.dead"
 OUTBOX_CHANNEL = "juinie_outbox"
 """Postgres NOTIFY channel: outbox rows were committed. No payload: whoever wakes reads the table."""
 
+DUTIES_CHANNEL = "juinie_duties"
+"""Postgres NOTIFY channel of the publishers among themselves: one came, went, or gave something back. No payload."""
+
 DEV_TENANT = "dev"
 DEV_API_KEY = "jn_dev_local_only"
 """Exists only where JUINIE_ENV=dev; every other environment refuses to start with it."""

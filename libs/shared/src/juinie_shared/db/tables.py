@@ -210,3 +210,27 @@ class RunTombstone(Row, table=True):
 
     run_id: UUID = Field(primary_key=True)
     deleted_at: datetime = Field(sa_column=_now())
+
+
+class PublisherMember(Row, table=True):
+    """A publisher that runs, or ran lately: a duty's share is counted from those seen within a lease."""
+
+    __tablename__: ClassVar[str] = "publisher"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
+
+    publisher_id: UUID = Field(primary_key=True)
+    name: str = Field(sa_column=Column(Text, nullable=False))
+    seen_at: datetime = Field(sa_column=_now())
+
+
+class Duty(Row, table=True):
+    """What one publisher at a time does: a shard of the outbox, or (without `shard`) what there is once. All rows are there.
+
+    Held until `expires_at`, and by nobody where that has passed.
+    """
+
+    __tablename__: ClassVar[str] = "duty"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    shard: int | None = Field(default=None, sa_column=Column(SmallInteger, unique=True))
+    publisher_id: UUID | None = Field(default=None)
+    expires_at: datetime | None = Field(default=None, sa_column=_moment())

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from juinie_api.core.append import Append, Ending, write
 from juinie_api.core.finish import with_ending
-from juinie_api.core.json_data import cancel_requested_data
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.run import Run, run_of
 from juinie_api.store import runs
+from juinie_shared.contracts.run_event_data import cancel_requested_data
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunNotFound
 from juinie_shared.domain.events import RUN_CANCEL_REQUESTED, NewEvent

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from juinie_api.core.json_data import created_data
 from juinie_api.core.run import Run, run_of
 from juinie_api.store import runs
+from juinie_shared.contracts.run_event_data import created_data
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import IdempotencyKeyReused, RunIdTaken, RunNotFound
 from juinie_shared.domain.ids import RunId, TenantId, shard_of

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from juinie_api.core.append import Append, Appender, Ending
-from juinie_api.core.json_data import finished_data
 from juinie_api.core.read import read_run
 from juinie_api.core.run import Run
+from juinie_shared.contracts.run_event_data import finished_data
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunFinished
 from juinie_shared.domain.events import RUN_FINISHED, NewEvent

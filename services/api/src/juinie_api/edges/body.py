@@ -20,6 +20,9 @@ _GZIP = 31
 _GZIP_OVERHEAD = 64 * 1024
 """What gzip may add to a body that does not get smaller: far more than it does."""
 
+_GZIP_MEMBERS = 100
+"""Programs that compress in parallel write one a block; a body of thousands is made to cost us time."""
+
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """The body, decompressed.
@@ -102,22 +105,49 @@ async def _gunzip(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterat
 
     What comes to nothing when decompressed is bounded too: gzip has empty blocks, and as many as one likes.
     """
-    inflate = zlib.decompressobj(_GZIP)
-    room, arrived = limit_bytes + 1, 0
+    members, arrived = _GzipMembers(limit_bytes + 1), 0
     try:
         async for chunk in chunks:
             arrived += len(chunk)
             if arrived > limit_bytes + _GZIP_OVERHEAD:
                 raise _too_large(limit_bytes)
-            plain = inflate.decompress(inflate.unconsumed_tail + chunk, room)
-            room -= len(plain)
-            yield plain
-            if room == 0:
+            yield members.decompress(chunk)
+            if members.room == 0:
                 return
     except zlib.error as error:
         raise _bad_gzip() from error
-    if not inflate.eof or inflate.unused_data:
+    if not members.complete:
         raise _bad_gzip()
+
+
+class _GzipMembers:
+    """A gzip body is one member or several, one behind the other (RFC 1952 §2.2). `room`: bytes that may still come out."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._left = _GZIP_MEMBERS
+        self._inflate = zlib.decompressobj(_GZIP)
+
+    @property
+    def complete(self) -> bool:
+        return self._inflate.eof
+
+    def decompress(self, data: bytes) -> bytes:
+        plain = bytearray()
+        while data and self.room:
+            if self._inflate.eof:
+                self._begin_another()
+            piece = self._inflate.decompress(data, self.room)
+            self.room -= len(piece)
+            plain += piece
+            data = self._inflate.unused_data
+        return bytes(plain)
+
+    def _begin_another(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise zlib.error
+        self._inflate = zlib.decompressobj(_GZIP)
 
 
 def _too_large(limit_bytes: int) -> Refused:

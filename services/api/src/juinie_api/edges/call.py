@@ -1,5 +1,6 @@
 """One request to the API, in the order in which it may be refused: 401, then what is wrong with it, then 403, then 404."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -7,7 +8,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
 from juinie_api.core.append import Appender, Once
@@ -49,6 +51,22 @@ class Services:
     metrics: Metrics
     limits: Limits
     stream_url: str
+
+
+def _spelled(form: re.Pattern[str], what: str) -> BeforeValidator:
+    """As people write it. Python reads `1.0`, `1_000` and digits of every script as the same number."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and not form.fullmatch(value):
+            raise PydanticCustomError("bad_value", "Is {what}.", {"what": what})
+        return value
+
+    return BeforeValidator(check)
+
+
+INTEGER = _spelled(re.compile(r"-?[0-9]{1,18}"), "an integer")
+DECIMAL = _spelled(re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?"), "a decimal number")
+"""Behind the `Field` of every query parameter that is a number: `Annotated[int, Field(ge=1), INTEGER]`."""
 
 
 class Query(BaseModel):

@@ -13,7 +13,15 @@ from juinie_api.core.append import Append
 from juinie_api.core.page import EventPage, PageRequest, wait_for_page
 from juinie_api.edges.answer_schemas import AppendAnswer, EventPageAnswer
 from juinie_api.edges.answers import REPLAYED, json_answer, page_members
-from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Authenticated, Query, once
+from juinie_api.edges.call import (
+    DECIMAL,
+    IDEMPOTENCY_KEY,
+    INTEGER,
+    LEASE,
+    Authenticated,
+    Query,
+    once,
+)
 from juinie_api.edges.documents import documented
 from juinie_api.edges.schemas import AppendBody, EventBody
 from juinie_shared.domain.events import NewEvent, is_event_type
@@ -34,9 +42,9 @@ class EventsQuery(Query):
     """Which events, and how long to wait for the first."""
 
     after_seq: Annotated[str | None, WithJsonSchema({"type": "integer", "minimum": -1, "default": 0})] = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 500
+    limit: Annotated[int, Field(ge=1, le=1000), INTEGER] = 500
     types: Annotated[str, AfterValidator(_types)] | None = None
-    wait_seconds: Annotated[float, Field(ge=0, le=30)] = 0
+    wait_seconds: Annotated[float, Field(ge=0, le=30), DECIMAL] = 0
 
 
 @router.post(

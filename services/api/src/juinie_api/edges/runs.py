@@ -15,7 +15,17 @@ from juinie_api.core.read import list_runs, read_run
 from juinie_api.core.wait import wait_for_end
 from juinie_api.edges.answer_schemas import RunAnswer, RunList
 from juinie_api.edges.answers import REPLAYED, json_answer, run_answer, run_members
-from juinie_api.edges.call import IDEMPOTENCY_KEY, LEASE, Authenticated, Call, Query, fingerprint, once
+from juinie_api.edges.call import (
+    DECIMAL,
+    IDEMPOTENCY_KEY,
+    INTEGER,
+    LEASE,
+    Authenticated,
+    Call,
+    Query,
+    fingerprint,
+    once,
+)
 from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.documents import documented
 from juinie_api.edges.events import new_events
@@ -36,14 +46,14 @@ class ListQuery(Query):
     thread_id: Name | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Annotated[int, Field(ge=1, le=200), INTEGER] = 50
     cursor: str | None = None
 
 
 class WaitQuery(Query):
     """How long."""
 
-    timeout_seconds: Annotated[float, Field(ge=0, le=60)] = 30
+    timeout_seconds: Annotated[float, Field(ge=0, le=60), DECIMAL] = 30
 
 
 @router.post(

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import Protocol
 
+from juinie_publisher.core.pause import pause
 from juinie_publisher.store.outbox import Backlog
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.domain.errors import Transient
@@ -32,6 +32,4 @@ async def watch_backlog(outbox: Outbox, telemetry: Telemetry, stopping: asyncio.
         looks += 1
         if looks % SUMMARY_EVERY == 0:
             telemetry.summary()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(EVERY_SECONDS, REST * (time.monotonic() - began))):
-                await stopping.wait()
+        await pause(stopping, max(EVERY_SECONDS, REST * (time.monotonic() - began)))

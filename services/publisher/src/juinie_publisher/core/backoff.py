@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable, Collection, Iterable
 
-from juinie_shared.domain.ids import SHARDS
-
 FIRST_SECONDS = 0.05
 MOST_SECONDS = 1.0
 
@@ -19,16 +17,15 @@ def delay_seconds(failures: int) -> float:
 class ShardBackoff:
     """Which shards may be fetched now. One that failed waits alone; the others go on."""
 
-    def __init__(self, shards: Iterable[int] = range(SHARDS), clock: Clock = time.monotonic) -> None:
-        self._shards = tuple(shards)
+    def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._failures: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
 
-    def due(self) -> list[int]:
-        """The shards that do not wait."""
+    def due(self, shards: Iterable[int]) -> list[int]:
+        """Those of these shards that do not wait."""
         now = self._clock()
-        return [shard for shard in self._shards if self._not_before.get(shard, now) <= now]
+        return [shard for shard in shards if self._not_before.get(shard, now) <= now]
 
     def settle(self, tried: Collection[int], failed: Collection[int]) -> None:
         """What became of the shards of one round."""

@@ -4,9 +4,9 @@ Deleting hides the run at once; its events stay until Kafka has them. Its tombst
 """
 
 import asyncio
-from contextlib import suppress
 from typing import Protocol
 
+from juinie_publisher.core.pause import pause
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.domain.errors import Transient
 
@@ -31,6 +31,4 @@ async def purge(runs: DeletedRuns, telemetry: Telemetry, stopping: asyncio.Event
         if gone:
             telemetry.run_purged()
         if not found:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(EVERY_SECONDS):
-                    await stopping.wait()
+            await pause(stopping, EVERY_SECONDS)

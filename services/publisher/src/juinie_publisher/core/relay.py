@@ -14,15 +14,16 @@ fault: the rows stay and are tried for ever.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 from juinie_publisher.core.backoff import ShardBackoff, delay_seconds
 from juinie_publisher.core.doorbell import Doorbell
+from juinie_publisher.core.pause import pause
 from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.domain.errors import KafkaAway, Transient
+from juinie_shared.domain.ids import SHARDS
 
 POLL_SECONDS = 0.1
 """How late a row is at most when no notification comes."""
@@ -73,13 +74,16 @@ class Relay:
     def __init__(
         self, outbox: Outbox, topic: Topic, doorbell: Doorbell, telemetry: Telemetry,
         limits: WindowLimits | None = None, backoff: ShardBackoff | None = None,
+        shards: Callable[[], Iterable[int]] = lambda: range(SHARDS),
     ) -> None:  # fmt: skip
+        """`shards`: those that are this publisher's at this moment."""
         self._outbox = outbox
         self._topic = topic
         self._doorbell = doorbell
         self._telemetry = telemetry
         self._limits = limits or WindowLimits()
         self._backoff = backoff or ShardBackoff()
+        self._shards = shards
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until `stopping` is set. The round in flight is finished first."""
@@ -90,7 +94,7 @@ class Relay:
             except Transient as error:
                 self._telemetry.failed(error)
                 failures += 1
-                await _pause(stopping, delay_seconds(failures))
+                await pause(stopping, delay_seconds(failures))
             else:
                 failures = 0
                 if not more:
@@ -99,8 +103,9 @@ class Relay:
     async def round(self) -> bool:
         """Fetch, send, await all acks, delete. Gives whether more was waiting."""
         await self._connect()
-        window = await self._outbox.fetch(self._backoff.due(), self._limits)
-        if not window.rows:
+        shards = self._backoff.due(self._shards())
+        window = await self._outbox.fetch(shards, self._limits) if shards else None
+        if window is None or not window.rows:
             return False
         self._tell_missing(window.rows)
         with self._telemetry.round((row.traceparent for row in window.rows), _record_count(window.rows)):
@@ -182,9 +187,3 @@ def rows_begun(rows: Sequence[PendingRow], sent: int) -> Sequence[PendingRow]:
 
 def _record_count(rows: Iterable[PendingRow]) -> int:
     return sum(len(row.records) for row in rows)
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopping.wait()

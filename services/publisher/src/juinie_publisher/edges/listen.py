@@ -1,14 +1,15 @@
-"""Rings the doorbell when Postgres says that outbox rows were committed.
+"""Rings a doorbell when Postgres says that there is something for it.
 
-On its own connection, made again whenever it is lost. The relay polls behind it, so a lost notification costs 100 ms.
+On its own connection, made again whenever it is lost. Who waits at a bell looks by the clock too, so a notification that
+is lost costs time only: the relay 100 ms.
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.telemetry import Telemetry
-from juinie_shared.contracts.names import OUTBOX_CHANNEL
 from juinie_shared.db.pool import Connection, connect, driver_errors
 from juinie_shared.domain.errors import Transient
 
@@ -17,28 +18,30 @@ CHECK_SECONDS = 10.0
 """How long a connection may be dead before it is noticed: one that was cut without a word says nothing."""
 
 
-async def listen(database_url: str, doorbell: Doorbell, telemetry: Telemetry) -> None:
-    """Listen until cancelled."""
+async def listen(database_url: str, bells: Mapping[str, Doorbell], telemetry: Telemetry) -> None:
+    """Listen on these channels until cancelled."""
     while True:
         with suppress(Transient):
             connection = await connect(database_url, "juinie-publisher-listen")
             try:
-                await _listen_on(connection, doorbell, telemetry)
+                await _listen_on(connection, bells, telemetry)
             finally:
                 connection.terminate()
         telemetry.listening(False)
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _listen_on(connection: Connection, doorbell: Doorbell, telemetry: Telemetry) -> None:
+async def _listen_on(connection: Connection, bells: Mapping[str, Doorbell], telemetry: Telemetry) -> None:
     """Listen until the connection is lost."""
     lost = asyncio.Event()
     connection.add_termination_listener(lambda *_: lost.set())
     with driver_errors():
         async with asyncio.timeout(CHECK_SECONDS):
-            await connection.add_listener(OUTBOX_CHANNEL, lambda *_: doorbell.ring())
+            for channel, bell in bells.items():
+                await connection.add_listener(channel, _ringing(bell))
         telemetry.listening(True)
-        doorbell.ring()  # for what was committed while nobody listened
+        for bell in bells.values():
+            bell.ring()  # for what was committed while nobody listened
         while not connection.is_closed():
             with suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_SECONDS):
@@ -46,3 +49,7 @@ async def _listen_on(connection: Connection, doorbell: Doorbell, telemetry: Tele
             if not lost.is_set():
                 async with asyncio.timeout(CHECK_SECONDS):
                     await connection.fetchval("SELECT 1")
+
+
+def _ringing(bell: Doorbell) -> Callable[..., None]:
+    return lambda *_: bell.ring()

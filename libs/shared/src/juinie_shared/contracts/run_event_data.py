@@ -1,4 +1,7 @@
-"""The data of the run events that Juinie itself writes. JSON text that clients sent goes in as it is."""
+"""The data of the run events that Juinie itself writes, whichever service writes them.
+
+JSON text that clients sent goes in as it is.
+"""
 
 import msgspec
 
@@ -8,6 +11,11 @@ from juinie_shared.domain.runs import RunStatus
 def created_data(agent: str, thread_id: str | None, input_json: str | None, metadata_json: str) -> str:
     """`run.created`."""
     return _object(agent=agent, thread_id=thread_id, input=_raw(input_json), metadata=_raw(metadata_json))
+
+
+def lease_expired_data(attempt: int) -> str:
+    """`run.lease_expired`: the attempt whose lease ran out."""
+    return _object(attempt=attempt)
 
 
 def cancel_requested_data(reason: str | None) -> str:
