@@ -23,7 +23,7 @@ LOG_LEVELS = {"debug", "info", "warning", "error", "exception"}
 SAY_NO = {"problem", "Refused"}
 INNER_CODES = {
     "unavailable", "refused", "misconfigured",  # of the classes above those that are raised
-    "kafka_unavailable", "bad_record", "dev_key_outside_dev", "port_taken",  # which no request can meet
+    "kafka_unavailable", "bad_record", "dev_key_outside_dev", "port_taken", "sessions_shared",  # which no request can meet
 }  # fmt: skip
 
 

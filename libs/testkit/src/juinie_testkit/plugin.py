@@ -6,6 +6,7 @@ empty_database_url       a database without schema
 kafka_bootstrap_servers  the session's Kafka
 kafka_topic              a topic name of this test's own; nobody has created it
 stoppable_kafka          a broker that this test may stop, kill and start again
+make_pgbouncer           `make_pgbouncer("session")`: a real pgbouncer in front of the session's Postgres
 signing_keys             a value for JUINIE_STREAM_TOKEN_KEYS
 """
 
@@ -23,6 +24,7 @@ from juinie_testkit.backing.embedded import leave_running
 from juinie_testkit.backing.ready import run_aside
 from juinie_testkit.backing.session import BackingSession, CannotHave, Note
 from juinie_testkit.kafka import delete_topics_of
+from juinie_testkit.pgbouncer import SKIP_PGBOUNCER, NoPgBouncer, PgBouncer, PoolMode
 from juinie_testkit.stoppable import StoppableServer
 
 # No example fails for being slow: on a busy machine, every one of them is.
@@ -34,6 +36,8 @@ settings.load_profile("juinie")
 SIGNING_KEYS = "test=juinie-testkit-signing-key-0123456789"
 NO_SERVER = 3
 """Exit code of a run that could not have a server."""
+
+type MakePgBouncer = Callable[..., PgBouncer]
 
 _SESSION = pytest.StashKey[BackingSession]()
 _numbers = count(1)
@@ -121,6 +125,26 @@ def stoppable_kafka(request: pytest.FixtureRequest) -> Generator[StoppableServer
     broker = StoppableServer(_have(request, "kafka", label, own=True))
     yield broker
     broker.start()
+
+
+@pytest.fixture
+def make_pgbouncer(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[MakePgBouncer]:
+    """Starts a pgbouncer in front of the session's Postgres: `make_pgbouncer("transaction", default_pool_size=1)`."""
+    made: list[PgBouncer] = []
+
+    def make(pool_mode: PoolMode, **settings: object) -> PgBouncer:
+        made.append(PgBouncer(tmp_path_factory.mktemp("pgbouncer"), postgres_url, pool_mode, **settings))
+        try:
+            made[-1].start()
+        except NoPgBouncer as error:
+            if os.environ.get(SKIP_PGBOUNCER) == "1":
+                pytest.skip(f"{SKIP_PGBOUNCER}=1: no pgbouncer")
+            pytest.fail(str(error), pytrace=False)
+        return made[-1]
+
+    yield make
+    for pgbouncer in made:
+        pgbouncer.end()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from juinie_shared.db import keys as key_table
 from juinie_shared.db import migrate as migrations
 from juinie_shared.db.pool import Connection, connect, driver_errors
 from juinie_shared.db.schema import check_schema, found_revision, known_revisions
+from juinie_shared.db.sessions import require_sessions
 from juinie_shared.domain.errors import JuinieError, Misconfigured
 from juinie_shared.domain.runs import Scope
 from juinie_shared.runtime.logs import configure_logs
@@ -118,6 +119,7 @@ def openapi() -> None:
 
 
 async def _migrate(url: str, to: str) -> None:
+    await require_sessions(url, "juinie-api-cli")
     if to in {"head", "heads"} or not await _is_older(url, to):
         await migrations.migrate(url, to)
     else:

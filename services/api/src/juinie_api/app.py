@@ -20,6 +20,7 @@ from juinie_api.edges.limits import Limits
 from juinie_api.settings import Settings
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
+from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.domain.errors import JuinieError
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpServer
@@ -63,7 +64,8 @@ async def serve(
         metrics.long_polls.set_function(lambda: waker.waiting)
         health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
         stack.push_async_callback(health_pool.close)
-        health = Health(health_pool, dev=settings.env == "dev", report=_report_health)
+        check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
+        health = Health(health_pool, check_sessions, dev=settings.env == "dev", report=_report_health)
         services = _services(settings, pool, notifier, waker, metrics)
         api = build_api(services, metrics, tracer_provider)
         cors = Cors(settings.cors_origins, settings.env == "dev", METHODS)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +33,7 @@ from juinie_publisher.store.standing import check
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
+from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.domain.ids import new_uuid7
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.probes import probe_apps
@@ -68,7 +69,8 @@ async def serve(
     `on_started` is called with the port once it is listened on; Postgres and Kafka may come later.
 
     Raises:
-        Misconfigured: the port is taken, or the development key is in a database that is not for development.
+        Misconfigured: the port is taken, the development key is in a database that is not for development, or a pooler
+            stands before the database in a mode that we cannot work with.
     """
     provider = configure_tracing("juinie-publisher")
     database_url = settings.database_url.get_secret_value()
@@ -101,9 +103,12 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
     topic = RunEventTopic(servers, plan, lambda: telemetry.topic_created(plan.name, plan.partitions))
     outbox = OutboxStore(pool)
 
-    def check_database() -> Awaitable[None]:
+    check_sessions = SessionCheck(settings.database_url.get_secret_value(), "juinie-publisher")
+
+    async def check_database() -> None:
         """The development key is looked for once: one that somebody makes later must not end what runs."""
-        return check(pool, dev=settings.env == "dev" or health.database_seen.is_set())
+        await check_sessions()
+        await check(pool, dev=settings.env == "dev" or health.database_seen.is_set())
 
     health = Health(check_database, topic.is_reachable, telemetry)
     application = make_application(plan.name, servers, probe_apps(health.readiness, registry))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
+from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.keys import KeyRing
@@ -73,7 +74,8 @@ class _Gateway:
         self._backfill = Backfill(store.read_page, telemetry.backfill_pages.inc, telemetry.gap_refills.inc)
         self._hub = hub = Hub(RecentFrames(settings.recent_bytes), self._refill)
         reader = RecordReader(hub, telemetry, settings.kafka_bootstrap_servers, settings.kafka_topic)
-        self._readiness = Readiness(pool, settings.env == "dev", reader.settled)
+        check_sessions = SessionCheck(settings.database_url.get_secret_value(), SERVICE)
+        self._readiness = Readiness(pool, check_sessions, settings.env == "dev", reader.settled)
         self._streams = StreamRoute(
             Gate(
                 KeyRing(pool),

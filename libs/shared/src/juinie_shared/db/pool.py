@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked, SessionLost
 
 _asyncpg: Any = asyncpg
 
@@ -96,7 +96,8 @@ async def open_pool(database_url: str, application: str, limits: PoolLimits | No
         timeout=limits.connect_seconds,
         command_timeout=limits.statement_seconds + 1,
         reset=_keep_session,
-        server_settings=session_settings(application, limits),
+        init=lambda connection: _begin_session(connection, limits),
+        server_settings={"application_name": application},
     )
     return Pool(pool, limits)
 
@@ -107,10 +108,9 @@ def plain_url(database_url: str) -> str:
     return f"{scheme.partition('+')[0]}{separator}{rest}"
 
 
-def session_settings(application: str, limits: PoolLimits) -> dict[str, str]:
-    """What every session of a service sets: a name, its time limits, and dead peers found within 30 s."""
+def session_settings(limits: PoolLimits) -> dict[str, str]:
+    """What every session of a service sets: its time limits, and dead peers found within 30 s."""
     return {
-        "application_name": application,
         "statement_timeout": str(int(limits.statement_seconds * 1000)),
         "lock_timeout": str(int(limits.lock_seconds * 1000)),
         "idle_in_transaction_session_timeout": "5000",
@@ -120,6 +120,19 @@ def session_settings(application: str, limits: PoolLimits) -> dict[str, str]:
     }
 
 
+async def _begin_session(connection: Any, limits: PoolLimits) -> None:
+    """Give a new session its limits. Not as it connects: pgbouncer refuses, or drops, what it does not know there."""
+    settings = session_settings(limits)
+    try:
+        await connection.execute(
+            "; ".join(f"SET {name} = {value}" for name, value in settings.items()),
+            timeout=limits.connect_seconds,
+        )
+    except BaseException:
+        connection.terminate()
+        raise
+
+
 async def _keep_session(_connection: Connection) -> None:
     """Our statements leave nothing behind in a session, so returning one costs no round trip."""
 
@@ -127,6 +140,20 @@ async def _keep_session(_connection: Connection) -> None:
 _PASSING = {"08", "40", "53", "55", "57", "58", "XX"}
 """Classes of SQLSTATE that say something of the server's state and nothing of our statement (PostgreSQL, appendix A):
 connection, rollback, resources, state, operator, system, internal."""
+
+
+_LOST = {"26000", "42P05"}
+"""A prepared statement that is not there, or is there already: another session's."""
+
+
+def _passing(error: asyncpg.PostgresError) -> DatabaseAway | None:
+    """What the server said, if it says nothing of our statement."""
+    state: str = getattr(error, "sqlstate", None) or ""
+    if state in _LOST:
+        return SessionLost()
+    if state[:2] in _PASSING or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return DatabaseAway()
+    return None
 
 
 @contextmanager
@@ -141,9 +168,8 @@ def driver_errors() -> Generator[None]:
     except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
         raise DatabaseRefuses from error  # may pass: a database that is just being set up has no users yet
     except asyncpg.PostgresError as error:
-        state: str = getattr(error, "sqlstate", None) or ""
-        if state[:2] in _PASSING or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            raise DatabaseAway from error
+        if passing := _passing(error):
+            raise passing from error
         raise
     except asyncpg.InternalClientError as error:  # the session was ended by the server between two statements
         raise DatabaseAway from error
@@ -166,6 +192,7 @@ async def connect(database_url: str, application: str, limits: PoolLimits | None
         connection: Connection = await _asyncpg.connect(
             plain_url(database_url),
             timeout=limits.connect_seconds,
-            server_settings=session_settings(application, limits),
+            server_settings={"application_name": application},
         )
+        await _begin_session(connection, limits)
         return connection

@@ -3,7 +3,8 @@
     JuinieError
     ├── Transient                  may be tried again as it is
     │   ├── DatabaseAway
-    │   │   └── DatabaseRefuses
+    │   │   ├── DatabaseRefuses
+    │   │   └── SessionLost
     │   ├── DatabaseBusy
     │   ├── RunLocked
     │   ├── KafkaAway
@@ -22,6 +23,7 @@
         ├── BadRecord
         └── Misconfigured
             ├── SchemaBehind       (found, wanted)
+            ├── SessionsShared
             ├── DevKeyOutsideDev
             └── PortTaken          (host, port)
 
@@ -56,6 +58,10 @@ class DatabaseAway(Transient):
 
 class DatabaseRefuses(DatabaseAway):
     """The database is not there, or refuses this user or password. Check DATABASE_URL."""
+
+
+class SessionLost(DatabaseAway):
+    """The database does not know a statement that this session prepared, or knows another one by its name."""
 
 
 class DatabaseBusy(Transient):
@@ -178,6 +184,12 @@ class SchemaBehind(Misconfigured):
         super().__init__(
             f"The database's schema is at {found or 'nothing'}, this service needs {wanted}. Run: juinie-api migrate"
         )
+
+
+class SessionsShared(Misconfigured):
+    """DATABASE_URL leads through a pooler that shares sessions (pgbouncer's transaction mode): LISTEN and prepared statements need one each. Set pool_mode = session, or name Postgres itself."""
+
+    code = "sessions_shared"
 
 
 class DevKeyOutsideDev(Misconfigured):

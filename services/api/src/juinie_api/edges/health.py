@@ -1,7 +1,7 @@
 """Whether this api can serve: looked at in the background, so that a probe is answered at once whatever hangs."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from juinie_shared.db.keys import refuse_dev_key
 from juinie_shared.db.pool import Pool
@@ -14,8 +14,15 @@ LOOK_SECONDS = 1.0
 class Health:
     """`watch()` it in a task. `missing()` is the readiness of `runtime/probes.py`."""
 
-    def __init__(self, pool: Pool, *, dev: bool, report: Callable[[JuinieError | None], None]) -> None:
-        self._pool, self._dev, self._report = pool, dev, report
+    def __init__(
+        self,
+        pool: Pool,
+        check_sessions: Callable[[], Awaitable[None]],
+        *,
+        dev: bool,
+        report: Callable[[JuinieError | None], None],
+    ) -> None:
+        self._pool, self._check_sessions, self._dev, self._report = pool, check_sessions, dev, report
         self._waiting_for: str | None = "The database was not asked yet."
         self._draining = False
 
@@ -32,10 +39,12 @@ class Health:
 
         Raises:
             DevKeyOutsideDev: the development key is in a database that is not for development.
+            SessionsShared: a pooler stands before the database, in a mode that we cannot work with.
         """
         dev_key_checked = self._dev
         while True:
             try:
+                await self._check_sessions()
                 async with self._pool.connection() as connection:
                     await check_schema(connection)
                     if not dev_key_checked:

@@ -4,11 +4,12 @@ Kafka being away does not make it unready: streams go on from Postgres. It only 
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from juinie_shared.db.keys import refuse_dev_key
 from juinie_shared.db.pool import Pool
 from juinie_shared.db.schema import check_schema
-from juinie_shared.domain.errors import DevKeyOutsideDev, Misconfigured, Transient
+from juinie_shared.domain.errors import DevKeyOutsideDev, Misconfigured, SessionsShared, Transient
 from juinie_shared.runtime.logs import get_logger
 from juinie_stream_gateway.telemetry import LOG_DRAINING, LOG_NOT_READY, LOG_READY
 
@@ -20,8 +21,15 @@ _log = get_logger("service")
 class Readiness:
     """Holds what is still waited for. `run` keeps it true."""
 
-    def __init__(self, pool: Pool, dev: bool, kafka_tried: asyncio.Event) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        check_sessions: Callable[[], Awaitable[None]],
+        dev: bool,
+        kafka_tried: asyncio.Event,
+    ) -> None:
         self._pool = pool
+        self._check_sessions = check_sessions
         self._dev = dev
         self._kafka_tried = kafka_tried
         self._database: str | None = "The database has not been asked yet."
@@ -45,6 +53,7 @@ class Readiness:
 
         Raises:
             DevKeyOutsideDev: the database holds the key that the README prints, and this is no place for it.
+            SessionsShared: a pooler stands before the database, in a mode that we cannot work with.
         """
         while True:
             found = await self._ask()
@@ -55,11 +64,12 @@ class Readiness:
 
     async def _ask(self) -> str | None:
         try:
+            await self._check_sessions()
             async with self._pool.connection() as connection:
                 await check_schema(connection)
                 if not self._dev and not self._dev_key_looked_for:
                     await refuse_dev_key(connection)
-        except DevKeyOutsideDev:
+        except (DevKeyOutsideDev, SessionsShared):
             raise
         except (Transient, Misconfigured) as error:
             return error.message
