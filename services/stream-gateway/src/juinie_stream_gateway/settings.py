@@ -34,10 +34,10 @@ class Settings(EdgeSettings):
         description="Streams open at once for one tenant.",
     )
     stream_buffer_bytes: int = Field(
-        512 * 1024,
+        256 * 1024,
         ge=1024,
         validation_alias="JUINIE_STREAM_BUFFER_BYTES",
-        description="Unsent bytes above which a watcher gets no live events until it has read.",
+        description="Unsent bytes above which a watcher gets no live events until it has read. At most one batch or event more is held for it.",
     )
     stream_slow_seconds: float = Field(
         60.0,

@@ -25,14 +25,19 @@ READ_RUNS = """
 """
 """By run_pkey: one query for all open streams."""
 
+FRAME_BYTES = 112
+"""What a frame has around an event's type and data, at most, with its seq twice."""
+
 READ_PAGE = f"""
     WITH page AS (
         SELECT seq, type, data, occurred_at FROM run_event WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
     ), measured AS (
-        SELECT page.*, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS bytes_before FROM page
+        SELECT page.*, sum(octet_length(data) + octet_length(type) + {FRAME_BYTES}) OVER (ORDER BY seq) AS bytes,
+               min(seq) OVER () AS first_seq
+        FROM page
     )
     SELECT run.last_seq, run.status, run.retained_from_seq, e.seq, e.type, convert_to({EVENT_JSON}, 'UTF8') AS json
-    FROM run LEFT JOIN measured AS e ON e.bytes_before < $4
+    FROM run LEFT JOIN measured AS e ON e.bytes <= $4 OR e.seq = e.first_seq
     WHERE run.run_id = $1 AND run.deleted_at IS NULL
     ORDER BY e.seq
 """  # noqa: S608 - EVENT_JSON is a constant of ours

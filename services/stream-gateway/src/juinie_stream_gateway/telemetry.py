@@ -28,6 +28,11 @@ class Telemetry:
         self.tracer = provider.get_tracer(SERVICE)
         self.registry = CollectorRegistry()
         self.streams_open = Gauge("juinie_streams_open", "Streams open now.", registry=self.registry)
+        self.unsent_bytes = Gauge(
+            "juinie_stream_unsent_bytes",
+            "Bytes held for watchers that have not read them.",
+            registry=self.registry,
+        )
         self.streams_closed = Counter(
             "juinie_streams_closed_total", "Streams closed, by reason.", ["reason"], registry=self.registry
         )

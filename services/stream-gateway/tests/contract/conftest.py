@@ -1,6 +1,5 @@
 """A gateway on real Postgres and real Kafka, and a hand that puts records on its topic as the publisher does."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import UUID
@@ -17,7 +16,6 @@ from juinie_stream_gateway.settings import Settings
 from juinie_testkit.kafka import create_topic
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
-from juinie_testkit.waits import eventually
 
 READ_EVENTS = f"""
     SELECT e.seq, e.type, {EVENT_JSON} AS json, {EVENT_TIME} AS time, run.tenant_id
@@ -112,15 +110,3 @@ async def from_postgres(settings_with: Callable[..., Settings]) -> AsyncGenerato
     """A gateway whose Kafka never answers."""
     async with running(serve, settings_with(kafka_bootstrap_servers="127.0.0.1:9")) as service:
         yield service
-
-
-@pytest.fixture
-def tasks_settle() -> Callable[[int], Any]:
-    """Wait until no more than so many tasks run."""
-
-    async def settle(at_most: int) -> None:
-        await eventually(
-            lambda: len(asyncio.all_tasks()) <= at_most, 10, f"at most {at_most} tasks, not those of who left"
-        )
-
-    return settle

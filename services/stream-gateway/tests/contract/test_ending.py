@@ -1,10 +1,6 @@
 """How a stream's connection ends: cleanly after `stream.end` alone, and never later than it must."""
 
-import asyncio
-import socket
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from uuid import UUID
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -15,76 +11,23 @@ from juinie_shared.db.pool import Pool
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.edges import admit
 from juinie_stream_gateway.settings import Settings
+from juinie_testkit.raw_stream import LAST_CHUNK, raw_stream
 from juinie_testkit.running import RunningService, running
+from juinie_testkit.scrape import until_metric
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import await_stream_completion, eventually
 from juinie_testkit.watcher import Watcher
 
-LAST_CHUNK = b"0\r\n\r\n"
-
-
-class RawClient:
-    """A socket and what came from it, chunk framing and all."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-        self.received = b""
-
-    async def read_all(self) -> bytes:
-        """Everything until the connection is over, however it ends."""
-        try:
-            while data := await self.reader.read(65536):
-                self.received += data
-        except ConnectionResetError:
-            pass
-        return self.received
-
-    async def read_until(self, wanted: bytes) -> None:
-        while wanted not in self.received:
-            data = await self.reader.read(65536)
-            assert data, self.received
-            self.received += data
-
-
-@asynccontextmanager
-async def raw_client(
-    service: RunningService, run_id: UUID, key: SeededKey, receive_buffer: int | None = None
-) -> AsyncGenerator[RawClient]:
-    client = socket.socket()
-    if receive_buffer is not None:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    client.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", service.port))
-    reader, writer = await asyncio.open_connection(sock=client, limit=4096)
-    writer.write(
-        f"GET /v1/runs/{run_id}/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key.text}\r\n\r\n".encode()
-    )
-    try:
-        yield RawClient(reader, writer)
-    finally:
-        writer.transport.abort()
-
-
-async def streams_open(service: RunningService) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        text = (await client.get(f"{service.url}/metrics")).text
-    return next(
-        float(line.split()[1]) for line in text.splitlines() if line.startswith("juinie_streams_open ")
-    )
-
 
 async def nobody_left(service: RunningService) -> None:
-    async def none() -> bool:
-        return await streams_open(service) == 0
-
-    await eventually(none, 15, "no stream is open")
+    await until_metric(service.url, "juinie_streams_open", 0, 15)
 
 
 async def test_the_last_chunk_comes_after_the_end(
     gateway: RunningService, seed: Seed, key: SeededKey
 ) -> None:
     run_id = await seed.run(key, status="success")
-    async with raw_client(gateway, run_id, key) as client:
+    async with raw_stream(gateway.port, run_id, key.text) as client:
         await client.read_until(LAST_CHUNK)
     assert b"event: stream.end" in client.received
 
@@ -93,7 +36,7 @@ async def test_a_deleted_run_sends_its_watchers_away_without_a_last_chunk(
     gateway: RunningService, seed: Seed, key: SeededKey
 ) -> None:
     run_id = await seed.run(key)
-    async with raw_client(gateway, run_id, key) as client:
+    async with raw_stream(gateway.port, run_id, key.text) as client:
         await client.read_until(b"stream.caught_up")
         await seed.delete(run_id)
         received = await client.read_all()
@@ -110,7 +53,7 @@ async def test_a_revoked_key_ends_its_open_streams(
     async with running(serve, settings_with(credential_check_seconds=0.1)) as service:
         run_id = await seed.run(key)
         async with (
-            raw_client(service, run_id, key) as client,
+            raw_stream(service.port, run_id, key.text) as client,
             Watcher(service.url, run_id, key=other.text) as watcher,
         ):
             await client.read_until(b"stream.caught_up")
@@ -144,7 +87,7 @@ async def test_too_many_streams_are_sent_away_as_a_passing_state(
         run_id = await seed.run(key)
         async with Watcher(service.url, run_id, key=key.text) as first:
             await first.until_caught_up()
-            async with raw_client(service, run_id, key) as second:
+            async with raw_stream(service.port, run_id, key.text) as second:
                 received = await second.read_all()
             assert received.startswith(b"HTTP/1.1 200 OK")
             assert b'event: stream.reconnect\ndata: {"reason":"too_many_streams"}\n\n' in received
@@ -159,7 +102,7 @@ async def test_without_a_database_clients_are_told_to_come_back(
 ) -> None:
     settings = settings_with(database_url="postgresql://nobody@127.0.0.1:9/none")
     async with running(serve, settings, wait_ready=False) as service:
-        async with raw_client(service, await seed.run(key), key) as client:
+        async with raw_stream(service.port, await seed.run(key), key.text) as client:
             received = await client.read_all()
         async with httpx.AsyncClient(trust_env=False) as http:
             ready = await http.get(f"{service.url}/readyz")
@@ -191,9 +134,9 @@ async def test_stopping_sends_all_away_in_time_whoever_does_not_read(
     quiet = await seed.run(key)
     async with (
         running(serve, settings_with()) as service,
-        raw_client(service, run_id, key, receive_buffer=4096) as deaf,
-        raw_client(service, run_id, key, receive_buffer=4096),
-        raw_client(service, quiet, key) as listening,
+        raw_stream(service.port, run_id, key.text, receive_buffer=4096) as deaf,
+        raw_stream(service.port, run_id, key.text, receive_buffer=4096),
+        raw_stream(service.port, quiet, key.text) as listening,
     ):
         await deaf.read_until(b"run.created")
         await listening.read_until(b"stream.caught_up")
@@ -212,7 +155,7 @@ async def test_a_watcher_that_reads_nothing_is_cut_and_costs_others_nothing(
         await seed.append(run_id, *[("text", "x" * 60_000) for _ in range(10)])
     async with (
         running(serve, settings_with(stream_slow_seconds=0.5)) as service,
-        raw_client(service, run_id, key, receive_buffer=4096) as deaf,
+        raw_stream(service.port, run_id, key.text, receive_buffer=4096) as deaf,
         Watcher(service.url, run_id, key=key.text) as watcher,
     ):
         await deaf.read_until(b"run.created")
@@ -230,7 +173,7 @@ async def test_a_watcher_that_stops_reading_for_a_while_misses_nothing(
         serve, settings_with(stream_buffer_bytes=64 * 1024, recent_bytes=1024 * 1024)
     ) as service:
         run_id = await seed.run(key)
-        async with raw_client(service, run_id, key, receive_buffer=4096) as client:
+        async with raw_stream(service.port, run_id, key.text, receive_buffer=4096) as client:
             await client.read_until(b"stream.caught_up")
             for _ in range(20):  # far more than the socket's, the gateway's and the run's buffers hold
                 first, last = await seed.append(run_id, *[("text", "x" * 40_000) for _ in range(8)])
@@ -249,20 +192,3 @@ async def test_silence_is_broken_by_a_comment(
         async with Watcher(service.url, await seed.run(key), key=key.text) as watcher:
             await watcher.until(lambda seen: [frame.comment for frame in seen.frames].count("") >= 3, 10)
         assert watcher.seqs == [1]
-
-
-async def test_who_comes_and_leaves_leaves_nothing_behind(
-    gateway: RunningService, seed: Seed, key: SeededKey, tasks_settle
-) -> None:
-    run_id = await seed.run(key)
-    await seed.append(run_id, *[("text", i) for i in range(50)])
-    async with Watcher(gateway.url, run_id, key=key.text) as watcher:
-        await watcher.until_caught_up()
-    await nobody_left(gateway)
-    before = len(asyncio.all_tasks())
-    for number in range(200):
-        async with raw_client(gateway, run_id, key) as client:
-            if number % 3:
-                await client.read_until(b"stream.caught_up" if number % 3 == 1 else b"200 OK")
-    await nobody_left(gateway)
-    await tasks_settle(before)

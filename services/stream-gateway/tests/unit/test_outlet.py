@@ -3,30 +3,49 @@
 import asyncio
 from typing import Any
 
+from juinie_stream_gateway.edges.connection import HttpConnection
 from juinie_stream_gateway.edges.outlet import AsgiOutlet, OutletLimits
 
 
 class Client:
-    """ASGI's `send`, which a client lets through while it reads."""
+    """A connection's two ends: ASGI's `send`, which lets through while the client reads, and the transport below."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.reading = asyncio.Event()
         self.reading.set()
         self.aborted = asyncio.Event()
+        self.in_transport = 0
+
+    def outlet(self, **limits: Any) -> AsgiOutlet:
+        scope = {"extensions": {"juinie.transport": {"transport": self}}}
+        return AsgiOutlet(HttpConnection(scope, self.receive, self.send), OutletLimits(**limits))
+
+    async def receive(self) -> dict[str, Any]:
+        return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
         await self.reading.wait()
-        self.bodies.append(message["body"])
+        if message["body"]:
+            self.bodies.append(message["body"])
 
     def abort(self) -> None:
         self.aborted.set()
         self.reading.set()
 
+    def is_closing(self) -> bool:
+        return self.aborted.is_set()
+
+    def get_write_buffer_size(self) -> int:
+        return self.in_transport
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
 
 async def test_what_was_written_goes_out_joined_and_in_order() -> None:
     client = Client()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    outlet = client.outlet()
     for number in range(5):
         outlet.write(b"%d;" % number)
     await outlet.flush()
@@ -35,7 +54,7 @@ async def test_what_was_written_goes_out_joined_and_in_order() -> None:
 
 async def test_large_pieces_go_out_whole_in_chunks() -> None:
     client = Client()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    outlet = client.outlet()
     for _ in range(3):
         outlet.write(b"x" * 50_000)
     await outlet.flush()
@@ -44,7 +63,7 @@ async def test_large_pieces_go_out_whole_in_chunks() -> None:
 
 async def test_it_is_full_beyond_its_buffer_and_takes_more_when_flushed() -> None:
     client = Client()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(buffer_bytes=10))
+    outlet = client.outlet(buffer_bytes=10)
     outlet.write(b"x" * 10)
     assert not outlet.full
     outlet.write(b"x")
@@ -53,10 +72,76 @@ async def test_it_is_full_beyond_its_buffer_and_takes_more_when_flushed() -> Non
     assert not outlet.full
 
 
+async def test_what_the_transport_could_not_pass_on_counts_too() -> None:
+    client = Client()
+    outlet = client.outlet(buffer_bytes=10)
+    client.in_transport = 6
+    outlet.write(b"x" * 4)
+    assert not outlet.full
+    outlet.write(b"x")
+    assert (outlet.full, outlet.held_bytes) == (True, 11)
+
+
+async def test_what_is_in_hand_counts_while_the_client_does_not_read() -> None:
+    client = Client()
+    client.reading.clear()
+    outlet = client.outlet(buffer_bytes=10)
+    outlet.write(b"x" * 11)
+    flushing = asyncio.create_task(outlet.flush())
+    await asyncio.sleep(0)
+    assert (outlet.full, outlet.held_bytes) == (True, 11)
+    client.reading.set()
+    await flushing
+    assert outlet.held_bytes == 0
+
+
+async def test_flushing_waits_until_the_transport_has_passed_on_most_of_it() -> None:
+    client = Client()
+    client.in_transport = 70_000
+    send = client.send
+
+    async def send_then_wait(message: dict[str, Any]) -> None:
+        await send(message)
+        client.reading.clear()
+
+    client.send = send_then_wait  # pyright: ignore[reportAttributeAccessIssue]
+    outlet = client.outlet()
+    outlet.write(b"sent")
+    flushing = asyncio.create_task(outlet.flush())
+    while client.reading.is_set():
+        await asyncio.sleep(0)
+    assert client.bodies == [b"sent"]
+    assert not flushing.done()
+    client.reading.set()
+    await flushing
+
+
+async def test_a_client_that_reads_a_little_is_waited_for() -> None:
+    client = Client()
+    client.reading.clear()
+    client.in_transport = 60_000
+    outlet = client.outlet(slow_seconds=0.12)
+    outlet.write(b"taken in the end")
+    looks = 0
+
+    def look() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 40:  # far beyond the time in which it may read nothing
+            client.reading.set()
+        client.in_transport -= 1
+        return client.in_transport
+
+    client.get_write_buffer_size = look
+    await outlet.flush()
+    assert client.bodies == [b"taken in the end"]
+    assert outlet.closing is None
+
+
 async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> None:
     client = Client()
     client.reading.clear()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=1, close_seconds=0.1))
+    outlet = client.outlet(slow_seconds=1, close_seconds=0.1)
     outlet.write(b"never read")
     outlet.write(b"x" * 70_000)
     await outlet.flush()
@@ -69,7 +154,7 @@ async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> Non
 async def test_an_end_that_was_not_read_in_time_is_no_end() -> None:
     client = Client()
     client.reading.clear()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=1, close_seconds=0.1))
+    outlet = client.outlet(slow_seconds=1, close_seconds=0.1)
     outlet.write(b"event: stream.end")
     outlet.finish()
     await outlet.flush()
@@ -80,7 +165,7 @@ async def test_an_end_that_was_not_read_in_time_is_no_end() -> None:
 
 async def test_a_client_that_does_not_take_the_last_chunk_is_cut() -> None:
     client = Client()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits(slow_seconds=0.05))
+    outlet = client.outlet(slow_seconds=0.05)
     client.reading.clear()
     await outlet.send_last_chunk()
     await asyncio.wait_for(client.aborted.wait(), 30)
@@ -89,7 +174,7 @@ async def test_a_client_that_does_not_take_the_last_chunk_is_cut() -> None:
 
 async def test_nothing_is_taken_after_the_last_frame() -> None:
     client = Client()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    outlet = client.outlet()
     outlet.write(b"event;")
     outlet.reconnect("draining")
     outlet.write(b"too late")
@@ -103,7 +188,7 @@ async def test_nothing_is_taken_after_the_last_frame() -> None:
 
 async def test_waiting_ends_with_the_first_write_and_with_the_close() -> None:
     client = Client()
-    outlet = AsgiOutlet(client.send, client.abort, OutletLimits())
+    outlet = client.outlet()
     waiting = asyncio.create_task(outlet.wait())
     await asyncio.sleep(0)
     assert not waiting.done()

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.problems import Problem, problem
+from juinie_shared.runtime.tcp import tend
 
 _BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -247,6 +248,7 @@ class HttpServer:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tend(listener)
         try:
             listener.bind((self._host, self._port))
             listener.listen(_BACKLOG)

@@ -96,8 +96,7 @@ class Watcher:
             self.settle()
         news = [event for event in events if event.seq > self.position]
         if news and news[0].seq == self.position + 1:
-            frames, shown = joined(news, self.types)
-            self.advance(frames, news[-1].seq, shown)
+            self.advance(b"", news[-1].seq, self._write_each(news))
             self.move_cursor()
         return self.position != before
 
@@ -109,6 +108,15 @@ class Watcher:
         self.shown = shown or self.shown
         if not self._caught_up:
             self.settle()
+
+    def _write_each(self, events: Iterable[Event]) -> Seq | None:
+        """One by one, not joined: the frames of a page are shared by all who read it. Gives the last seq written."""
+        shown = None
+        for event in events:
+            if passes(event.type, self.types):
+                self.outlet.write(event.frame)
+                shown = event.seq
+        return shown
 
     def settle(self) -> None:
         """Tell the client, once, that it has all that was stored when it came."""

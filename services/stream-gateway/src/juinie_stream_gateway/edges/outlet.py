@@ -2,17 +2,20 @@
 
 The hub writes without waiting; the connection's own task flushes. A later outlet may write to the transport itself:
 it only has to keep `core.watcher.Outlet`.
+
+Bounded for one who does not read: what waits here, in the task's hand and in the server's transport counts together
+against `buffer_bytes`. Above it, live events pass the watcher by; it reads them again, from the run's tail or from
+Postgres, once it has taken what it was given.
 """
 
 import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from juinie_shared.contracts.sse import reconnect_frame
+from juinie_stream_gateway.edges.connection import HttpConnection
 
 SLOW = "slow"
 LEFT = "client_left"
@@ -20,8 +23,7 @@ ENDED = "ended"
 SPREAD_MS = (1000, 5000)
 """Clients that are sent away together shall not come back together."""
 CHUNK_BYTES = 64 * 1024
-
-type Send = Callable[[dict[str, Any]], Awaitable[None]]
+"""Sent at once, and what the server's transport takes before it makes `send` wait (uvicorn's high-water mark)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +31,33 @@ class OutletLimits:
     """`buffer_bytes`: unsent bytes above which the outlet is full. `slow_seconds`: how long a client may read nothing.
     `close_seconds`: how long the last frame may take."""
 
-    buffer_bytes: int = 512 * 1024
+    buffer_bytes: int = 256 * 1024
     slow_seconds: float = 60.0
     close_seconds: float = 2.0
 
 
 class AsgiOutlet:
-    """An outlet on an ASGI response whose start has been sent. `abort` cuts the connection, read or not."""
+    """An outlet on an ASGI response whose start has been sent. `connection.abort` cuts the connection, read or not."""
 
-    def __init__(self, send: Send, abort: Callable[[], None], limits: OutletLimits) -> None:
-        self._send = send
-        self._abort = abort
+    def __init__(self, connection: HttpConnection, limits: OutletLimits) -> None:
+        self._connection = connection
         self._limits = limits
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
+        self._in_hand_bytes = 0
         self._wake = asyncio.Event()
         self._last_call: asyncio.TimerHandle | None = None
         self.closing: str | None = None
         self.written_bytes = 0
 
     @property
+    def held_bytes(self) -> int:
+        """All that this process keeps for the client until it reads."""
+        return self._unsent_bytes + self._in_hand_bytes + self._connection.unsent_bytes()
+
+    @property
     def full(self) -> bool:
-        return self._unsent_bytes > self._limits.buffer_bytes
+        return self.held_bytes > self._limits.buffer_bytes
 
     def write(self, data: bytes) -> None:
         """Keep whole frames for the next flush. After a reason to close, nothing more is taken."""
@@ -66,7 +73,7 @@ class AsgiOutlet:
             self._keep(reconnect_frame(random.randint(*SPREAD_MS), reason))  # noqa: S311 - a spread, no secret
             self._close(reason)
             loop = asyncio.get_running_loop()
-            self._last_call = loop.call_later(self._limits.close_seconds, self._abort)
+            self._last_call = loop.call_later(self._limits.close_seconds, self._connection.abort)
 
     def left(self) -> None:
         """The client has gone: nothing that is unsent matters."""
@@ -80,22 +87,21 @@ class AsgiOutlet:
             self._last_call.cancel()
 
     async def flush(self) -> None:
-        """Send what is kept. A client that reads nothing for too long is told to reconnect, and cut."""
+        """Send what is kept, and wait until the transport has passed on most of it: nobody fetches more before that.
+
+        A client that reads nothing for too long is told to reconnect, and cut.
+        """
         while self._unsent:
-            chunk = self._take()
-            try:
-                async with asyncio.timeout(self._limits.slow_seconds):
-                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError:
-                self._give_up()
+            await self._send(self._take())
+            if not self._unsent and self._connection.unsent_bytes() > CHUNK_BYTES:
+                await self._send(b"")  # only waits
 
     async def send_last_chunk(self) -> None:
         """End the body: only after `stream.end` went out. Who takes not even that is cut."""
         try:
-            async with asyncio.timeout(self._limits.slow_seconds):
-                await self._send({"type": "http.response.body", "body": b""})
+            await self._connection.send_end(self._limits.slow_seconds)
         except TimeoutError:
-            self._abort()
+            self._connection.abort()
 
     async def wait(self, seconds: float | None = None) -> None:
         if self._unsent or self.closing:
@@ -104,6 +110,15 @@ class AsgiOutlet:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
+
+    async def _send(self, chunk: bytes) -> None:
+        self._in_hand_bytes = len(chunk)
+        try:
+            await self._connection.send_body(chunk, self._limits.slow_seconds)
+        except TimeoutError:
+            self._give_up()
+        finally:
+            self._in_hand_bytes = 0
 
     def _keep(self, data: bytes) -> None:
         self._unsent.append(data)

@@ -6,10 +6,8 @@ no client takes it for success.
 """
 
 import asyncio
-import socket
 import time
 from collections import Counter
-from contextlib import suppress
 from typing import Any
 
 from opentelemetry import trace
@@ -25,7 +23,8 @@ from juinie_stream_gateway.core.follow import Follower
 from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.watcher import RETRY_MS, Watcher
 from juinie_stream_gateway.edges.admit import Admitted, Gate
-from juinie_stream_gateway.edges.outlet import ENDED, LEFT, AsgiOutlet, OutletLimits, Send
+from juinie_stream_gateway.edges.connection import HttpConnection, Receive, Send
+from juinie_stream_gateway.edges.outlet import ENDED, LEFT, AsgiOutlet, OutletLimits
 from juinie_stream_gateway.edges.problems import refusal
 from juinie_stream_gateway.telemetry import (
     LOG_STREAM_ENDED,
@@ -37,8 +36,6 @@ from juinie_stream_gateway.telemetry import (
 
 CREDENTIAL = "credential"
 INTERNAL = "internal"
-UNACKNOWLEDGED_MS = 60_000
-"""A peer whose machine has gone acknowledges nothing: the kernel then ends the connection (Linux's TCP_USER_TIMEOUT)."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _log = get_logger("stream")
@@ -48,10 +45,6 @@ class TooManyStreams(Transient):
     """Too many streams are open. Try again shortly."""
 
     code = "too_many_streams"
-
-
-class StreamCut(Exception):
-    """Ends a stream's connection without the last chunk, on servers that do not lend us their transport."""
 
 
 class StreamRoute:
@@ -75,6 +68,7 @@ class StreamRoute:
         self._open: set[AsgiOutlet] = set()
         self._open_by_tenant: Counter[TenantId] = Counter()
         self._draining = False
+        telemetry.unsent_bytes.set_function(lambda: sum(outlet.held_bytes for outlet in self._open))
 
     def drain(self) -> None:
         """Every watcher is told to come back (elsewhere), at its own moment; new ones likewise."""
@@ -82,13 +76,13 @@ class StreamRoute:
         for outlet in list(self._open):
             outlet.reconnect(Draining.code)
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send, run_text: str) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send, run_text: str) -> None:
         """Answer one request."""
         parent = _PROPAGATOR.extract(
             {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         )
         with self._telemetry.tracer.start_as_current_span(SPAN_STREAM, parent, SpanKind.SERVER):
-            connection = _Connection(scope, receive, send)
+            connection = HttpConnection(scope, receive, send)
             try:
                 admitted = await self._gate.admit(scope, run_text)
                 self._require_room(admitted.caller.tenant_id)
@@ -109,30 +103,30 @@ class StreamRoute:
         if full or self._open_by_tenant[tenant_id] >= self._max_streams_per_tenant:
             raise TooManyStreams
 
-    async def _refuse(self, connection: "_Connection", answer: Problem, code: str) -> None:
+    async def _refuse(self, connection: HttpConnection, answer: Problem, code: str) -> None:
         _log.info(LOG_STREAM_REFUSED, status=answer.status, code=code)
         await connection.answer(answer.status, answer.raw_headers(), answer.body)
 
-    async def _send_away(self, connection: "_Connection", run_text: str, reason: str) -> None:
+    async def _send_away(self, connection: HttpConnection, run_text: str, reason: str) -> None:
         """A passing state: 200, come back, and a cut."""
         _log.info(LOG_STREAM_REFUSED, status=200, code=reason)
         self._telemetry.streams_closed.labels(reason).inc()
         await connection.start(_stream_headers(parse_run_id(run_text)))
-        outlet = AsgiOutlet(connection.send, connection.abort, self._limits)
+        outlet = AsgiOutlet(connection, self._limits)
         outlet.write(preamble(RETRY_MS))
         outlet.reconnect(reason)
         await outlet.flush()
         await connection.cut()
         outlet.settle()
 
-    async def _answer(self, connection: "_Connection", admitted: Admitted) -> None:
+    async def _answer(self, connection: HttpConnection, admitted: Admitted) -> None:
         if admitted.start is None:
             await connection.answer(204, [(b"cache-control", b"no-store")], b"")
         else:
             await self._stream(connection, admitted, admitted.start)
 
-    async def _stream(self, connection: "_Connection", admitted: Admitted, start: Start) -> None:
-        outlet = AsgiOutlet(connection.send, connection.abort, self._limits)
+    async def _stream(self, connection: HttpConnection, admitted: Admitted, start: Start) -> None:
+        outlet = AsgiOutlet(connection, self._limits)
         began = time.monotonic()
         self._open.add(outlet)
         self._open_by_tenant[admitted.caller.tenant_id] += 1
@@ -145,11 +139,11 @@ class StreamRoute:
             self._tell_end(admitted, watcher, outlet.closing or INTERNAL, time.monotonic() - began)
 
     async def _serve(
-        self, connection: "_Connection", admitted: Admitted, watcher: Watcher, outlet: AsgiOutlet
+        self, connection: HttpConnection, admitted: Admitted, watcher: Watcher, outlet: AsgiOutlet
     ) -> None:
         """Stream until it is over, then end the connection in the way that fits."""
         expiry = _expire(outlet, admitted.caller.expires_in_seconds)
-        leaving = asyncio.create_task(connection.until_left(outlet))
+        leaving = asyncio.create_task(_until_left(connection, outlet))
         try:
             await connection.start(_stream_headers(admitted.run_id))
             await self._follow(admitted, watcher)
@@ -192,51 +186,10 @@ class StreamRoute:
         _log.info(LOG_STREAM_ENDED, **facts, duration_seconds=round(seconds, 3))
 
 
-class _Connection:
-    """One request's side of ASGI, and the transport beneath it where the server lends it."""
-
-    def __init__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
-        self._receive = receive
-        self.send = send
-        lent = scope.get("extensions", {}).get("juinie.transport")
-        self._transport: asyncio.Transport | None = lent and lent["transport"]
-
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
-
-    async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self._notice_dead_peers()
-        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def until_left(self, outlet: AsgiOutlet) -> None:
-        """Tell the outlet when the client has gone."""
-        await self._until_disconnected()
-        outlet.left()
-
-    async def _until_disconnected(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-    async def cut(self) -> None:
-        """Close without the last chunk, once what was sent is written out; `abort` comes to who does not read."""
-        if self._transport is None:
-            raise StreamCut
-        if not self._transport.is_closing():
-            self._transport.close()
-        await self._until_disconnected()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _notice_dead_peers(self) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        peer = self._transport.get_extra_info("socket")
-        if peer is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            with suppress(OSError, ValueError):  # it may be gone since
-                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+async def _until_left(connection: HttpConnection, outlet: AsgiOutlet) -> None:
+    """Tell the outlet when the client has gone."""
+    await connection.until_disconnected()
+    outlet.left()
 
 
 def _expire(outlet: AsgiOutlet, seconds: float | None) -> asyncio.TimerHandle | None:
