@@ -153,6 +153,7 @@ class Stack:
             "JUINIE_KAFKA_PARTITIONS": "3",
             "JUINIE_ENV": "test",
             "JUINIE_LOG_LEVEL": "debug",
+            "JUINIE_LAST_CALL_SECONDS": "0",  # nobody balances, and a restart shall not wait for it
             "PYTHONUNBUFFERED": "1",
             **(environment or {}),
         }

@@ -78,7 +78,7 @@ async def serve(
             tasks.create_task(_drain_when(stopping, health, waker))
             on_started(server.bound_port or 0)
             _log.info(telemetry.STARTED, port=server.bound_port)
-            await server.serve(listener, stopping, settings.drain_seconds)
+            await server.serve(listener, stopping, settings.drain_seconds, settings.last_call_seconds)
             for task in background:
                 task.cancel()
         _log.info(telemetry.STOPPED)

@@ -67,7 +67,13 @@ def client_of(service: RunningService, key: SeededKey) -> httpx.AsyncClient:
 @pytest.fixture
 def settings(database_url: str, signing_keys: str) -> Settings:
     return Settings.model_validate(
-        {"database_url": database_url, "env": "test", "port": 0, "stream_token_keys": signing_keys}
+        {
+            "database_url": database_url,
+            "env": "test",
+            "port": 0,
+            "stream_token_keys": signing_keys,
+            "last_call_seconds": 0,
+        }
     )
 
 

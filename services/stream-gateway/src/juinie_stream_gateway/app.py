@@ -52,7 +52,7 @@ async def serve(
             background = [tasks.create_task(run()) for run in gateway.background]
             tasks.create_task(gateway.drain_when(stopping, background))
             gateway.refill_in(tasks)
-            await gateway.server.serve(listener, stopping, settings.drain_seconds)
+            await gateway.server.serve(listener, stopping, settings.drain_seconds, settings.last_call_seconds)
             stopping.set()
             gateway.stop_refilling()
     finally:

@@ -89,6 +89,7 @@ def settings_with(
                 "port": 0,
                 "env": "test",
                 "stream_token_keys": signing_keys,
+                "last_call_seconds": 0,
                 "cors_origins": ("https://app.example",),
                 **changes,
             }

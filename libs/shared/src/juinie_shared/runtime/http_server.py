@@ -2,10 +2,14 @@
 
 Limits on what arrives before any application runs: the size and number of headers, the time they take, and a body
 that stalls. uvicorn alone waits for ever in each case. Refused besides: what a proxy in front may read otherwise.
+
+It stops with a last call, so that a rolling restart fails no request: the port stays open for a moment, in which every
+answer is the last one of its connection; then what rests is closed, and never while a request lies unread.
 """
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections import Counter
 from collections.abc import Generator
@@ -55,6 +59,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[HttpLimits] = HttpLimits()
     cors: ClassVar[Cors | None] = None
+    last_call: ClassVar[bool] = False
+    """Every answer closes its connection and says so, once this is set on the class."""
 
     _in_head: bool = True
     _in_body: bool = False
@@ -133,6 +139,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._in_body, self._trailers = False, True, 0
         self._body_until = self.loop.time() + self.limits.body_seconds
         super().on_headers_complete()
+        if self.last_call:
+            self.announce_close()
 
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -169,6 +177,22 @@ class GuardedProtocol(HttpToolsProtocol):
             self._last_answer = answer
         else:
             self.transport.write(answer)
+            self.transport.close()
+
+    def announce_close(self) -> None:
+        """The newest request's answer will say that it is the last, unless its headers are out already."""
+        if self.cycle is not None and not self.cycle.response_started:  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
+            self.cycle.keep_alive = False
+
+    @override
+    def shutdown(self) -> None:
+        """Close what rests. Not where a request lies unread or half read: it is answered, and then that is the end.
+
+        Closing it would reset the connection, and its sender could not know whether it was acted on.
+        """
+        if not self._is_idle():
+            super().shutdown()
+        elif self._head_bytes == 0 and not _has_unread_bytes(self.transport):
             self.transport.close()
 
     def _is_behind_others(self) -> bool:
@@ -219,6 +243,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
+def _has_unread_bytes(transport: asyncio.Transport) -> bool:
+    peer = transport.get_extra_info("socket")
+    if peer is None or transport.is_closing():
+        return False
+    poll = select.poll()
+    poll.register(peer.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class _Server(uvicorn.Server):
     @override
     @contextlib.contextmanager
@@ -258,18 +291,34 @@ class HttpServer:
         self.bound_port = listener.getsockname()[1]
         return listener
 
-    async def serve(self, listener: socket.socket, stopping: asyncio.Event, drain_seconds: float) -> None:
-        """Serve until `stopping` is set; then take no more, let open requests end, and cut them after `drain_seconds`."""
+    async def serve(
+        self,
+        listener: socket.socket,
+        stopping: asyncio.Event,
+        drain_seconds: float,
+        last_call_seconds: float = 0.0,
+    ) -> None:
+        """Serve until `stopping` is set; then let open requests end, and cut them after `drain_seconds`.
+
+        For the first `last_call_seconds` of these the port stays open: for as long as a balancer, which asks for
+        readiness, may go on sending.
+        """
+        last_call_seconds = min(last_call_seconds, drain_seconds)
         protocol = type("_Protocol", (GuardedProtocol,), {"limits": self._limits, "cors": self._cors})
         config = uvicorn.Config(
             self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=_BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, int(drain_seconds)),
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False, date_header=False, proxy_headers=False,
+            timeout_graceful_shutdown=max(1, int(drain_seconds - last_call_seconds)),
         )  # fmt: skip
         self._server = _Server(config)
         serving = asyncio.create_task(self._server.serve([listener]))
         stop = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            protocol.last_call = True
+            for connection in self._connections():
+                connection.announce_close()
+            await asyncio.wait({serving}, timeout=last_call_seconds)
             self._server.should_exit = True
             await serving
         finally:
@@ -280,5 +329,9 @@ class HttpServer:
 
     def abort_all(self) -> None:
         """Cut every connection that is still open, whoever does not read."""
-        for connection in list(self._server.server_state.connections if self._server else ()):
+        for connection in self._connections():
             connection.transport.abort()
+
+    def _connections(self) -> list[GuardedProtocol]:
+        held = self._server.server_state.connections if self._server else ()
+        return [connection for connection in held if isinstance(connection, GuardedProtocol)]

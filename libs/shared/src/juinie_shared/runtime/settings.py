@@ -111,6 +111,10 @@ class EdgeSettings(ServiceSettings):
         (), validation_alias="JUINIE_CORS_ORIGINS",
         description="Origins that browsers may call from, comma-separated. In dev, any port of localhost as well.",
     )  # fmt: skip
+    last_call_seconds: float = Field(
+        2.0, ge=0, le=600, validation_alias="JUINIE_LAST_CALL_SECONDS",
+        description="How long the port stays open after SIGTERM, the service no longer ready: for balancers to notice. Part of the drain time.",
+    )  # fmt: skip
     stream_token_keys: SecretStr | None = Field(
         None, validate_default=True, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
         description="`id=secret` pairs, comma-separated; the first signs stream tokens, all verify. At least 32 characters each. Required outside dev.",
