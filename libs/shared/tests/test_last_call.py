@@ -24,7 +24,7 @@ class Application:
         self.begun = 0
         self.release = asyncio.Event()
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
         self.begun += 1
         if scope["path"] == "/held":
             await self.release.wait()

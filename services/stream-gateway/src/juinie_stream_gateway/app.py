@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
@@ -45,16 +46,17 @@ async def serve(
     pool = await open_pool(settings.database_url.get_secret_value(), SERVICE, limits)
     try:
         gateway = _Gateway(settings, telemetry, pool)
-        listener = gateway.server.bind()
-        listener.listen()
-        on_started(gateway.server.bound_port or 0)
-        async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(run()) for run in gateway.background]
-            tasks.create_task(gateway.drain_when(stopping, background))
-            gateway.refill_in(tasks)
-            await gateway.server.serve(listener, stopping, settings.drain_seconds, settings.last_call_seconds)
-            stopping.set()
-            gateway.stop_refilling()
+        with closing(gateway.server.bind()) as listener:
+            on_started(gateway.server.bound_port or 0)
+            async with asyncio.TaskGroup() as tasks:
+                background = [tasks.create_task(run()) for run in gateway.background]
+                tasks.create_task(gateway.drain_when(stopping, background))
+                gateway.refill_in(tasks)
+                await gateway.server.serve(
+                    listener, stopping, settings.drain_seconds, settings.last_call_seconds
+                )
+                stopping.set()
+                gateway.stop_refilling()
     finally:
         await pool.close()
         await asyncio.to_thread(provider.shutdown)

@@ -325,7 +325,13 @@ class HttpServer:
             stop.cancel()
             self._server.force_exit = True
             serving.cancel()
+            self._close_port()
             self.abort_all()
+
+    def _close_port(self) -> None:
+        """Whoever cancels the server finds it shut, too: uvicorn alone would go on accepting."""
+        for server in getattr(self._server, "servers", ()):
+            server.close()
 
     def abort_all(self) -> None:
         """Cut every connection that is still open, whoever does not read."""

@@ -26,6 +26,7 @@ from juinie_stream_gateway.edges.kafka_session import (
     LISTEN_SECONDS,
     Session,
     open_session,
+    start_consumer,
     stop_consumer,
 )
 from juinie_stream_gateway.edges.latency import seconds_since
@@ -87,7 +88,7 @@ class RecordReader:
         consumer = self._consumer()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await consumer.start()
+                await start_consumer(consumer)
                 self._session = session = await open_session(consumer, self._topic, self._hub)
                 await session.activate(*session.watched())
             self._found(session)

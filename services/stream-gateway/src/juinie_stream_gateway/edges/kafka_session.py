@@ -4,6 +4,7 @@ A session never mends itself. It finds out that it is no good any more and says 
 """
 
 import asyncio
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -103,6 +104,19 @@ async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
         consumer.seek(partition, ends[partition])
         consumer.pause(partition)
     return Session(consumer, topic, len(partitions), hub)
+
+
+async def start_consumer(consumer: Any) -> None:
+    """Start it. aiokafka drops the connection it talks over, open, when its start is cancelled: so let it end first."""
+    starting = asyncio.create_task(consumer.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting}, timeout=LISTEN_SECONDS)
+        starting.cancel()
+        with suppress(KafkaError, OSError, asyncio.CancelledError):
+            await starting
+        raise
 
 
 async def stop_consumer(consumer: Any) -> None:
