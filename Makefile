@@ -63,12 +63,14 @@ demo: .venv/installed ## A real agent framework's run, token by token, with a wa
 
 # Without ruff's cache: a module that has come or gone changes how imports sort elsewhere, which the cache misses.
 .PHONY: check
-check: .venv/installed ## Format, lint, types, imports, lock, names
+check: .venv/installed ## Format, lint, types, imports, lock, names, secrets, known vulnerabilities
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports
 	@$(PYTHON) deploy/check_tree.py
+	@$(PYTHON) deploy/secret_scan.py
+	@$(PYTHON) deploy/audit.py
 
 .PHONY: format
 format: .venv/installed ## Format and mend what can be mended

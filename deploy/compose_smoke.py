@@ -206,6 +206,28 @@ async def trace_missing(trace_id: str) -> str:
     return f"trace {trace_id} was not seen at {', '.join(sorted(TRACED - seen))}" if TRACED - seen else ""
 
 
+LOOK_INSIDE = """
+import os, pathlib
+assert os.getuid() == 10001, f"runs as user {os.getuid()}"
+try:
+    pathlib.Path("/opt/juinie/written").touch()
+except OSError as error:
+    assert error.errno == 30, error
+else:
+    raise AssertionError("the file system can be written to")
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+assert int(status["CapBnd"], 16) == 0, "capabilities: " + status["CapBnd"]
+assert int(status["NoNewPrivs"]) == 1, "may gain privileges"
+"""
+"""What each container of ours is held to: nobody's user, a file system that is only read (EROFS), no capabilities."""
+
+
+def look_inside() -> None:
+    """See that our services run as confined as the compose file says."""
+    for service in OURS[1:]:
+        compose("exec", "--no-TTY", service, "python", "-c", LOOK_INSIDE)
+
+
 async def walk() -> None:
     """Create, append, stream, kill, resume, finish; then look for the run on Kafka and in the traces."""
     timeout = httpx.Timeout(10, read=25)
@@ -292,6 +314,8 @@ def main() -> None:
             compose("build")
         with step("docker compose up --wait: everything is healthy"):
             start()
+        with step("our services run as nobody, on a file system that is only read, without capabilities"):
+            look_inside()
         with step("the README's walk prints what the README says"):
             walk_of_the_readme()
         asyncio.run(walk())
