@@ -67,15 +67,15 @@ async def test_revoked_key_is_refused_once_it_is_forgotten(pool: Pool):
     remembering, forgetful = KeyRing(pool), KeyRing(pool, remember_seconds=0)
     for ring in (remembering, forgetful):
         assert (await ring.principal(key.text)).key_id == key.key_id
-        await ring.require_valid(key.key_id)
+        await ring.principal_of(key.key_id)
     async with pool.connection() as connection:
         await revoke_key(connection, key.key_id)
     assert (await remembering.principal(key.text)).key_id == key.key_id
-    await remembering.require_valid(key.key_id)
+    await remembering.principal_of(key.key_id)
     with pytest.raises(NotAuthenticated):
         await forgetful.principal(key.text)
     with pytest.raises(NotAuthenticated):
-        await forgetful.require_valid(key.key_id)
+        await forgetful.principal_of(key.key_id)
 
 
 async def test_revoking_twice_keeps_the_first_time_and_an_unknown_id_is_none(pool: Pool):
@@ -101,3 +101,25 @@ async def test_dev_key_is_made_once_and_refused_outside_dev(pool: Pool):
             await refuse_dev_key(connection)
         await revoke_key(connection, listed.key_id)
         await refuse_dev_key(connection)
+
+
+async def test_quotas_come_with_the_key_and_are_learnt_when_it_is_looked_at_again(pool: Pool):
+    seed = Seed(pool)
+    key = await seed.key("a")
+    remembering, forgetful = KeyRing(pool), KeyRing(pool, remember_seconds=0)
+    assert (await remembering.principal(key.text)).tenant_quotas == {}
+    await seed.limit(key, "a", streams=7)
+    await seed.limit(key, of_key=True, streams=None)
+    assert (await remembering.principal(key.text)).tenant_quotas == {}
+    for principal in (await forgetful.principal(key.text), await forgetful.principal_of(key.key_id)):
+        assert (principal.tenant_quotas, principal.key_quotas) == ({"streams": 7}, {"streams": None})
+
+
+async def test_development_key_alone_is_unmetered(pool: Pool):
+    async with pool.connection() as connection:
+        await ensure_dev_key(connection)
+        dev = await find_key(connection, DEV_API_KEY)
+        other = await find_key(connection, (await Seed(pool).key("dev")).text)
+    assert dev
+    assert other
+    assert (dev.unmetered, other.unmetered) == (True, False)

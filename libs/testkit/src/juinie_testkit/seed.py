@@ -12,6 +12,7 @@ import msgspec
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
 from juinie_shared.db.keys import create_key, find_key
 from juinie_shared.db.pool import Connection, Pool
+from juinie_shared.db.quotas import set_key_quotas, set_tenant_quotas
 from juinie_shared.domain.ids import KeyId, RunId, TenantId, new_run_id, shard_of
 from juinie_shared.domain.runs import Scope
 from juinie_shared.domain.times import format_time
@@ -87,6 +88,16 @@ class Seed:
         if principal is None:  # made expired
             raise ValueError(expires_in_days)
         return SeededKey(text, principal.tenant_id, principal.key_id)
+
+    async def limit(
+        self, key: SeededKey, tenant: str = "a", *, of_key: bool = False, **quotas: int | None
+    ) -> None:
+        """Set quotas of this tenant, or of the key alone. Services that know the key already learn it within 30 s."""
+        async with self._pool.connection() as connection:
+            if of_key:
+                await set_key_quotas(connection, key.key_id, quotas)
+            else:
+                await set_tenant_quotas(connection, tenant, quotas)
 
     async def run(
         self,

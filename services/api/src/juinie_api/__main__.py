@@ -14,12 +14,21 @@ from uuid import UUID
 import typer
 
 from juinie_api import telemetry
+from juinie_api.edges.quota_commands import (
+    BytesPerMinute,
+    EventsPerMinute,
+    RequestsPerMinute,
+    Streams,
+    add_quota_commands,
+    parsed,
+)
 from juinie_shared.db import keys as key_table
 from juinie_shared.db import migrate as migrations
 from juinie_shared.db.pool import Connection, connect, driver_errors
 from juinie_shared.db.schema import check_schema, found_revision, known_revisions
 from juinie_shared.db.sessions import require_sessions
 from juinie_shared.domain.errors import JuinieError, Misconfigured
+from juinie_shared.domain.quotas import KEY_QUOTAS
 from juinie_shared.domain.runs import Scope
 from juinie_shared.runtime.logs import configure_logs
 from juinie_shared.runtime.process import run_process
@@ -28,6 +37,8 @@ from juinie_shared.runtime.settings import ServiceSettings, read_settings
 cli = typer.Typer(help="Juinie's api.", add_completion=False, pretty_exceptions_enable=False)
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
+tenants = typer.Typer(help="What tenants may use up.", no_args_is_help=True)
+cli.add_typer(tenants, name="tenants")
 
 
 def main() -> None:
@@ -82,11 +93,19 @@ def create_key(
     expires_in_days: Annotated[
         int | None, typer.Option(min=1, max=36_500, help="Never, when absent.")
     ] = None,
+    requests_per_minute: RequestsPerMinute = None,
+    events_per_minute: EventsPerMinute = None,
+    bytes_per_minute: BytesPerMinute = None,
+    streams: Streams = None,
 ) -> None:
     """Make a key and print it, once."""
     wanted = _scopes(scopes)
+    given = (requests_per_minute, events_per_minute, bytes_per_minute, streams)
+    quotas, _ = parsed(dict(zip(KEY_QUOTAS, given, strict=True)))
     typer.echo(
-        _with_connection(lambda connection: key_table.create_key(connection, tenant, wanted, expires_in_days))
+        _with_connection(
+            lambda connection: key_table.create_key(connection, tenant, wanted, expires_in_days, quotas)
+        )
     )
 
 
@@ -162,6 +181,9 @@ def _with_connection[T](work: Callable[[Connection], Awaitable[T]]) -> T:
             await connection.close(timeout=2)
 
     return asyncio.run(run())
+
+
+add_quota_commands(tenants, keys, _with_connection)
 
 
 def _day(moment: datetime) -> str:

@@ -6,27 +6,31 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from fastapi import FastAPI
-
 from juinie_api import telemetry
 from juinie_api.core.append import OneByOne
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.notifier import Notifier
+from juinie_api.core.places import WaitingPlaces
 from juinie_api.core.waker import Waker
+from juinie_api.core.windows import Windows
+from juinie_api.edges.admission import Admission
 from juinie_api.edges.call import Services
 from juinie_api.edges.health import Health
 from juinie_api.edges.http import METHODS, build_api
 from juinie_api.edges.limits import Limits
+from juinie_api.edges.over_limit import OverLimit
 from juinie_api.settings import Settings
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
 from juinie_shared.db.sessions import SessionCheck
-from juinie_shared.domain.errors import JuinieError
+from juinie_shared.domain.errors import JuinieError, Transient
+from juinie_shared.domain.quotas import Quota
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.probes import AsgiApp, probe_apps
+from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
 
 TURN_SECONDS = 2.8
@@ -62,36 +66,56 @@ async def serve(
         notifier = Notifier(connect_apart, metrics.notify_failures.inc)
         waker = Waker(pool, connect_apart, _log.warning)
         metrics.long_polls.set_function(lambda: waker.waiting)
+        counts = SharedCounts(pool)
+        windows = Windows(counts, _rates(settings), settings.rate_window_seconds)
         health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
         stack.push_async_callback(health_pool.close)
         check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
         health = Health(health_pool, check_sessions, dev=settings.env == "dev", report=_report_health)
-        services = _services(settings, pool, notifier, waker, metrics)
-        api = build_api(services, metrics, tracer_provider)
+        services = _services(settings, pool, counts, windows, notifier, waker, metrics)
+        over_limit = OverLimit(metrics)
+        api = Admission(
+            build_api(services, metrics, tracer_provider), KeyRing(pool), windows, over_limit.refused
+        )
         cors = Cors(settings.cors_origins, settings.env == "dev", METHODS)
         app = cors.around(_with_probes(api, probe_apps(health.missing, metrics.registry)))
         server = HttpServer(app, settings.host, settings.port, cors=cors)
         listener = server.bind()
         stack.callback(listener.close)
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(work) for work in (notifier.run(), waker.run(), health.watch())]
+            loops = (
+                notifier.run(),
+                waker.run(),
+                health.watch(),
+                counts.run(_report_counts),
+                over_limit.run(),
+            )
+            background = [tasks.create_task(loop) for loop in loops]
             tasks.create_task(_drain_when(stopping, health, waker))
             on_started(server.bound_port or 0)
             _log.info(telemetry.STARTED, port=server.bound_port)
             await server.serve(listener, stopping, settings.drain_seconds, settings.last_call_seconds)
             for task in background:
                 task.cancel()
+        await counts.leave()
         _log.info(telemetry.STOPPED)
 
 
 def _services(
-    settings: Settings, pool: Pool, notifier: Notifier, waker: Waker, metrics: telemetry.Metrics
+    settings: Settings,
+    pool: Pool,
+    counts: SharedCounts,
+    windows: Windows,
+    notifier: Notifier,
+    waker: Waker,
+    metrics: telemetry.Metrics,
 ) -> Services:
     lanes = RunLanes(TURN_SECONDS)
     return Services(
         pool=pool,
         lanes=lanes,
-        keys=KeyRing(pool),
+        windows=windows,
+        waiting=WaitingPlaces(counts),
         appender=OneByOne(pool, lanes, notifier.wake),
         waker=waker,
         signer=StreamTokenSigner(settings.signing_keys()),
@@ -108,9 +132,21 @@ def _services(
             page_bytes=settings.max_page_bytes,
             timeout_seconds=settings.timeout_seconds,
             idle_timeout_seconds=settings.idle_timeout_seconds,
+            waiting_requests=settings.max_waiting_requests,
+            active_runs=settings.max_active_runs,
         ),
         stream_url=settings.stream_url.rstrip("/"),
     )
+
+
+def _rates(settings: Settings) -> dict[str, int | None]:
+    """What a tenant without quotas of its own may use up; nothing here is no limit."""
+    rates = {
+        Quota.REQUESTS_PER_MINUTE: settings.requests_per_minute,
+        Quota.EVENTS_PER_MINUTE: settings.events_per_minute,
+        Quota.BYTES_PER_MINUTE: settings.bytes_per_minute,
+    }
+    return {quota: rate for quota, rate in rates.items() if rate is not None}
 
 
 async def _drain_when(stopping: asyncio.Event, health: Health, waker: Waker) -> None:
@@ -120,7 +156,7 @@ async def _drain_when(stopping: asyncio.Event, health: Health, waker: Waker) -> 
     waker.drain()
 
 
-def _with_probes(api: FastAPI, probes: dict[str, AsgiApp]) -> AsgiApp:
+def _with_probes(api: AsgiApp, probes: dict[str, AsgiApp]) -> AsgiApp:
     async def route(scope: Any, receive: Any, send: Any) -> None:
         app = probes.get(scope.get("path", ""), api) if scope["type"] == "http" else api
         await app(scope, receive, send)
@@ -133,3 +169,10 @@ def _report_health(error: JuinieError | None) -> None:
         _log.info(telemetry.READY)
     else:
         _log.warning(telemetry.NOT_READY, code=error.code, waiting_for=[error.message])
+
+
+def _report_counts(error: Transient | None) -> None:
+    if error is None:
+        _log.info(telemetry.COUNTS_BACK)
+    else:
+        _log.warning(telemetry.COUNTS_LOST, code=error.code)

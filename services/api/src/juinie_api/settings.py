@@ -67,3 +67,27 @@ class Settings(EdgeSettings):
         3600, ge=1, validation_alias="JUINIE_RUN_IDLE_TIMEOUT_SECONDS",
         description="A run's `idle_timeout_seconds` by default.",
     )  # fmt: skip
+    requests_per_minute: int | None = Field(
+        None, ge=1, validation_alias="JUINIE_REQUESTS_PER_MINUTE",
+        description="Requests of a tenant a minute, unless it has a quota of its own. Without it, any number.",
+    )  # fmt: skip
+    events_per_minute: int | None = Field(
+        None, ge=1, validation_alias="JUINIE_EVENTS_PER_MINUTE",
+        description="Events that a tenant appends a minute, likewise.",
+    )  # fmt: skip
+    bytes_per_minute: int | None = Field(
+        None, ge=1, validation_alias="JUINIE_BYTES_PER_MINUTE",
+        description="Bytes of bodies that a tenant sends a minute, likewise.",
+    )  # fmt: skip
+    rate_window_seconds: int = Field(
+        60, ge=1, le=60, validation_alias="JUINIE_RATE_WINDOW_SECONDS",
+        description="Rates are counted in windows of this length, each with its share of the minute.",
+    )  # fmt: skip
+    max_active_runs: int | None = Field(
+        None, ge=1, validation_alias="JUINIE_MAX_ACTIVE_RUNS",
+        description="Unfinished runs of a tenant, unless it has a quota of its own. Without it, any number.",
+    )  # fmt: skip
+    max_waiting_requests: int = Field(
+        10_000, ge=1, validation_alias="JUINIE_MAX_WAITING_REQUESTS",
+        description="Requests of a tenant that wait at once, unless it has a quota of its own.",
+    )  # fmt: skip

@@ -17,6 +17,9 @@ READY = "ready"
 NOTIFY_LOST = "notify_connection_lost"
 LISTEN_LOST = "listen_connection_lost"
 POLL_FAILED = "long_poll_query_failed"
+OVER_LIMIT = "over_limit"
+COUNTS_LOST = "counts_not_shared"
+COUNTS_BACK = "counts_shared_again"
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -32,6 +35,7 @@ class Metrics:
     finished_runs: Counter
     long_polls: Gauge
     notify_failures: Counter
+    over_limit: Counter
 
 
 def build_metrics() -> Metrics:
@@ -57,6 +61,12 @@ def build_metrics() -> Metrics:
         notify_failures=Counter(
             "juinie_api_notify_failures",
             "Wake-ups of the publisher that were not sent; it polls behind them.",
+            registry=registry,
+        ),
+        over_limit=Counter(
+            "juinie_api_over_limit",
+            "Requests refused because of a limit (429).",
+            ("code",),
             registry=registry,
         ),
     )

@@ -27,7 +27,7 @@ def test_every_route_is_there_with_its_refusals_and_its_key():
     }
     assert set(operations) == ROUTES
     for (_, path), operation in operations.items():
-        assert {"400", "401", "403", "503"} <= operation["responses"].keys()
+        assert {"400", "401", "403", "429", "503"} <= operation["responses"].keys()
         assert operation["security"] == [{"apiKey": []}, {"apiKeyHeader": []}]
         assert ("404" in operation["responses"]) == ("{run_id}" in path)
 

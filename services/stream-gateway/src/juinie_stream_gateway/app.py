@@ -7,15 +7,19 @@ from contextlib import closing
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.db.sessions import SessionCheck
+from juinie_shared.domain.errors import Transient
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.keys import KeyRing
+from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.probes import probe_apps
+from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_stream_gateway.core.backfill import Backfill
 from juinie_stream_gateway.core.credentials import CredentialCheck
 from juinie_stream_gateway.core.follow import Follower
 from juinie_stream_gateway.core.hub import Hub, Room
+from juinie_stream_gateway.core.places import PlaceLimits, Places
 from juinie_stream_gateway.core.pulse import Pulse
 from juinie_stream_gateway.core.recent import RecentFrames
 from juinie_stream_gateway.core.tail import TailCheck
@@ -27,10 +31,12 @@ from juinie_stream_gateway.edges.readiness import Readiness
 from juinie_stream_gateway.edges.stream import StreamRoute
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import PageLimits, Store
-from juinie_stream_gateway.telemetry import SERVICE, Telemetry
+from juinie_stream_gateway.telemetry import LOG_COUNTS_BACK, LOG_COUNTS_LOST, SERVICE, Telemetry
 
-SPARE_CONNECTIONS = 3
-"""For the tail check, the credential check and readiness: a storm of backfills never makes them wait."""
+SPARE_CONNECTIONS = 4
+"""For the tail check, the credential check, the counts and readiness: a storm of backfills never makes them wait."""
+
+_log = get_logger("stream")
 
 
 async def serve(
@@ -57,6 +63,7 @@ async def serve(
                 )
                 stopping.set()
                 gateway.stop_refilling()
+            await gateway.counts.leave()
     finally:
         await pool.close()
         await asyncio.to_thread(provider.shutdown)
@@ -71,6 +78,7 @@ class _Gateway:
             PageLimits(settings.backfill_page_events, settings.backfill_page_bytes),
             settings.backfill_concurrency,
         )
+        self.counts = SharedCounts(pool)
         self._tasks: asyncio.TaskGroup | None = None
         self._refills: set[asyncio.Task[None]] = set()
         self._backfill = Backfill(store.read_page, telemetry.backfill_pages.inc, telemetry.gap_refills.inc)
@@ -88,8 +96,7 @@ class _Gateway:
             Follower(hub, self._backfill, reader.listen),
             telemetry,
             OutletLimits(settings.stream_buffer_bytes, settings.stream_slow_seconds),
-            settings.max_streams,
-            settings.max_streams_per_tenant,
+            Places(self.counts, _place_limits(settings)),
         )
         self.background: list[Callable[[], Coroutine[None, None, None]]] = [
             reader.run,
@@ -97,6 +104,7 @@ class _Gateway:
             CredentialCheck(hub, store.valid_keys, settings.credential_check_seconds).run,
             Pulse(hub, settings.stream_heartbeat_seconds, settings.stream_cursor_seconds).run,
             self._readiness.run,
+            lambda: self.counts.run(_report_counts),
         ]
         probes = probe_apps(self._readiness.waiting_for, telemetry.registry)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
@@ -125,3 +133,19 @@ class _Gateway:
             refill = self._tasks.create_task(self._backfill.refill(self._hub, room))
             self._refills.add(refill)
             refill.add_done_callback(self._refills.discard)
+
+
+def _place_limits(settings: Settings) -> PlaceLimits:
+    return PlaceLimits(
+        settings.max_streams,
+        settings.max_streams_per_tenant,
+        settings.max_streams_per_key,
+        settings.max_streams_per_run,
+    )
+
+
+def _report_counts(error: Transient | None) -> None:
+    if error is None:
+        _log.info(LOG_COUNTS_BACK)
+    else:
+        _log.warning(LOG_COUNTS_LOST, code=error.code)

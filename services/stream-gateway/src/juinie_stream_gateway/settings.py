@@ -25,13 +25,25 @@ class Settings(EdgeSettings):
         10_000,
         ge=1,
         validation_alias="JUINIE_MAX_STREAMS",
-        description="Streams open at once; one more is told to reconnect.",
+        description="Streams open at once in this process; one more is told to reconnect.",
     )
     max_streams_per_tenant: int = Field(
-        10_000,
+        100_000,
         ge=1,
         validation_alias="JUINIE_MAX_STREAMS_PER_TENANT",
-        description="Streams open at once for one tenant.",
+        description="Streams of a tenant open at once, over all gateways, unless it has a quota of its own.",
+    )
+    max_streams_per_key: int | None = Field(
+        None,
+        ge=1,
+        validation_alias="JUINIE_MAX_STREAMS_PER_KEY",
+        description="Streams open at once with a key and its tokens, likewise. Without it, any number.",
+    )
+    max_streams_per_run: int | None = Field(
+        None,
+        ge=1,
+        validation_alias="JUINIE_MAX_STREAMS_PER_RUN",
+        description="Streams of one run open at once, likewise. Without it, any number.",
     )
     stream_buffer_bytes: int = Field(
         256 * 1024,

@@ -1,4 +1,4 @@
-"""All SQL of the stream gateway, and the rows it gives. Reads only: a gateway writes nothing."""
+"""All SQL of the stream gateway, and the rows it gives. Reads only: a gateway writes nothing but its counts (`db/counts.py`)."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping

@@ -17,6 +17,8 @@ LOG_KAFKA_POSITION_LOST = "kafka_position_lost"
 LOG_NOT_READY = "not_ready"
 LOG_READY = "ready"
 LOG_DRAINING = "draining"
+LOG_COUNTS_LOST = "counts_not_shared"
+LOG_COUNTS_BACK = "counts_shared_again"
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 

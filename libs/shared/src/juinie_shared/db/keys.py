@@ -1,16 +1,18 @@
 """API keys: made, listed, revoked, found. A key's text exists once, when it is made; the table has its SHA-256."""
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from juinie_shared.contracts.names import DEV_API_KEY, DEV_TENANT
-from juinie_shared.db.pool import Connection
+from juinie_shared.db.pool import Connection, Row
 from juinie_shared.domain.errors import DevKeyOutsideDev
 from juinie_shared.domain.ids import KeyId, TenantId, new_uuid7
+from juinie_shared.domain.quotas import Quotas
 from juinie_shared.domain.runs import Scope
 
 PREFIX = "jn_"
@@ -23,8 +25,8 @@ _FIND_TENANT_OR_MAKE = """
 """
 
 _INSERT = """
-    INSERT INTO api_key (key_id, tenant_id, hash, scopes, expires_at)
-    VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(days => $5))
+    INSERT INTO api_key (key_id, tenant_id, hash, scopes, expires_at, quotas)
+    VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(days => $5), $6::text::jsonb)
     ON CONFLICT (hash) DO NOTHING
 """
 
@@ -38,25 +40,27 @@ _LIST = """
 """
 
 _FIND_VALID = """
-    SELECT key_id, tenant_id, scopes FROM api_key
+    SELECT key_id, tenant_id, scopes, api_key.quotas AS key_quotas, tenant.quotas AS tenant_quotas
+    FROM api_key JOIN tenant USING (tenant_id)
     WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """
 
-_IS_VALID = """
-    SELECT EXISTS (
-        SELECT FROM api_key
-        WHERE key_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
-    )
-"""
+_FIND_VALID_BY_ID = _FIND_VALID.replace("hash = $1", "key_id = $1")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: the tenant, the key that shows it, and what the key may do."""
+    """Who calls: the tenant, the key that shows it, what the key may do, and how much of it.
+
+    `unmetered`: the development key, which no rate limit holds.
+    """
 
     tenant_id: TenantId
     key_id: KeyId
     scopes: frozenset[Scope]
+    tenant_quotas: Quotas = field(default_factory=dict[str, int | None])
+    key_quotas: Quotas = field(default_factory=dict[str, int | None])
+    unmetered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +81,21 @@ def hash_key(text: str) -> bytes:
 
 
 async def create_key(
-    connection: Connection, tenant: str, scopes: Iterable[Scope], expires_in_days: int | None = None
+    connection: Connection,
+    tenant: str,
+    scopes: Iterable[Scope],
+    expires_in_days: int | None = None,
+    quotas: Quotas | None = None,
 ) -> str:
     """Make a key (and its tenant, when new) and give its text: the only time that it is seen."""
     text = PREFIX + secrets.token_urlsafe(32)
-    await _insert(connection, tenant, text, scopes, expires_in_days)
+    await _insert(connection, tenant, text, scopes, expires_in_days, quotas or {})
     return text
 
 
 async def ensure_dev_key(connection: Connection) -> None:
     """The development key, for `JUINIE_ENV=dev` alone. Safe to repeat."""
-    await _insert(connection, DEV_TENANT, DEV_API_KEY, list(Scope), None)
+    await _insert(connection, DEV_TENANT, DEV_API_KEY, list(Scope), None, {})
 
 
 async def refuse_dev_key(connection: Connection) -> None:
@@ -103,14 +111,13 @@ async def refuse_dev_key(connection: Connection) -> None:
 async def find_key(connection: Connection, text: str) -> Principal | None:
     """Who shows this key; None for an unknown, revoked or expired one."""
     row = await connection.fetchrow(_FIND_VALID, hash_key(text))
-    if row is None:
-        return None
-    return Principal(TenantId(row["tenant_id"]), KeyId(row["key_id"]), frozenset(map(Scope, row["scopes"])))
+    return None if row is None else _principal(row, unmetered=text == DEV_API_KEY)
 
 
-async def is_key_valid(connection: Connection, key_id: KeyId) -> bool:
-    """Whether this key is neither revoked nor expired."""
-    return bool(await connection.fetchval(_IS_VALID, key_id))
+async def find_key_by_id(connection: Connection, key_id: KeyId) -> Principal | None:
+    """Whose this key is; None for an unknown, revoked or expired one."""
+    row = await connection.fetchrow(_FIND_VALID_BY_ID, key_id)
+    return None if row is None else _principal(row)
 
 
 async def list_keys(connection: Connection) -> list[ListedKey]:
@@ -133,12 +140,29 @@ async def revoke_key(connection: Connection, key_id: UUID) -> bool:
     return await connection.fetchval(_REVOKE, key_id) is not None
 
 
+def _principal(row: Row, *, unmetered: bool = False) -> Principal:
+    return Principal(
+        TenantId(row["tenant_id"]),
+        KeyId(row["key_id"]),
+        frozenset(map(Scope, row["scopes"])),
+        json.loads(row["tenant_quotas"]),
+        json.loads(row["key_quotas"]),
+        unmetered,
+    )
+
+
 async def _insert(
-    connection: Connection, tenant: str, text: str, scopes: Iterable[Scope], expires_in_days: int | None
+    connection: Connection,
+    tenant: str,
+    text: str,
+    scopes: Iterable[Scope],
+    expires_in_days: int | None,
+    quotas: Quotas,
 ) -> None:
     tenant_id = None
     while tenant_id is None:  # another transaction may have made the tenant between our insert and our look
         tenant_id = await connection.fetchval(_FIND_TENANT_OR_MAKE, new_uuid7(), tenant)
     await connection.execute(
-        _INSERT, new_uuid7(), tenant_id, hash_key(text), [str(scope) for scope in scopes], expires_in_days
-    )
+        _INSERT, new_uuid7(), tenant_id, hash_key(text), [str(scope) for scope in scopes], expires_in_days,
+        json.dumps(quotas),
+    )  # fmt: skip

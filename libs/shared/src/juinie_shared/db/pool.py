@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import asyncpg
@@ -96,7 +97,7 @@ async def open_pool(database_url: str, application: str, limits: PoolLimits | No
         timeout=limits.connect_seconds,
         command_timeout=limits.statement_seconds + 1,
         reset=_keep_session,
-        init=lambda connection: _begin_session(connection, limits),
+        init=partial(_begin_session, limits=limits),
         server_settings={"application_name": application},
     )
     return Pool(pool, limits)

@@ -5,7 +5,7 @@ append holds the run's row lock, which says the same for less.
 """
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 metadata = MetaData(
@@ -52,8 +53,15 @@ def _moment() -> Column[datetime]:
     return Column(DateTime(timezone=True), nullable=True)
 
 
+def _quotas() -> Column[Any]:
+    return Column(JSONB, nullable=False, server_default=text("'{}'"))
+
+
 class Tenant(Row, table=True):
-    """An owner of keys and runs. `events_after`/`runs_after`: how long finished runs are kept; NULL = for ever."""
+    """An owner of keys and runs. `events_after`/`runs_after`: how long finished runs are kept; NULL = for ever.
+
+    `quotas`: by name, see `domain/quotas.py`.
+    """
 
     __tablename__: ClassVar[str] = "tenant"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
 
@@ -61,6 +69,7 @@ class Tenant(Row, table=True):
     name: str = Field(sa_column=Column(Text, nullable=False, unique=True))
     events_after: timedelta | None = Field(default=None, sa_column=Column(Interval))
     runs_after: timedelta | None = Field(default=None, sa_column=Column(Interval))
+    quotas: dict[str, int | None] = Field(default_factory=dict, sa_column=_quotas())
     created_at: datetime = Field(sa_column=_now())
 
 
@@ -74,6 +83,7 @@ class ApiKey(Row, table=True):
     hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
     scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
     created_at: datetime = Field(sa_column=_now())
+    quotas: dict[str, int | None] = Field(default_factory=dict, sa_column=_quotas())
     expires_at: datetime | None = Field(default=None, sa_column=_moment())
     revoked_at: datetime | None = Field(default=None, sa_column=_moment())
 
@@ -234,3 +244,15 @@ class Duty(Row, table=True):
     shard: int | None = Field(default=None, sa_column=Column(SmallInteger, unique=True))
     publisher_id: UUID | None = Field(default=None)
     expires_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
+class SharedCount(Row, table=True):
+    """What one process has counted under one name, for all to add up. Nothing that a crash may not take."""
+
+    __tablename__: ClassVar[str] = "shared_count"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    counter: str = Field(sa_column=Column(Text, primary_key=True))
+    process_id: UUID = Field(primary_key=True)
+    amount: int = Field(sa_column=Column(BigInteger, nullable=False))
+    seen_at: datetime = Field(sa_column=_now())

@@ -8,7 +8,12 @@
     │   ├── DatabaseBusy
     │   ├── RunLocked
     │   ├── KafkaAway
-    │   └── Draining
+    │   ├── Draining
+    │   └── LimitReached           (retry_after_seconds, policies)
+    │       ├── RateLimited
+    │       ├── QuotaExceeded
+    │       ├── TooManyActiveRuns
+    │       └── TooManyWaiting
     └── Permanent                  the same call gives the same answer
         ├── NotAuthenticated
         ├── ScopeMissing           (scope)
@@ -31,6 +36,7 @@ The docstring is the message: what is wrong and what to do. `code` is the stable
 """
 
 import inspect
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -86,6 +92,38 @@ class Draining(Transient):
     """This server is stopping. Try again: another one answers."""
 
     code = "draining"
+
+
+class LimitReached(Transient):
+    """A limit of this tenant or key is reached. Try again after Retry-After."""
+
+    def __init__(self, retry_after_seconds: int = 1, policies: Sequence[str] = ()) -> None:
+        self.retry_after_seconds, self.policies = retry_after_seconds, tuple(policies)
+        super().__init__()
+
+
+class RateLimited(LimitReached):
+    """Too many requests. Try again after Retry-After."""
+
+    code = "rate_limited"
+
+
+class QuotaExceeded(LimitReached):
+    """Too many events or bytes; nothing of this request was written. Try again after Retry-After."""
+
+    code = "quota_exceeded"
+
+
+class TooManyActiveRuns(LimitReached):
+    """This tenant has as many unfinished runs as it may. Finish or cancel one, or try again after Retry-After."""
+
+    code = "too_many_active_runs"
+
+
+class TooManyWaiting(LimitReached):
+    """As many requests of this tenant wait as may at once. Ask without waiting, or try again after Retry-After."""
+
+    code = "too_many_waiting"
 
 
 class Permanent(JuinieError):

@@ -222,7 +222,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _is_ambiguous(self) -> bool:
         """Another version than 1.0 and 1.1; not one `Host` (RFC 9112 §3.2); a coding that is not undone (§6.1)."""
         names = Counter(name for name, _ in self.headers)
-        version = self.parser.get_http_version()
+        version = self.parser.get_http_version() if self.parser is not None else None
         codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
         if version == "1.0":
             return names[b"host"] > 1 or bool(codings)

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from uuid import UUID
 
-from juinie_shared.db.keys import Principal, find_key, is_key_valid
+from juinie_shared.db.keys import Principal, find_key, find_key_by_id
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import NotAuthenticated
 from juinie_shared.domain.ids import KeyId
@@ -24,7 +24,7 @@ class KeyRing:
         self._pool = pool
         self._remember_seconds = remember_seconds
         self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
-        self._valid: OrderedDict[UUID, float] = OrderedDict()
+        self._by_id: OrderedDict[UUID, tuple[float, Principal]] = OrderedDict()
 
     async def principal(self, key: str) -> Principal:
         """Who shows `key`.
@@ -46,22 +46,23 @@ class KeyRing:
         _remember(self._known, key, (now + self._remember_seconds, principal))
         return principal
 
-    async def require_valid(self, key_id: KeyId) -> None:
-        """See that the key behind a stream token, or behind an open stream, is still valid.
+    async def principal_of(self, key_id: KeyId) -> Principal:
+        """Who holds the key behind a stream token.
 
         Raises:
-            NotAuthenticated: revoked or expired.
+            NotAuthenticated: it is revoked or expired.
             Transient: the database cannot be asked.
         """
         now = time.monotonic()
-        if self._valid.get(key_id, 0) > now:
-            return
+        if (entry := self._by_id.get(key_id)) and entry[0] > now:
+            return entry[1]
         async with self._pool.connection() as connection:
-            valid = await is_key_valid(connection, key_id)
-        if not valid:
-            self._valid.pop(key_id, None)
+            principal = await find_key_by_id(connection, key_id)
+        if principal is None:
+            self._by_id.pop(key_id, None)
             raise NotAuthenticated
-        _remember(self._valid, key_id, now + self._remember_seconds)
+        _remember(self._by_id, key_id, (now + self._remember_seconds, principal))
+        return principal
 
 
 def _remember[K, V](known: OrderedDict[K, V], key: K, value: V) -> None:

@@ -26,6 +26,7 @@ STATUS_OF: dict[type[e.JuinieError], int] = {
     e.LeaseLost: 409,
     e.EventsGone: 410,
     e.IdempotencyKeyReused: 422,
+    e.LimitReached: 429,
     e.Transient: 503,
 }
 """The HTTP status of each error that reaches a client; a subclass without its own has its parent's."""
@@ -60,12 +61,17 @@ def status_of(error: e.JuinieError) -> int:
 def problem_of(error: e.JuinieError) -> Problem:
     """The problem that an error of ours becomes."""
     extra: dict[str, object] = {}
+    headers: dict[str, str] = {}
     if isinstance(error, e.EventsGone):
         extra["retained_from_seq"] = error.retained_from_seq
+    if isinstance(error, e.LimitReached):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+        if error.policies:
+            extra["violated-policies"] = error.policies
     status = status_of(error)
     if status >= 500 and not isinstance(error, e.Transient):
         return problem(500, "internal", "Something went wrong in Juinie.")
-    return problem(status, error.code, error.message, extra=extra)
+    return problem(status, error.code, error.message, extra=extra, headers=headers)
 
 
 def problem(

@@ -9,13 +9,15 @@ from juinie_api.core.run import Run, run_of
 from juinie_api.store import runs
 from juinie_shared.contracts.run_event_data import created_data
 from juinie_shared.db.pool import Connection, Pool
-from juinie_shared.domain.errors import IdempotencyKeyReused, RunIdTaken, RunNotFound
+from juinie_shared.domain.errors import IdempotencyKeyReused, RunIdTaken, RunNotFound, TooManyActiveRuns
 from juinie_shared.domain.ids import RunId, TenantId, shard_of
+
+RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a client asks for. `input` and `metadata` are JSON text; `fingerprint` is that of the whole request."""
+    """What a client asks for. `active_runs`: refused where the tenant has so many already. `input` and `metadata` are JSON text; `fingerprint` is that of the whole request."""
 
     run_id: RunId
     tenant_id: TenantId
@@ -25,6 +27,7 @@ class NewRun:
     metadata: str
     timeout_seconds: float
     idle_timeout_seconds: int
+    active_runs: int | None
     fingerprint: bytes
     key: str | None
     traceparent: str | None
@@ -45,8 +48,11 @@ async def create(pool: Pool, wake_publisher: Callable[[], None], new: NewRun) ->
     Raises:
         RunIdTaken: another request has, or had, a run of this id.
         IdempotencyKeyReused: the key came with another request.
+        TooManyActiveRuns: the tenant has as many as it may.
     """
     async with pool.connection() as connection:
+        if new.active_runs is not None and await _is_full(connection, new.tenant_id, new.active_runs):
+            return await _find_twin_or_refuse(connection, new)
         try:
             made = await _insert(connection, new)
         except asyncpg.UniqueViolationError:  # the key or the id is taken, maybe by a twin that we waited for
@@ -77,6 +83,19 @@ async def _insert(connection: Connection, new: NewRun) -> bool:
         new.key,
     )
     return made is not None
+
+
+async def _is_full(connection: Connection, tenant_id: TenantId, limit: int) -> bool:
+    """Creates that are in flight at once may all see the same count: it is passed by no more than those."""
+    return await connection.fetchval(runs.COUNT_ACTIVE, tenant_id, limit) >= limit
+
+
+async def _find_twin_or_refuse(connection: Connection, new: NewRun) -> Created:
+    """A request that made its run before is answered all the same."""
+    try:
+        return await _find_twin(connection, new)
+    except RunIdTaken as error:
+        raise TooManyActiveRuns(RETRY_SECONDS, ["tenant-active-runs"]) from error
 
 
 async def _find_twin(connection: Connection, new: NewRun) -> Created:

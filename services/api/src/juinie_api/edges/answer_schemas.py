@@ -111,3 +111,6 @@ class ProblemAnswer(BaseModel):
     trace_id: str | None
     errors: list[FaultAnswer] = []
     retained_from_seq: int | None = Field(None, description="With 410 alone: the first event that is kept.")
+    violated_policies: list[str] = Field(
+        [], alias="violated-policies", description="With 429 alone: the limits that are reached."
+    )

@@ -1,7 +1,9 @@
-"""One request to the API, in the order in which it may be refused: 401, then what is wrong with it, then 403, then 404."""
+"""One request to the API, in the order in which it may be refused: 401, 429, then what is wrong with
+it, then 403, then 404."""
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any
@@ -14,8 +16,10 @@ from starlette.requests import Request
 
 from juinie_api.core.append import Appender, Once
 from juinie_api.core.lanes import RunLanes
+from juinie_api.core.places import WaitingPlaces
 from juinie_api.core.waker import Waker
-from juinie_api.edges.auth import api_key
+from juinie_api.core.windows import Use, Windows
+from juinie_api.edges.admission import Admitted
 from juinie_api.edges.body import parse_body, read_body
 from juinie_api.edges.faults import faults_of
 from juinie_api.edges.limits import Limits
@@ -23,12 +27,11 @@ from juinie_api.edges.problems import Refused
 from juinie_api.edges.schemas import Body
 from juinie_api.telemetry import Metrics
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
-from juinie_shared.db.keys import Principal
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunNotFound, ScopeMissing
 from juinie_shared.domain.ids import RunId, parse_run_id
+from juinie_shared.domain.quotas import Quota, limit_of
 from juinie_shared.domain.runs import Scope
-from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.problems import Fault
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -42,7 +45,8 @@ class Services:
     """What the routes work with. Built by `app.py`, the same for every request."""
 
     pool: Pool
-    keys: KeyRing
+    windows: Windows
+    waiting: WaitingPlaces
     lanes: RunLanes
     appender: Appender
     waker: Waker
@@ -78,9 +82,10 @@ class Query(BaseModel):
 class Call:
     """An authenticated request, its parts read on demand."""
 
-    def __init__(self, request: Request, services: Services, principal: Principal) -> None:
+    def __init__(self, request: Request, services: Services, admitted: Admitted) -> None:
         self.services = services
-        self.principal = principal
+        self.principal = admitted.principal
+        self._policies = admitted.policies
         self._request = request
 
     def query[Q: Query](self, cls: type[Q]) -> Q:
@@ -108,6 +113,39 @@ class Call:
         self.query(Query)
         raw = await read_body(self._request, self.services.limits.request_bytes)
         return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
+
+    async def charge(self, events: int, size: int) -> None:
+        """Charge what the body holds: so many events, so many bytes.
+
+        Raises:
+            QuotaExceeded: one of the limits of this tenant or key is used up.
+        """
+        if self._policies:
+            await self.services.windows.charge(self._policies, {Use.EVENTS: events, Use.BYTES: size})
+
+    async def give_back(self, events: int, size: int) -> None:
+        """Nothing of it was written: it was there already."""
+        if self._policies:
+            await self.services.windows.give_back(self._policies, {Use.EVENTS: events, Use.BYTES: size})
+
+    def waiting(self, seconds: float) -> AbstractContextManager[None]:
+        """Around a wait of at most so long: it takes one of the tenant's places.
+
+        Raises:
+            TooManyWaiting: all of them are taken.
+        """
+        if seconds <= 0:
+            return nullcontext()
+        limit = limit_of(
+            self.principal.tenant_quotas, Quota.WAITING_REQUESTS, self.services.limits.waiting_requests
+        )
+        return self.services.waiting.taken(self.principal.tenant_id, limit)
+
+    def active_runs(self) -> int | None:
+        """How many unfinished runs the tenant may have; None: any number."""
+        if self.principal.unmetered:
+            return None
+        return limit_of(self.principal.tenant_quotas, Quota.ACTIVE_RUNS, self.services.limits.active_runs)
 
     def idempotency_key(self) -> str | None:
         key = self._request.headers.get(IDEMPOTENCY_KEY)
@@ -146,13 +184,15 @@ def once(key: str | None, route: str, canonical: bytes) -> Once | None:
 
 async def _authenticated(request: Request) -> Call:
     services: Services = request.app.state.services
-    principal = await services.keys.principal(api_key(request.headers))
-    request.state.tenant_id = str(principal.tenant_id)
+    admitted: Admitted | Exception = request.state.admitted  # by edges/admission.py, in front of all routes
+    if isinstance(admitted, Exception):
+        raise admitted
+    request.state.tenant_id = str(admitted.principal.tenant_id)
     for name in _ONCE_ONLY:
         if len(request.headers.getlist(name)) > 1:
             raise Refused(400, "repeated_header", f"{name} may be given once.")
     _require_json_accepted(request.headers.getlist("accept"))
-    return Call(request, services, principal)
+    return Call(request, services, admitted)
 
 
 type Authenticated = Annotated[Call, Depends(_authenticated)]

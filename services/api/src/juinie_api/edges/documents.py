@@ -39,6 +39,7 @@ _REFUSALS = {
     413: "The request or a value in it is too large.",
     415: "Another content type or coding.",
     422: "Readable, but with faults: all of them are told.",
+    429: "A limit of the tenant or the key is reached. Try again after `Retry-After`.",
     503: "The database is away or the run's row is locked. Try again after `Retry-After`.",
 }
 
@@ -52,10 +53,13 @@ def documented(
     headers: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The arguments that give a route its place in the document."""
-    always = (400, 401, 403, 406, 503)
+    always = (400, 401, 403, 406, 429, 503)
     extra: dict[str, Any] = {
         "responses": {
-            **{str(status): _answer(text, model) for status, (text, model) in answers.items()},
+            **{
+                str(status): {**_answer(text, model), "headers": RATE_HEADERS}
+                for status, (text, model) in answers.items()
+            },
             **{str(status): _refusal(status) for status in sorted({*always, *refusals})},
         },
         "security": [{name: []} for name in SECURITY_SCHEMES],
@@ -108,7 +112,25 @@ def _answer(text: str, model: type[BaseModel] | None) -> dict[str, Any]:
 
 def _refusal(status: int) -> dict[str, Any]:
     content = {MEDIA_TYPE: {"schema": _ref(answer_schemas.ProblemAnswer)}}
-    return {"description": _REFUSALS[status], "content": content}
+    refusal: dict[str, Any] = {"description": _REFUSALS[status], "content": content}
+    if status in {429, 503}:
+        refusal["headers"] = {"Retry-After": _told("Seconds after which to try again.", "integer")}
+    if status == 429:
+        refusal["headers"] |= RATE_HEADERS
+    return refusal
+
+
+def _told(text: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": text, "schema": {"type": kind}}
+
+
+RATE_HEADERS = {
+    "RateLimit-Policy": _told('The limits that hold: `"tenant-requests";q=600;w=60`, with commas between.'),
+    "RateLimit": _told(
+        'What is left of each, and when all of it is there again: `"tenant-requests";r=12;t=34`.'
+    ),
+}
+"""Where a limit is set, they are on every answer to who may come in."""
 
 
 def _query_parameters(query: type[Query] | None) -> list[dict[str, Any]]:

@@ -59,12 +59,16 @@ async def append_events(call: Authenticated) -> Response:
     body, canonical = await call.body(AppendBody)
     key = once(call.idempotency_key(), "append", canonical)
     call.require(Scope.WRITE)
+    run_id = call.run_id()
+    await call.charge(len(body.events), len(canonical))
     append = Append(
-        call.run_id(), call.principal.tenant_id, new_events(body.events), starts=body.start, lease=call.lease(),
+        run_id, call.principal.tenant_id, new_events(body.events), starts=body.start, lease=call.lease(),
         once=key, traceparent=current_traceparent(),
     )  # fmt: skip
     appended = await call.services.appender.commit(append)
-    if not appended.replayed:
+    if appended.replayed:
+        await call.give_back(len(body.events), len(canonical))
+    else:
         call.services.metrics.appended_events.inc(len(body.events))
     content = {
         "first_seq": appended.first_seq,
@@ -101,7 +105,8 @@ async def read_events(call: Authenticated) -> Response:
         types,
     )
     services = call.services
-    page = await wait_for_page(services.pool, services.waker, wanted, query.wait_seconds)
+    with call.waiting(query.wait_seconds):
+        page = await wait_for_page(services.pool, services.waker, wanted, query.wait_seconds)
     return (
         _cacheable(call.header("if-none-match"), wanted, page)
         if page.finished

@@ -18,7 +18,7 @@ from juinie_api.edges.documents import openapi_document
 from juinie_api.edges.observe import Observed
 from juinie_api.edges.problems import Refused, answer, method_not_allowed, not_found, problem_of_error
 from juinie_api.telemetry import Metrics
-from juinie_shared.domain.errors import JuinieError
+from juinie_shared.domain.errors import JuinieError, LimitReached
 from juinie_shared.runtime.problems import problem
 
 METHODS = ("DELETE", "GET", "POST")
@@ -61,7 +61,9 @@ def _route(app: FastAPI) -> None:
         app.include_router(noun.router)
 
 
-async def _refuse(_request: Request, error: Any) -> Response:
+async def _refuse(request: Request, error: Any) -> Response:
+    if isinstance(error, LimitReached):
+        request.app.state.services.metrics.over_limit.labels(error.code).inc()
     return answer(problem_of_error(error))
 
 

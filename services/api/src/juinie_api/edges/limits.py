@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes of compact JSON text; `request_bytes` is counted after decompression."""
+    """Sizes in bytes of compact JSON text; `request_bytes` is counted after decompression. The last two are a tenant's,
+    unless it has its own."""
 
     request_bytes: int = 1024 * 1024
     event_bytes: int = 256 * 1024
@@ -17,3 +18,5 @@ class Limits:
     page_bytes: int = 4 * 1024 * 1024
     timeout_seconds: int = 86_400
     idle_timeout_seconds: int = 3600
+    waiting_requests: int | None = None
+    active_runs: int | None = None

@@ -68,9 +68,12 @@ async def create_run(call: Authenticated) -> Response:
     body, canonical = await call.body(CreateBody)
     key = call.idempotency_key()
     call.require(Scope.WRITE)
+    await call.charge(0, len(canonical))
     new = _new_run(call, body, fingerprint("create", canonical), key)
     created = await create(call.services.pool, call.services.wake_publisher, new)
-    if created.new:
+    if not created.new:
+        await call.give_back(0, len(canonical))
+    else:
         call.services.metrics.created_runs.inc()
     status = 201 if created.new or created.replayed else 200
     headers = {"Location": f"/v1/runs/{created.run.run_id}", **(REPLAYED if created.replayed else {})}
@@ -88,6 +91,7 @@ def _new_run(call: Call, body: CreateBody, request_fingerprint: bytes, key: str 
         metadata=body.metadata,
         timeout_seconds=body.timeout_seconds or limits.timeout_seconds,
         idle_timeout_seconds=body.idle_timeout_seconds or limits.idle_timeout_seconds,
+        active_runs=call.active_runs(),
         fingerprint=request_fingerprint,
         key=key,
         traceparent=current_traceparent(),
@@ -143,13 +147,17 @@ async def finish_run(call: Authenticated) -> Response:
     body, canonical = await call.body(FinishBody)
     key = once(call.idempotency_key(), "finish", canonical)
     call.require(Scope.WRITE)
+    run_id = call.run_id()
+    await call.charge(len(body.events), len(canonical))
     append = Append(
-        call.run_id(), call.principal.tenant_id, new_events(body.events), lease=call.lease(), once=key,
+        run_id, call.principal.tenant_id, new_events(body.events), lease=call.lease(), once=key,
         starts=body.start or body.status == RunStatus.SUCCESS, traceparent=current_traceparent(),
     )  # fmt: skip
     ending = Ending(RunStatus(body.status), _null_as_none(body.output), _null_as_none(body.error))
     finished = await finish(call.services.pool, call.services.appender, append, ending)
-    if finished.new:
+    if not finished.new:
+        await call.give_back(len(body.events), len(canonical))
+    else:
         call.services.metrics.finished_runs.labels(body.status).inc()
     return run_answer(finished.run, call.services.stream_url, headers=REPLAYED if finished.replayed else None)
 
@@ -185,9 +193,10 @@ async def wait_for_run(call: Authenticated) -> Response:
     query = call.query(WaitQuery)
     call.require(Scope.READ)
     services = call.services
-    run = await wait_for_end(
-        services.pool, services.waker, call.run_id(), call.principal.tenant_id, query.timeout_seconds
-    )
+    with call.waiting(query.timeout_seconds):
+        run = await wait_for_end(
+            services.pool, services.waker, call.run_id(), call.principal.tenant_id, query.timeout_seconds
+        )
     if run.status.terminal:
         return run_answer(run, services.stream_url)
     return run_answer(run, services.stream_url, 202, {"Retry-After": "1"})

@@ -45,6 +45,13 @@ CREATE = """
     SELECT run_id FROM made
 """
 
+# By run_open_idx, and no further than the limit.
+COUNT_ACTIVE = """
+    SELECT count(*) FROM (
+        SELECT FROM run WHERE tenant_id = $1 AND status IN ('pending', 'running') LIMIT $2::bigint
+    ) AS active
+"""
+
 # By create_key_pkey.
 FIND_CREATE_KEY = "SELECT run_id, fingerprint FROM create_key WHERE tenant_id = $1 AND key = $2"
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from juinie_shared.contracts.stream_tokens import LEEWAY_SECONDS, StreamTokenSigner
+from juinie_shared.db.keys import Principal
 from juinie_shared.domain.errors import DatabaseAway, RunNotFound, ScopeMissing
-from juinie_shared.domain.ids import KeyId, RunId, TenantId, parse_run_id
+from juinie_shared.domain.ids import RunId, TenantId, parse_run_id
 from juinie_shared.domain.runs import Scope
 from juinie_shared.runtime.keys import KeyRing
 from juinie_stream_gateway.core.start import Start, start_of
@@ -21,8 +22,7 @@ type FindRun = Callable[[RunId, TenantId], Awaitable[RunRow | None]]
 class Caller:
     """Who asks. A token speaks for one run, until a moment; an API key for what its tenant owns."""
 
-    tenant_id: TenantId
-    key_id: KeyId
+    principal: Principal
     may_read: bool = True
     only_run: RunId | None = None
     expires_in_seconds: float | None = None
@@ -74,19 +74,17 @@ class Gate:
     async def _caller(self, credential: Credential) -> Caller:
         if not credential.is_token:
             principal = await self._keys.principal(credential.text)
-            return Caller(principal.tenant_id, principal.key_id, Scope.READ in principal.scopes)
+            return Caller(principal, Scope.READ in principal.scopes)
         token = self._tokens.verify(credential.text)
-        await self._keys.require_valid(token.key_id)
+        principal = await self._keys.principal_of(token.key_id)
         remaining = token.expires_at.timestamp() + LEEWAY_SECONDS - time.time()
-        return Caller(
-            token.tenant_id, token.key_id, only_run=token.run_id, expires_in_seconds=max(0.0, remaining)
-        )
+        return Caller(principal, only_run=token.run_id, expires_in_seconds=max(0.0, remaining))
 
     async def _run(self, run_text: str, caller: Caller) -> tuple[RunId, RunRow]:
         run_id = parse_run_id(run_text)
         if run_id is None or caller.only_run not in {None, run_id}:
             raise RunNotFound
-        row = await self._find_run(run_id, caller.tenant_id)
+        row = await self._find_run(run_id, caller.principal.tenant_id)
         if row is None:
             raise RunNotFound
         return run_id, row

@@ -7,7 +7,6 @@ no client takes it for success.
 
 import asyncio
 import time
-from collections import Counter
 from typing import Any
 
 from opentelemetry import trace
@@ -16,10 +15,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from juinie_shared.contracts.sse import MEDIA_TYPE, preamble
 from juinie_shared.domain.errors import Draining, Permanent, Transient
-from juinie_shared.domain.ids import RunId, TenantId, parse_run_id
+from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.problems import Problem
 from juinie_stream_gateway.core.follow import Follower
+from juinie_stream_gateway.core.places import Place, Places
 from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.watcher import RETRY_MS, Watcher
 from juinie_stream_gateway.edges.admit import Admitted, Gate
@@ -41,12 +41,6 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 _log = get_logger("stream")
 
 
-class TooManyStreams(Transient):
-    """Too many streams are open. Try again shortly."""
-
-    code = "too_many_streams"
-
-
 class StreamRoute:
     """The ASGI application of the route. `drain` sends all watchers away and lets nobody in."""
 
@@ -56,17 +50,14 @@ class StreamRoute:
         follower: Follower,
         telemetry: Telemetry,
         limits: OutletLimits,
-        max_streams: int,
-        max_streams_per_tenant: int,
+        places: Places,
     ) -> None:
         self._gate = gate
         self._follower = follower
         self._telemetry = telemetry
         self._limits = limits
-        self._max_streams = max_streams
-        self._max_streams_per_tenant = max_streams_per_tenant
+        self._places = places
         self._open: set[AsgiOutlet] = set()
-        self._open_by_tenant: Counter[TenantId] = Counter()
         self._draining = False
         telemetry.unsent_bytes.set_function(lambda: sum(outlet.held_bytes for outlet in self._open))
 
@@ -85,7 +76,7 @@ class StreamRoute:
             connection = HttpConnection(scope, receive, send)
             try:
                 admitted = await self._gate.admit(scope, run_text)
-                self._require_room(admitted.caller.tenant_id)
+                place = self._place_for(admitted)
             except Permanent as error:
                 await self._refuse(connection, refusal(error), error.code)
             except Transient as error:
@@ -94,14 +85,13 @@ class StreamRoute:
                 _log.exception(LOG_STREAM_FAILED)
                 await self._send_away(connection, run_text, INTERNAL)
             else:
-                await self._answer(connection, admitted)
+                await self._answer(connection, admitted, place)
 
-    def _require_room(self, tenant_id: TenantId) -> None:
+    def _place_for(self, admitted: Admitted) -> Place | None:
+        """Taken, and given back when the stream is over; an answer without a stream needs none."""
         if self._draining:
             raise Draining
-        full = len(self._open) >= self._max_streams
-        if full or self._open_by_tenant[tenant_id] >= self._max_streams_per_tenant:
-            raise TooManyStreams
+        return self._places.take(admitted.caller.principal, admitted.run_id) if admitted.start else None
 
     async def _refuse(self, connection: HttpConnection, answer: Problem, code: str) -> None:
         _log.info(LOG_STREAM_REFUSED, status=answer.status, code=code)
@@ -119,23 +109,26 @@ class StreamRoute:
         await connection.cut()
         outlet.settle()
 
-    async def _answer(self, connection: HttpConnection, admitted: Admitted) -> None:
-        if admitted.start is None:
+    async def _answer(self, connection: HttpConnection, admitted: Admitted, place: Place | None) -> None:
+        if admitted.start is None or place is None:
             await connection.answer(204, [(b"cache-control", b"no-store")], b"")
-        else:
+            return
+        try:
             await self._stream(connection, admitted, admitted.start)
+        finally:
+            self._places.give_back(place)
 
     async def _stream(self, connection: HttpConnection, admitted: Admitted, start: Start) -> None:
         outlet = AsgiOutlet(connection, self._limits)
         began = time.monotonic()
         self._open.add(outlet)
-        self._open_by_tenant[admitted.caller.tenant_id] += 1
         self._telemetry.streams_open.inc()
         watcher = Watcher(outlet, start, admitted.types)
         try:
             await self._serve(connection, admitted, watcher, outlet)
         finally:
-            self._forget(outlet, admitted.caller.tenant_id)
+            self._open.discard(outlet)
+            self._telemetry.streams_open.dec()
             self._tell_end(admitted, watcher, outlet.closing or INTERNAL, time.monotonic() - began)
 
     async def _serve(
@@ -159,19 +152,12 @@ class StreamRoute:
             outlet.settle()
 
     async def _follow(self, admitted: Admitted, watcher: Watcher) -> None:
-        caller = admitted.caller
+        holder = admitted.caller.principal
         try:
-            await self._follower.follow(admitted.run_id, caller.tenant_id, caller.key_id, watcher)
+            await self._follower.follow(admitted.run_id, holder.tenant_id, holder.key_id, watcher)
         except Exception:  # noqa: BLE001 - as above: never a silent end
             _log.exception(LOG_STREAM_FAILED, run_id=str(admitted.run_id))
             watcher.outlet.reconnect(INTERNAL)
-
-    def _forget(self, outlet: AsgiOutlet, tenant_id: TenantId) -> None:
-        self._open.discard(outlet)
-        self._open_by_tenant[tenant_id] -= 1
-        if not self._open_by_tenant[tenant_id]:
-            del self._open_by_tenant[tenant_id]
-        self._telemetry.streams_open.dec()
 
     def _tell_end(self, admitted: Admitted, watcher: Watcher, reason: str, seconds: float) -> None:
         facts: dict[str, Any] = {
