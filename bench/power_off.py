@@ -61,6 +61,7 @@ def network() -> Generator[None]:
         run("ip", "netns", "exec", SPACE, "ip", "link", "set", THEIR_LINK, "up")
         yield
     finally:
+        run("ip", "link", "del", LINK)
         run("ip", "netns", "del", SPACE)
 
 

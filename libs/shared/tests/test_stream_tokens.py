@@ -24,7 +24,7 @@ def forge(secret: str = SECRET, kid: str | None = "new", algorithm: str = "HS256
     """A token made by hand: good unless changed. A claim changed to None is left out."""
     now = int(datetime.now(UTC).timestamp())
     claims: dict[str, object] = {
-        "aud": "juinie.stream", "run": str(RUN), "ten": str(TENANT), "key": str(KEY), "iat": now, "exp": now + 86_400,
+        "aud": "juinie.stream", "run": str(RUN), "ten": str(TENANT), "key": str(KEY), "iat": now, "exp": now + 3600,
     }  # fmt: skip
     claims = {name: value for name, value in (claims | changes).items() if value is not None}
     return jwt.encode(claims, secret, algorithm=algorithm, headers={"kid": kid} if kid else {})
@@ -78,6 +78,14 @@ def refused() -> dict[str, str]:
         "run that is no text": forge(run=7),
         "no tenant": forge(ten=None),
         "no key": forge(key=None),
+        "a day for its life": forge(exp=now + 86_400),
+        "a minute more than any is given": forge(exp=now + 3660),
+        "not yet good": forge(nbf=now + LEEWAY_SECONDS + 10),
+        "made in the future": forge(iat=now + LEEWAY_SECONDS + 10),
+        "no time of making": forge(iat=None),
+        "key id that is a path": forge(kid="../../../dev/null"),
+        "key id of SQL": forge(kid="new' OR '1'='1"),
+        "the secret as a public key": unsigned({"alg": "RS256", "kid": "new"}) + "AAAA",
         "no expiry": forge(exp=None),
         "expiry that is no number": forge(exp="soon"),
         "expiry past all calendars": forge(exp=10**18),

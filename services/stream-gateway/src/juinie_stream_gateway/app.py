@@ -86,9 +86,10 @@ class _Gateway:
         reader = RecordReader(hub, telemetry, settings.kafka_bootstrap_servers, settings.kafka_topic)
         check_sessions = SessionCheck(settings.database_url.get_secret_value(), SERVICE)
         self._readiness = Readiness(pool, check_sessions, settings.env == "dev", reader.settled)
+        keys = KeyRing(pool)
         self._streams = StreamRoute(
             Gate(
-                KeyRing(pool),
+                keys,
                 StreamTokenSigner(settings.signing_keys()),
                 store.find_run,
                 lambda: self._readiness.database_was_ready,
@@ -101,7 +102,7 @@ class _Gateway:
         self.background: list[Callable[[], Coroutine[None, None, None]]] = [
             reader.run,
             TailCheck(hub, store.read_runs, settings.tail_check_seconds, settings.tail_poll_seconds).run,
-            CredentialCheck(hub, store.valid_keys, settings.credential_check_seconds).run,
+            CredentialCheck(hub, store.valid_keys, keys.forget, settings.credential_check_seconds).run,
             Pulse(hub, settings.stream_heartbeat_seconds, settings.stream_cursor_seconds).run,
             self._readiness.run,
             lambda: self.counts.run(_report_counts),

@@ -62,6 +62,8 @@ async def test_a_revoked_key_ends_its_open_streams(
             received = await client.read_all()
             assert b'event: stream.reconnect\ndata: {"reason":"credential"}\n\n' in received
             assert LAST_CHUNK not in received
+            async with Watcher(service.url, run_id, key=key.text) as returned:
+                assert returned.status == 401
             await seed.finish(run_id)
             await await_stream_completion(watcher)
 

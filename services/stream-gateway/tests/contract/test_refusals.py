@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +16,9 @@ from juinie_shared.contracts.stream_tokens import AUDIENCE, LEEWAY_SECONDS, Stre
 from juinie_shared.db.keys import revoke_key
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.ids import new_run_id
-from juinie_testkit.running import RunningService
+from juinie_stream_gateway.app import serve
+from juinie_stream_gateway.settings import Settings
+from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import await_stream_completion
 from juinie_testkit.watcher import Watcher
@@ -202,6 +205,7 @@ async def test_a_token_that_was_not_signed_here_is_refused(
     head, body, signature = good.split(".")
     expired = {**claims, "exp": int(time.time()) - LEEWAY_SECONDS - 1}
     none = base64.urlsafe_b64encode(b'{"alg":"none","kid":"test"}').decode().rstrip("=")
+    confused = base64.urlsafe_b64encode(b'{"alg":"RS256","kid":"test"}').decode().rstrip("=")
     bad = [
         key.text,
         "",
@@ -211,6 +215,14 @@ async def test_a_token_that_was_not_signed_here_is_refused(
         f"{head}.{body}.{signature[:-4]}AAAA",
         jwt.encode(claims, "x" * 32, "HS256", {"kid": "test"}),
         jwt.encode(claims, SECRET, "HS256", {"kid": "../../etc/passwd"}),
+        jwt.encode(claims, SECRET, "HS256", {"kid": "removed"}),
+        jwt.encode({**claims, "exp": claims["iat"] + 10**9}, SECRET, "HS256", {"kid": "test"}),
+        jwt.encode({**claims, "nbf": claims["iat"] + 3000}, SECRET, "HS256", {"kid": "test"}),
+        jwt.encode({**claims, "iat": claims["iat"] + 3000}, SECRET, "HS256", {"kid": "test"}),
+        jwt.encode(
+            {name: claims[name] for name in claims if name != "exp"}, SECRET, "HS256", {"kid": "test"}
+        ),
+        f"{confused}.{body}.{signature}",
         jwt.encode(claims, SECRET, "HS256"),
         jwt.encode(claims, LONGER_SECRET, "HS384", {"kid": "test"}),
         jwt.encode(expired, SECRET, "HS256", {"kid": "test"}),
@@ -219,8 +231,37 @@ async def test_a_token_that_was_not_signed_here_is_refused(
         jwt.encode({**claims, "key": str(uuid4())}, SECRET, "HS256", {"kid": "test"}),
     ]
     assert claims["aud"] == AUDIENCE
-    for token in bad:
-        check_problem(await ask(gateway, run_id, query=f"?token={token}"), 401, "unauthorized")
+    answers = [await ask(gateway, run_id, query=f"?token={token}") for token in bad]
+    answers.append(await ask(gateway, run_id, "jn_nobody"))
+    assert len({without_trace(answer) for answer in answers}) == 1
+    check_problem(answers[0], 401, "unauthorized")
+
+
+def without_trace(answer: httpx.Response) -> tuple[int, str, str]:
+    """All that a client can see, but for the trace's id and the moment."""
+    trace_id = answer.json()["trace_id"]
+    return answer.status_code, answer.text.replace(trace_id, "trace"), str(sorted(answer.headers.items()))
+
+
+async def test_signing_keys_are_rotated_with_an_overlap(
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
+) -> None:
+    run_id = await seed.run(key, status="success")
+    old, new = "o" * 40, "n" * 40
+    tokens = {
+        name: StreamTokenSigner({name: secret}).sign(run_id, key.tenant_id, key.key_id, 60)[0]
+        for name, secret in (("old", old), ("new", new))
+    }
+    for held, let_in in (
+        (f"old={old}", {"old"}),
+        (f"new={new},old={old}", {"old", "new"}),
+        (f"new={new}", {"new"}),
+    ):
+        settings = settings_with(stream_token_keys=held, kafka_bootstrap_servers="127.0.0.1:9")
+        async with running(serve, settings) as service:
+            for name, token in tokens.items():
+                async with Watcher(service.url, run_id, token=token) as watcher:
+                    assert watcher.status == (200 if name in let_in else 401), (held, name)
 
 
 async def test_a_token_ends_with_the_key_that_made_it(

@@ -9,15 +9,17 @@ from juinie_stream_gateway.core.hub import Hub
 
 REASON = "credential"
 
+type Forget = Callable[[Collection[KeyId]], None]
 type ValidKeys = Callable[[Collection[KeyId]], Awaitable[set[KeyId]]]
 
 
 class CredentialCheck:
     """Closes the streams whose API key (or the key behind their token) was revoked or has expired."""
 
-    def __init__(self, hub: Hub, valid_keys: ValidKeys, every_seconds: float) -> None:
+    def __init__(self, hub: Hub, valid_keys: ValidKeys, forget: Forget, every_seconds: float) -> None:
         self._hub = hub
         self._valid_keys = valid_keys
+        self._forget = forget
         self._every_seconds = every_seconds
 
     async def run(self) -> None:
@@ -31,6 +33,7 @@ class CredentialCheck:
     async def check(self) -> None:
         held = {key_id for room in self._hub.rooms() for key_id in room.watchers.values()}
         refused = held - await self._valid_keys(held) if held else set[KeyId]()
+        self._forget(refused)  # before anybody who is sent away can come back
         for room in self._hub.rooms():
             for watcher, key_id in list(room.watchers.items()):
                 if key_id in refused:
