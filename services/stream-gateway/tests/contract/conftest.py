@@ -51,6 +51,10 @@ class Topic:
     async def put(self, record: RunEventRecord) -> None:
         await self.raw(record.key, record.value, record.headers())
 
+    async def renew(self) -> None:
+        """See the topic as it is now: its partitions may be more."""
+        await self._producer.client.force_metadata_update()
+
     async def raw(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         await self._producer.send_and_wait(self.name, value, key, headers=headers)
 

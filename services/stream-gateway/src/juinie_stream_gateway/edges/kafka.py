@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from opentelemetry.trace import Link, SpanKind
 
@@ -60,6 +60,7 @@ class RecordReader:
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
         self._session: Session | None = None
+        self._reached: dict[TopicPartition, int] = {}
         self._told_away = False
         self.settled = asyncio.Event()
         """Kafka has answered, or has not: until then nobody knows which streams are live."""
@@ -90,11 +91,12 @@ class RecordReader:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await start_consumer(consumer)
                 self._session = session = await open_session(consumer, self._topic, self._hub)
+                self._see_what_is_gone(session)
                 await session.activate(*session.watched())
             self._found(session)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(session.watch())
-                tasks.create_task(self._poll(consumer))
+                tasks.create_task(self._poll(consumer, session))
         finally:
             self._session = None
             self._hub.kafka_live = False
@@ -113,9 +115,10 @@ class RecordReader:
             fetch_max_bytes=8 * 1024 * 1024,
         )
 
-    async def _poll(self, consumer: Any) -> None:
+    async def _poll(self, consumer: Any, session: Session) -> None:
         while True:
             batches = await consumer.getmany(timeout_ms=1000, max_records=500)
+            session.reached.update({where: records[-1].offset + 1 for where, records in batches.items()})
             self._take(record for records in batches.values() for record in records)
             await asyncio.sleep(0)  # getmany does not wait while it has records; others want the loop too
 
@@ -161,14 +164,24 @@ class RecordReader:
         self.settled.set()
         _log.info(LOG_KAFKA_LIVE, partitions=session.partitions)
 
+    def _see_what_is_gone(self, session: Session) -> None:
+        """A topic that was deleted and made again is shorter than it was: what nobody has read of it is nowhere on Kafka."""
+        if any(end < self._reached.get(where, 0) for where, end in session.reached.items()):
+            self._position_lost()
+        self._reached = session.reached
+
+    def _position_lost(self) -> None:
+        self._reached = {}  # told once
+        self._telemetry.position_lost.inc()
+        _log.warning(LOG_KAFKA_POSITION_LOST)
+
     def _lost(self, error: Exception) -> None:
         """Tell it once per outage, not once per try."""
         self._telemetry.mode(live=False)
         self.settled.set()
         cause = _first(error)
         if isinstance(cause, OffsetOutOfRangeError):
-            self._telemetry.position_lost.inc()
-            _log.warning(LOG_KAFKA_POSITION_LOST)
+            self._position_lost()
         elif not self._told_away:
             self._told_away = True
             _log.warning(LOG_KAFKA_AWAY, error=type(cause).__name__, exc_info=_unexpected(cause))

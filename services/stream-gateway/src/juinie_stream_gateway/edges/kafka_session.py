@@ -32,6 +32,8 @@ class Session:
         self._activating = asyncio.Lock()
         self._before: dict[TopicPartition, tuple[int, int]] = {}
         self.partitions = partitions
+        self.reached: dict[TopicPartition, int] = {}
+        """How far each partition is known to be. One that is shorter later has lost what it held."""
 
     def partition_of(self, run_id: RunId) -> TopicPartition:
         """Where the publisher puts this run (Kafka's default partitioner)."""
@@ -48,6 +50,7 @@ class Session:
                 self._consumer.seek(partition, ends[partition])
                 self._consumer.resume(partition)
                 self._active.add(partition)
+            self.reached.update(ends)
 
     async def watch(self) -> None:
         """See every few seconds that Kafka answers, that fetching goes on, and that no partition is new.
@@ -103,7 +106,9 @@ async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
     for partition in partitions:
         consumer.seek(partition, ends[partition])
         consumer.pause(partition)
-    return Session(consumer, topic, len(partitions), hub)
+    session = Session(consumer, topic, len(partitions), hub)
+    session.reached.update(ends)
+    return session
 
 
 async def start_consumer(consumer: Any) -> None:
