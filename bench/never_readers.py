@@ -83,9 +83,11 @@ async def client_process(*arguments: object) -> AsyncGenerator[None]:
         await process.wait()
 
 
-async def append_for_ever(seed: Seed, runs: list[UUID]) -> None:
+async def append_for_ever(seed: Seed, runs: list[UUID], long_run: UUID) -> None:
+    """Events for those that read, and some that those who do not read never get to."""
     while True:
-        for run_id in runs:
+        await seed.append(long_run, ("text", "goes by"), notify=True)
+        for run_id in runs * 4:
             await seed.append(run_id, ("text", {"pad": "x" * 150, "sent": time.time()}), notify=True)
             await asyncio.sleep(1 / APPENDS_PER_SECOND)
 
@@ -116,6 +118,7 @@ class Bench:
         self.port = int(self.url.rpartition(":")[2])
         self.pid = stack.gateway._process.pid  # noqa: SLF001  # type: ignore[union-attr]
         self.runs: list[UUID] = []
+        self.pss_before = 0
         self.windows: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
 
     async def prepare(self) -> None:
@@ -128,7 +131,7 @@ class Bench:
         return client_process("read", self.port, self.key.text, self.notes, *self.runs)
 
     def deaf(self) -> object:
-        return client_process("never", self.port, self.key.text, self.long_run, self.runs[0])
+        return client_process("never", self.port, self.key.text, self.long_run)
 
     async def measure(self, phase: str) -> None:
         began, cpu = time.time(), cpu_seconds(self.pid)
@@ -136,6 +139,11 @@ class Bench:
         self.windows[phase].append((began, time.time()))
         share = (cpu_seconds(self.pid) - cpu) / PHASE_SECONDS
         print(f"  {phase} never-readers: gateway at {share:.0%} of a core")
+
+    def tell_cost(self) -> None:
+        """Against the gateway as it was before the first of them came: later it has the memory already."""
+        each = (pss_bytes(self.pid) - self.pss_before) / NEVER_READERS / 1024
+        print(f"  each never-reader: {each:.0f} KiB of PSS")
 
     async def all_deaf(self) -> None:
         await until_metric(self.url, OPEN, self.few + NEVER_READERS, 120)
@@ -160,9 +168,11 @@ class Bench:
 
 async def take_turns(bench: Bench) -> None:
     await bench.measure("without")
+    bench.pss_before = pss_bytes(bench.pid)
     for _ in range(ROUNDS):
         async with bench.deaf():  # type: ignore[attr-defined]
             await bench.all_deaf()
+            bench.tell_cost()
             await bench.measure("with")
         await until_metric(bench.url, OPEN, bench.few)
         await bench.measure("without")
@@ -170,18 +180,17 @@ async def take_turns(bench: Bench) -> None:
 
 
 async def wait_until_gone(bench: Bench) -> None:
-    before = pss_bytes(bench.pid)
     async with bench.deaf():  # type: ignore[attr-defined]
         await bench.all_deaf()
         filled = time.monotonic()
-        each = (pss_bytes(bench.pid) - before) / NEVER_READERS / 1024
         held = await metric(bench.url, UNSENT) / NEVER_READERS / 1024
-        print(f"  each never-reader: {each:.0f} KiB of PSS, {held:.0f} KiB of it bytes for it")
+        bench.tell_cost()
+        print(f"  bytes held for each: {held:.0f} KiB")
         await until_metric(bench.url, OPEN, bench.few, 120)
         print(f"  the last is gone {time.monotonic() - filled:.1f} s after the buffers were full")
     slow = await metric(bench.url, 'juinie_streams_closed_total{reason="slow"}')
     print(
-        f"  told that they are slow: {slow:.0f}; PSS afterwards {(pss_bytes(bench.pid) - before) / 2**20:+.1f} MiB"
+        f"  told that they are slow: {slow:.0f}; PSS afterwards {(pss_bytes(bench.pid) - bench.pss_before) / 2**20:+.1f} MiB"
     )
 
 
@@ -199,7 +208,7 @@ async def test_readers_beside_those_that_never_read(
     bench = Bench(stack, seed, await seed.key(), tmp_path / "notes")
     try:
         await bench.prepare()
-        appending = asyncio.create_task(append_for_ever(seed, bench.runs))
+        appending = asyncio.create_task(append_for_ever(seed, bench.runs, bench.long_run))
         async with bench.readers():  # type: ignore[attr-defined]
             await until_metric(bench.url, OPEN, bench.few)
             await take_turns(bench)
