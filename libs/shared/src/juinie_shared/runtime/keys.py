@@ -55,7 +55,7 @@ class KeyRing:
         for text in [text for text, (_, principal) in self._known.items() if principal.key_id in key_ids]:
             del self._known[text]
         for key_id in key_ids:
-            self._valid.pop(key_id, None)
+            self._by_id.pop(key_id, None)
 
     async def principal_of(self, key_id: KeyId) -> Principal:
         """Who holds the key behind a stream token.
