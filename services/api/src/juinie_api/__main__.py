@@ -1,4 +1,4 @@
-"""`juinie-api`: serve, migrate, keys, openapi.
+"""`juinie-api`: serve, migrate, keys, tenants, openapi.
 
 What serves is imported by the commands that need it: making a key loads no web framework.
 """
@@ -22,6 +22,7 @@ from juinie_api.edges.quota_commands import (
     add_quota_commands,
     parsed,
 )
+from juinie_api.edges.tenant_commands import add_tenant_commands
 from juinie_shared.db import keys as key_table
 from juinie_shared.db import migrate as migrations
 from juinie_shared.db.pool import Connection, connect, driver_errors
@@ -37,7 +38,9 @@ from juinie_shared.runtime.settings import ServiceSettings, read_settings
 cli = typer.Typer(help="Juinie's api.", add_completion=False, pretty_exceptions_enable=False)
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
-tenants = typer.Typer(help="What tenants may use up.", no_args_is_help=True)
+tenants = typer.Typer(
+    help="How long tenants keep finished runs, and what they may use up.", no_args_is_help=True
+)
 cli.add_typer(tenants, name="tenants")
 
 
@@ -184,6 +187,7 @@ def _with_connection[T](work: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 add_quota_commands(tenants, keys, _with_connection)
+add_tenant_commands(tenants, _with_connection)
 
 
 def _day(moment: datetime) -> str:

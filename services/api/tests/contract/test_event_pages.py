@@ -4,7 +4,10 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from juinie_api.app import serve
+from juinie_api.core import page as core_page
 from juinie_testkit.running import running
 from juinie_testkit.waits import eventually
 
@@ -93,6 +96,47 @@ async def test_events_past_their_retention_are_gone(api: Any):
             4,
         )
     assert seqs(await page(api, run_id, after_seq=3)) == [4]
+
+
+async def test_a_run_of_which_no_event_is_kept_says_so_and_has_an_end(api: Any):
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id, "a", "b")
+    await api.finish(run_id, output=42)
+    await _remove_events(api, run_id, until=5)
+    for after_seq, types in ((0, None), (4, None), (0, "a"), (0, "none")):
+        query = {"after_seq": after_seq} | ({"types": types} if types else {})
+        gone = await api.client.get(f"/v1/runs/{run_id}/events", params=query)
+        assert (gone.status_code, gone.json()["retained_from_seq"]) == (410, 6)
+    last = await page(api, run_id, after_seq=5, wait_seconds=30)
+    assert (last["events"], last["up_to_date"], last["finished"], last["last_seq"]) == ([], True, True, 5)
+    kept = (await api.client.get(f"/v1/runs/{run_id}")).json()
+    assert (kept["status"], kept["output"], kept["last_seq"]) == ("success", 42, 5)
+
+
+@pytest.mark.parametrize("until", [1, 3, 5])
+@pytest.mark.parametrize("query", [{}, {"limit": 2}, {"types": "b"}, {"types": "none"}])
+async def test_a_page_whose_events_go_while_it_is_read_has_no_silent_hole(
+    api: Any, monkeypatch: pytest.MonkeyPatch, until: int, query: dict[str, Any]
+):
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id, "a", "b")
+    await api.finish(run_id)
+    really_read = core_page._read_events
+
+    async def remove_first(*args: Any) -> Any:
+        await _remove_events(api, run_id, until)
+        return await really_read(*args)
+
+    monkeypatch.setattr(core_page, "_read_events", remove_first)
+    gone = await api.client.get(f"/v1/runs/{run_id}/events", params=query)
+    assert (gone.status_code, gone.json()["retained_from_seq"]) == (410, until + 1)
+
+
+async def _remove_events(api: Any, run_id: str, until: int) -> None:
+    """As retention does: what is gone is told in the same transaction."""
+    async with api.pool.transaction() as tx:
+        await tx.execute("DELETE FROM run_event WHERE run_id = $1 AND seq <= $2", run_id, until)
+        await tx.execute("UPDATE run SET retained_from_seq = $2 WHERE run_id = $1", run_id, until + 1)
 
 
 async def test_a_long_poll_is_answered_by_the_next_event(api: Any):

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import httpx
+import pytest
 from typer.testing import CliRunner, Result
 
 from juinie_api.__main__ import cli
 from juinie_shared.db.pool import Pool
-from juinie_shared.domain.errors import Misconfigured, SchemaBehind
+from juinie_shared.domain.errors import JuinieError, Misconfigured, SchemaBehind
 from juinie_shared.runtime.keys import KeyRing
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import eventually
@@ -63,6 +65,58 @@ async def test_keys_are_made_listed_and_revoked(database_url: str, pool: Pool):
     assert "revoked" in (await run("keys", "list", DATABASE_URL=database_url)).stdout
     unknown = await run("keys", "revoke", "00000000-0000-4000-8000-000000000000", DATABASE_URL=database_url)
     assert unknown.exit_code == 1
+
+
+async def test_tenants_are_listed_and_say_how_long_they_keep_runs(database_url: str, pool: Pool):
+    await Seed(pool).key(tenant="acme")
+    await Seed(pool).key(tenant="other")
+
+    async def told(*arguments: str) -> str:
+        ended = await run("tenants", *arguments, DATABASE_URL=database_url)
+        assert ended.exit_code == 0, ended.exception
+        return ended.stdout
+
+    assert await told("set", "acme", "--events-after", "30d", "--runs-after", "2160h") == (
+        "acme  events after 30d  runs after 90d\n"
+    )
+    assert await told("set", "acme", "--events-after", "45m") == "acme  events after 45m  runs after 90d\n"
+    listed = (await told("list")).splitlines()
+    assert [line.partition("  made ")[0] for line in listed] == [
+        "acme  events after 45m  runs after 90d",
+        "other  events for ever  runs for ever",
+    ]
+    assert await told("set", "acme", "--events-after", "never") == "acme  events for ever  runs after 90d\n"
+    async with pool.connection() as connection:
+        row = await connection.fetchrow("SELECT events_after, runs_after FROM tenant WHERE name = 'acme'")
+    assert dict(row or {}) == {"events_after": None, "runs_after": timedelta(days=90)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nobody", "--events-after", "30d"), "There is no tenant 'nobody'"),
+        (("acme", "--events-after", "30"), "--events-after takes a number and d, h, m or s"),
+        (("acme", "--events-after", "0d"), "--events-after takes"),
+        (("acme", "--runs-after", "for ever"), "--runs-after takes"),
+        (("acme", "--events-after", "90d", "--runs-after", "30d"), "A run cannot go after 30d while its events stay for 90d"),
+        (("acme", "--events-after", "3d"), "A run cannot go after 2d while its events stay for 3d"),
+        (("acme",), "Nothing to set"),
+    ],
+)  # fmt: skip
+async def test_bad_retention_is_one_line_and_changes_nothing(
+    database_url: str, pool: Pool, arguments: tuple[str, ...], says: str
+):
+    await Seed(pool).key(tenant="acme")
+    await run(
+        "tenants", "set", "acme", "--events-after", "1d", "--runs-after", "2d", DATABASE_URL=database_url
+    )
+    ended = await run("tenants", "set", *arguments, DATABASE_URL=database_url)
+    assert isinstance(ended.exception, JuinieError)
+    assert says in ended.exception.message
+    assert "\n" not in ended.exception.message
+    assert (
+        "events after 1d  runs after 2d" in (await run("tenants", "list", DATABASE_URL=database_url)).stdout
+    )
 
 
 async def test_migrate_goes_up_and_down_and_makes_the_development_key_in_dev_alone(empty_database_url: str):

@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry
 
 from juinie_publisher.core.backlog import watch_backlog
 from juinie_publisher.core.doorbell import Doorbell
-from juinie_publisher.core.duties import SWEEP, Duties
+from juinie_publisher.core.duties import RETENTION, SWEEP, Duties
 from juinie_publisher.core.judge import Rules
 from juinie_publisher.core.purge import purge
 from juinie_publisher.core.relay import Relay
+from juinie_publisher.core.retention import Retention
 from juinie_publisher.core.sweep import HasDuty, Sweeper, watch_overdue
 from juinie_publisher.edges.application import make_application
 from juinie_publisher.edges.health import Health
@@ -28,6 +29,7 @@ from juinie_publisher.settings import Settings
 from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.duties import DutyStore
+from juinie_publisher.store.kept_runs import KeptRunStore
 from juinie_publisher.store.outbox import OutboxStore
 from juinie_publisher.store.standing import check
 from juinie_publisher.telemetry import Telemetry
@@ -39,8 +41,8 @@ from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
 
-POOL_SIZE = 7
-"""Relay, duties, purge, sweeper, two gauges, readiness: one each."""
+POOL_SIZE = 8
+"""Relay, duties, purge, sweeper, retention, two gauges, readiness: one each."""
 HANDOVER_SECONDS = 0.5
 """How long the round in flight may hold up the giving back of duties, when the process is asked to stop."""
 PROBE_DRAIN_SECONDS = 1.0
@@ -151,6 +153,8 @@ async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> No
         tasks.create_task(purge(DeletedRunStore(parts.pool), parts.telemetry, stopping))
         tasks.create_task(watch_backlog(parts.outbox, parts.telemetry, stopping))
         tasks.create_task(_sweeper(parts, settings).run(stopping))
+        retention = Retention(KeptRunStore(parts.pool), _has(parts, RETENTION), parts.telemetry)
+        tasks.create_task(retention.run(stopping))
         tasks.create_task(
             watch_overdue(DueRunStore(parts.pool), parts.telemetry, stopping, settings.sweep_seconds)
         )

@@ -62,6 +62,18 @@ class Telemetry:
         self._purged = Counter(
             "juinie_runs_purged", "Deleted runs whose last row has been removed.", registry=registry
         )
+        self._events_removed = Counter(
+            "juinie_retention_events", "Events of finished runs that were removed, as their tenant asked for.",
+            registry=registry,
+        )  # fmt: skip
+        self._runs_buried = Counter(
+            "juinie_retention_runs", "Finished runs that were hidden, to be purged, as their tenant asked for.",
+            registry=registry,
+        )  # fmt: skip
+        self._not_removed = Counter(
+            "juinie_retention_failures", "Batches of a tenant's old events or runs that could not be removed.",
+            registry=registry,
+        )  # fmt: skip
         self._swept = Counter(
             "juinie_sweep_runs", "Runs that were due and looked at, by what became of them.", ["verdict"],
             registry=registry,
@@ -143,6 +155,20 @@ class Telemetry:
 
     def run_purged(self) -> None:
         self._purged.inc()
+
+    def events_removed(self, tenant_id: object, events: int, runs: int) -> None:
+        if runs:
+            self._events_removed.inc(events)
+            self._log.info("events_removed", tenant_id=str(tenant_id), events=events, runs=runs)
+
+    def runs_buried(self, tenant_id: object, runs: int) -> None:
+        if runs:
+            self._runs_buried.inc(runs)
+            self._log.info("runs_buried", tenant_id=str(tenant_id), runs=runs)
+
+    def not_removed(self, tenant_id: object, error: BaseException) -> None:
+        self._not_removed.inc()
+        self._log.error("retention_failed", tenant_id=str(tenant_id), reason=_reason(error))
 
     def sweep_span(self, events: int) -> str | None:
         """A span for the run events that a sweep is about to write. Gives the `traceparent` that they carry."""

@@ -1,6 +1,12 @@
 """Where a stream begins and ends: every position, on running and finished runs."""
 
+import pytest
+
 from juinie_shared.db.pool import Pool
+from juinie_shared.domain.ids import RunId, Seq
+from juinie_stream_gateway.core.backfill import Backfill
+from juinie_stream_gateway.core.hub import Room
+from juinie_stream_gateway.store import Page
 from juinie_testkit.running import RunningService
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import await_stream_completion
@@ -124,6 +130,64 @@ async def test_what_is_past_its_retention_is_told_and_the_rest_comes(
             await await_stream_completion(watcher)
         assert watcher.control("stream.gap") == ({"retained_from_seq": 5} if gap else None)
         assert watcher.seqs == list(range(max(5, after_seq + 1), last_seq + 1))
+
+
+async def remove_events(pool: Pool, run_id: RunId, until: int) -> None:
+    """As retention does: what is gone is told in the same transaction."""
+    async with pool.transaction() as connection:
+        await connection.execute("DELETE FROM run_event WHERE run_id = $1 AND seq <= $2", run_id, until)
+        await connection.execute("UPDATE run SET retained_from_seq = $2 WHERE run_id = $1", run_id, until + 1)
+
+
+async def test_a_run_of_which_nothing_is_kept_is_a_gap_and_an_end(
+    gateway: RunningService, seed: Seed, key: SeededKey, pool: Pool
+) -> None:
+    run_id, last_seq = await finished_run(seed, key, events=8)
+    await remove_events(pool, run_id, last_seq)
+    for after_seq in (0, 3, last_seq - 1):
+        async with Watcher(gateway.url, run_id, key=key.text, after_seq=after_seq) as watcher:
+            await await_stream_completion(watcher)
+        assert [control.event for control in watcher.controls] == [
+            "stream.gap",
+            "stream.caught_up",
+            "stream.end",
+        ]
+        assert watcher.control("stream.gap") == {"retained_from_seq": last_seq + 1}
+        assert watcher.control("stream.end") == {"last_seq": last_seq, "status": "success"}
+        assert (watcher.seqs, watcher.last_id) == ([], last_seq)
+    async with Watcher(gateway.url, run_id, key=key.text, after_seq=last_seq) as watcher:
+        assert watcher.status == 204
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_events_that_go_while_they_are_streamed_are_told(
+    gateway: RunningService,
+    seed: Seed,
+    key: SeededKey,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    everything: bool,
+) -> None:
+    """The second page is read after retention has been there."""
+    run_id, last_seq = await finished_run(seed, key, events=1200)
+    until = last_seq if everything else 900
+    really_read, pages = Backfill._read, []
+
+    async def remove_before_the_second(backfill: Backfill, room: Room, after_seq: Seq) -> Page | None:
+        if len(pages) == 1:
+            await remove_events(pool, run_id, until)
+        page = await really_read(backfill, room, after_seq)
+        pages.append(page)
+        return page
+
+    monkeypatch.setattr(Backfill, "_read", remove_before_the_second)
+    async with Watcher(gateway.url, run_id, key=key.text) as watcher:
+        await await_stream_completion(watcher)
+    read = len(pages[0].events)
+    assert 0 < read < 900
+    assert watcher.seqs == [*range(1, read + 1), *range(until + 1, last_seq + 1)]
+    assert watcher.control("stream.gap") == {"retained_from_seq": until + 1}
+    assert watcher.control("stream.end") == {"last_seq": last_seq, "status": "success"}
 
 
 async def test_tail_gives_its_position_at_once_and_then_only_what_comes(

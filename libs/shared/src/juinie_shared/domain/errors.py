@@ -26,6 +26,8 @@
         ├── BadPosition
         ├── EventsGone             (retained_from_seq)
         ├── BadRecord
+        ├── TenantNotFound         (name)
+        ├── BadRetention           (events_after, runs_after)
         └── Misconfigured
             ├── SchemaBehind       (found, wanted)
             ├── SessionsShared
@@ -204,6 +206,25 @@ class BadRecord(Permanent):
     """A Kafka record is not a run event that Juinie wrote."""
 
     code = "bad_record"
+
+
+class TenantNotFound(Permanent):
+    """There is no tenant of this name. A tenant is made with its first key: juinie-api keys create"""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"There is no tenant {name!r}. See: juinie-api tenants list")
+
+
+class BadRetention(Permanent):
+    """A run cannot go before its events. Let runs_after be at least events_after."""
+
+    def __init__(self, events_after: str, runs_after: str) -> None:
+        self.events_after, self.runs_after = events_after, runs_after
+        super().__init__(
+            f"A run cannot go after {runs_after} while its events stay for {events_after}. Set both, or --events-after never: "
+            "events always go with their run."
+        )
 
 
 class Misconfigured(Permanent):

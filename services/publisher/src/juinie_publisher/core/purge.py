@@ -4,6 +4,7 @@ Deleting hides the run at once; its events stay until Kafka has them. Its tombst
 """
 
 import asyncio
+import time
 from typing import Protocol
 
 from juinie_publisher.core.pause import pause
@@ -12,6 +13,8 @@ from juinie_shared.domain.errors import Transient
 
 EVERY_SECONDS = 2.0
 BATCH = 1000
+REST = 1
+"""After a batch we rest so many times as long as it took: a long queue of runs is no reason to hurt the others."""
 
 
 class DeletedRuns(Protocol):
@@ -23,6 +26,7 @@ class DeletedRuns(Protocol):
 async def purge(runs: DeletedRuns, telemetry: Telemetry, stopping: asyncio.Event) -> None:
     """Remove deleted runs until `stopping` is set."""
     while not stopping.is_set():
+        began = time.monotonic()
         try:
             found, gone = await runs.purge_some(BATCH)
         except Transient as error:
@@ -30,5 +34,4 @@ async def purge(runs: DeletedRuns, telemetry: Telemetry, stopping: asyncio.Event
             found, gone = False, False
         if gone:
             telemetry.run_purged()
-        if not found:
-            await pause(stopping, EVERY_SECONDS)
+        await pause(stopping, REST * (time.monotonic() - began) if found else EVERY_SECONDS)
