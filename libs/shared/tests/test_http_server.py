@@ -10,8 +10,11 @@ import pytest
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
+from juinie_testkit.waits import eventually
 
-LIMITS = HttpLimits(head_bytes=2048, headers=20, head_seconds=0.2, body_stall_seconds=0.2, body_seconds=2)
+LIMITS = HttpLimits(
+    head_bytes=2048, headers=20, head_seconds=0.2, body_stall_seconds=0.2, body_seconds=2, connections=5
+)
 ORIGIN = b"http://localhost:5173"
 
 
@@ -358,6 +361,38 @@ async def test_empty_lines_between_requests_get_no_more_time_than_a_head(served:
     client.send(b"\r\n")
     assert await client.until_closed() == b""
     assert served.app.requests == 1
+
+
+async def test_one_connection_too_many_is_closed_and_room_is_made_when_one_leaves(served: Served):
+    held = [await served.client() for _ in range(LIMITS.connections)]
+    for client in held:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    await eventually(lambda: served.app.requests == len(held), 10, "all of them served")
+    refused = await served.client()
+    assert await refused.until_closed() == b""
+    held[0].writer.transport.abort()
+    await asyncio.wait_for(served.app.disconnects.wait(), 10)
+    welcome = await served.client()
+    welcome.send(request(b"Content-Length: 0"))
+    assert (await welcome.response()).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("host", [b"a b", b"u@a", b"a/b", b"a,b", b"a\xff", b"a\\b", b"a?b", b"a#b", b"<a>"])
+async def test_host_that_can_be_none_is_refused(served: Served, host: bytes):
+    client = await served.client()
+    client.send(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"a", b"a.example:8000", b"127.0.0.1", b"[::1]:80", b"x_y-z", b"xn--bcher-kva.example"]
+)
+async def test_host_that_can_be_one_is_taken(served: Served, host: bytes):
+    client = await served.client()
+    client.send(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+    answer = await client.response()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.lower().count(b"x-content-type-options: nosniff") == 1
 
 
 async def test_taken_port_is_one_clear_line():

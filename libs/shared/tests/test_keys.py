@@ -78,6 +78,26 @@ async def test_revoked_key_is_refused_once_it_is_forgotten(pool: Pool):
         await forgetful.principal_of(key.key_id)
 
 
+async def test_keys_are_changed_with_an_overlap(pool: Pool):
+    old, new = await Seed(pool).key("a"), await Seed(pool).key("a")
+    during, after = KeyRing(pool), KeyRing(pool)
+    assert (await during.principal(old.text)).tenant_id == (await during.principal(new.text)).tenant_id
+    async with pool.connection() as connection:
+        await revoke_key(connection, old.key_id)
+    assert (await after.principal(new.text)).key_id == new.key_id
+    with pytest.raises(NotAuthenticated):
+        await after.principal(old.text)
+
+
+async def test_no_text_of_a_key_is_remembered_or_compared(pool: Pool):
+    """By its SHA-256 alone is a key found, here and in the table: how long that takes tells nothing of the key."""
+    key, ring = await Seed(pool).key(), KeyRing(pool)
+    await ring.principal(key.text)
+    remembered = repr(vars(ring))
+    assert repr(hash_key(key.text)) in remembered
+    assert key.text not in remembered
+
+
 async def test_revoking_twice_keeps_the_first_time_and_an_unknown_id_is_none(pool: Pool):
     key = await Seed(pool).key()
     async with pool.connection() as connection:

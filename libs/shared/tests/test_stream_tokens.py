@@ -1,6 +1,7 @@
 """A stream token opens one run until it expires; everything else is refused in one and the same way."""
 
 import base64
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -63,6 +64,8 @@ def refused() -> dict[str, str]:
     good = forge()
     return {
         "expired": forge(exp=now - LEEWAY_SECONDS - 10),
+        "not good yet": forge(nbf=now + 86_000),
+        "made tomorrow": forge(iat=now + 86_400, exp=now + 2 * 86_400),
         "for another audience": forge(aud="juinie.api"),
         "for no audience": forge(aud=None),
         "signed with another secret": forge(OTHER_SECRET),
@@ -104,3 +107,30 @@ def test_everything_else_is_refused_alike(token: str):
     with pytest.raises(NotAuthenticated) as refusal:
         SIGNER.verify(token)
     assert str(refusal.value) == "A valid API key or token is needed."
+
+
+def test_signing_keys_are_changed_with_an_overlap():
+    before, during, after = (
+        StreamTokenSigner({"old": OTHER_SECRET}), StreamTokenSigner({"new": SECRET, "old": OTHER_SECRET}), StreamTokenSigner({"new": SECRET}),
+    )  # fmt: skip
+    old, _ = before.sign(RUN, TENANT, KEY, 60)
+    new, _ = during.sign(RUN, TENANT, KEY, 60)
+    assert during.verify(old).run_id == during.verify(new).run_id == after.verify(new).run_id == RUN
+    with pytest.raises(NotAuthenticated):
+        after.verify(old)
+    with pytest.raises(NotAuthenticated):
+        before.verify(new)
+
+
+def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch):
+    compared, compare = list[tuple[bytes, bytes]](), hmac.compare_digest
+
+    def counting(left: bytes, right: bytes) -> bool:
+        compared.append((left, right))
+        return compare(left, right)
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    SIGNER.verify(forge())
+    with pytest.raises(NotAuthenticated):
+        SIGNER.verify(forge(OTHER_SECRET))
+    assert [left == right for left, right in compared] == [True, False]

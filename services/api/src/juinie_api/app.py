@@ -26,7 +26,7 @@ from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.domain.errors import JuinieError, Transient
 from juinie_shared.domain.quotas import Quota
 from juinie_shared.runtime.cors import Cors
-from juinie_shared.runtime.http_server import HttpServer
+from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.probes import AsgiApp, probe_apps
@@ -79,7 +79,9 @@ async def serve(
         )
         cors = Cors(settings.cors_origins, settings.env == "dev", METHODS)
         app = cors.around(_with_probes(api, probe_apps(health.missing, metrics.registry)))
-        server = HttpServer(app, settings.host, settings.port, cors=cors)
+        server = HttpServer(
+            app, settings.host, settings.port, HttpLimits(connections=settings.max_connections), cors
+        )
         listener = server.bind()
         stack.callback(listener.close)
         async with asyncio.TaskGroup() as tasks:

@@ -9,7 +9,7 @@ from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.domain.errors import Transient
 from juinie_shared.runtime.cors import Cors
-from juinie_shared.runtime.http_server import HttpServer
+from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.probes import probe_apps
@@ -110,7 +110,11 @@ class _Gateway:
         probes = probe_apps(self._readiness.waiting_for, telemetry.registry)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
         self.server = HttpServer(
-            http_app(self._streams, probes, cors), settings.host, settings.port, cors=cors
+            http_app(self._streams, probes, cors),
+            settings.host,
+            settings.port,
+            HttpLimits(connections=settings.max_connections),
+            cors,
         )
 
     async def drain_when(self, stopping: asyncio.Event, background: list[asyncio.Task[None]]) -> None:

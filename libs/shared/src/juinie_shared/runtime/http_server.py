@@ -9,6 +9,7 @@ answer is the last one of its connection; then what rests is closed, and never w
 
 import asyncio
 import contextlib
+import re
 import select
 import socket
 from collections import Counter
@@ -27,7 +28,12 @@ from juinie_shared.runtime.tcp import tend
 _BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60 s): or one would send a request into a connection that we close."""
-_ALWAYS = {"Connection": "close", "Vary": "Origin", "X-Content-Type-Options": "nosniff"}
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+"""On every answer, whoever gives it: no browser is to take it for what it does not say it is."""
+
+_LAST = {"Connection": "close", "Vary": "Origin", **dict([_NOSNIFF])}
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*")
+"""A host and a port (RFC 3986 §3.2.2). No comma: it would be two headers that somebody put together."""
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -41,6 +47,8 @@ class HttpLimits:
     body_stall_seconds: float = 30.0
     body_seconds: float = 300.0
     """A whole body, however steadily it drips."""
+    connections: int = 12_000
+    """Open at once; one more is closed as it comes."""
 
 
 class _HeadTooLarge(Exception):
@@ -78,7 +86,10 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._arm(self.limits.head_seconds)
+        if len(self.connections) > self.limits.connections:
+            transport.abort()
+        else:
+            self._arm(self.limits.head_seconds)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -207,7 +218,7 @@ class GuardedProtocol(HttpToolsProtocol):
             next((value for name, value in self.headers if name == b"origin"), None) if self.headers else None
         )
         allowed = self.cors.headers_for(origin.decode("latin-1")) if self.cors and origin else {}
-        headers = {**refusal.headers, **_ALWAYS, **allowed}
+        headers = {**refusal.headers, **_LAST, **allowed}
         lines = [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
         return b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", refusal.body])
 
@@ -220,10 +231,14 @@ class GuardedProtocol(HttpToolsProtocol):
         return offers_upgrade and any(name in _FRAMING for name, _ in self.headers)
 
     def _is_ambiguous(self) -> bool:
-        """Another version than 1.0 and 1.1; not one `Host` (RFC 9112 §3.2); a coding that is not undone (§6.1)."""
+        """Another version than 1.0 and 1.1; not one `Host`, or one that can be none (RFC 9112 §3.2); a coding that is not
+        undone (§6.1).
+        """
         names = Counter(name for name, _ in self.headers)
         version = self.parser.get_http_version() if self.parser is not None else None
         codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if not all(_HOST.fullmatch(value) for name, value in self.headers if name == b"host"):
+            return True
         if version == "1.0":
             return names[b"host"] > 1 or bool(codings)
         return version != "1.1" or names[b"host"] != 1 or codings not in ([], [b"chunked"])
@@ -307,7 +322,7 @@ class HttpServer:
         protocol = type("_Protocol", (GuardedProtocol,), {"limits": self._limits, "cors": self._cors})
         config = uvicorn.Config(
             self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=_BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False, date_header=False, proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False, date_header=False, headers=[_NOSNIFF], proxy_headers=False,
             timeout_graceful_shutdown=max(1, int(drain_seconds - last_call_seconds)),
         )  # fmt: skip
         self._server = _Server(config)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from uuid import UUID
 
-from juinie_shared.db.keys import Principal, find_key, find_key_by_id
+from juinie_shared.db.keys import Principal, find_key, find_key_by_id, hash_key
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import NotAuthenticated
 from juinie_shared.domain.ids import KeyId
@@ -27,7 +27,7 @@ class KeyRing:
     def __init__(self, pool: Pool, remember_seconds: float = REMEMBER_SECONDS) -> None:
         self._pool = pool
         self._remember_seconds = remember_seconds
-        self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._by_id: OrderedDict[UUID, tuple[float, Principal]] = OrderedDict()
 
     async def principal(self, key: str) -> Principal:
@@ -39,15 +39,17 @@ class KeyRing:
         """
         if not key or len(key) > LONGEST_KEY or not key.isascii():
             raise NotAuthenticated
+        # No key's text is kept, or compared: how long that takes would tell something of it.
+        digest = hash_key(key)
         now = time.monotonic()
-        if (entry := self._known.get(key)) and entry[0] > now:
+        if (entry := self._known.get(digest)) and entry[0] > now:
             return entry[1]
         async with self._pool.connection() as connection:
             principal = await find_key(connection, key)
         if principal is None:
-            self._known.pop(key, None)
+            self._known.pop(digest, None)
             raise NotAuthenticated
-        _remember(self._known, key, (now + self._remember_seconds, principal))
+        _remember(self._known, digest, (now + self._remember_seconds, principal))
         return principal
 
     def forget(self, key_ids: Collection[KeyId]) -> None:

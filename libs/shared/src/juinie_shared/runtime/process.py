@@ -5,9 +5,11 @@ Faults of the setup end the process with one clear line and exit code 1.
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import cast
 
 import uvloop
@@ -19,11 +21,19 @@ FORCED_EXIT = 130
 
 def run_process(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run `serve(stopping)` to its end. `stopping` is set by SIGTERM or SIGINT; a second signal exits at once."""
+    allow_descriptors()
     try:
         uvloop.run(_until_stopped(serve))
     except* (Permanent, Transient) as group:
         print(_first(group), file=sys.stderr)  # noqa: T201 - the one line that a person at a terminal reads
         sys.exit(1)
+
+
+def allow_descriptors() -> None:
+    """Take as many descriptors as we may have: the usual 1,024 are used up by as many connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # where the system gives less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -115,6 +115,10 @@ class EdgeSettings(ServiceSettings):
         2.0, ge=0, le=600, validation_alias="JUINIE_LAST_CALL_SECONDS",
         description="How long the port stays open after SIGTERM, the service no longer ready: for balancers to notice. Part of the drain time.",
     )  # fmt: skip
+    max_connections: int = Field(
+        12_000, ge=1, validation_alias="JUINIE_MAX_CONNECTIONS",
+        description="Connections open at once, streams included; one more is closed as it comes.",
+    )  # fmt: skip
     stream_token_keys: SecretStr | None = Field(
         None, validate_default=True, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
         description="`id=secret` pairs, comma-separated; the first signs stream tokens, all verify. At least 32 characters each. Required outside dev.",

@@ -13,7 +13,6 @@ from juinie_shared.runtime.logs import get_logger
 _log = get_logger("api")
 
 _ALWAYS = {
-    b"x-content-type-options": b"nosniff",
     b"cache-control": b"no-store",
     b"referrer-policy": b"no-referrer",
 }

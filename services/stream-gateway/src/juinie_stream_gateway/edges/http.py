@@ -38,15 +38,14 @@ def http_app(stream: Route, probes: Mapping[str, AsgiApp], cors: Cors) -> AsgiAp
 
 
 def _with_constant_headers(app: AsgiApp) -> AsgiApp:
-    """What every answer carries. `Vary` in any case: a cache must not give one origin's answer to another."""
+    """`Vary` in any case: a cache must not give one origin's answer to another."""
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         async def add(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 if all(name.lower() != b"vary" for name, _ in headers):
-                    headers = [*headers, (b"vary", b"Origin")]
-                message = {**message, "headers": [*headers, (b"x-content-type-options", b"nosniff")]}
+                    message = {**message, "headers": [*headers, (b"vary", b"Origin")]}
             await send(message)
 
         await app(scope, receive, add)
