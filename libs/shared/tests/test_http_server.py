@@ -76,7 +76,7 @@ class Client:
 
 class Served:
     def __init__(self, app: Application, port: int) -> None:
-        self.app, self.port = app, port
+        self.app, self.port, self.refused = app, port, 0
         self._writers: list[asyncio.StreamWriter] = []
 
     async def client(self) -> Client:
@@ -92,11 +92,16 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncGenerator[Served]:
     app, stopping = Application(), asyncio.Event()
-    server = HttpServer(app, "127.0.0.1", 0, LIMITS, Cors((), dev=True, methods=("GET",)))
+    made = Served(app, 0)
+
+    def count() -> None:
+        made.refused += 1
+
+    server = HttpServer(app, "127.0.0.1", 0, LIMITS, Cors((), dev=True, methods=("GET",)), count)
     listener = server.bind()
     serving = asyncio.create_task(server.serve(listener, stopping, drain_seconds=1))
     assert server.bound_port
-    made = Served(app, server.bound_port)
+    made.port = server.bound_port
     yield made
     made.close()
     stopping.set()
@@ -370,6 +375,7 @@ async def test_one_connection_too_many_is_closed_and_room_is_made_when_one_leave
     await eventually(lambda: served.app.requests == len(held), 10, "all of them served")
     refused = await served.client()
     assert await refused.until_closed() == b""
+    assert served.refused == 1
     held[0].writer.transport.abort()
     await asyncio.wait_for(served.app.disconnects.wait(), 10)
     welcome = await served.client()

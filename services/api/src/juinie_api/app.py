@@ -80,7 +80,12 @@ async def serve(
         cors = Cors(settings.cors_origins, settings.env == "dev", METHODS)
         app = cors.around(_with_probes(api, probe_apps(health.missing, metrics.registry)))
         server = HttpServer(
-            app, settings.host, settings.port, HttpLimits(connections=settings.max_connections), cors
+            app,
+            settings.host,
+            settings.port,
+            HttpLimits(connections=settings.max_connections),
+            cors,
+            metrics.connections_refused.inc,
         )
         listener = server.bind()
         stack.callback(listener.close)

@@ -36,6 +36,7 @@ class Metrics:
     long_polls: Gauge
     notify_failures: Counter
     over_limit: Counter
+    connections_refused: Counter
 
 
 def build_metrics() -> Metrics:
@@ -68,5 +69,8 @@ def build_metrics() -> Metrics:
             "Requests refused because of a limit (429).",
             ("code",),
             registry=registry,
+        ),
+        connections_refused=Counter(
+            "juinie_api_connections_refused", "Connections closed as one too many.", registry=registry
         ),
     )

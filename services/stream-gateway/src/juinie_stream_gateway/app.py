@@ -115,6 +115,7 @@ class _Gateway:
             settings.port,
             HttpLimits(connections=settings.max_connections),
             cors,
+            telemetry.connections_refused.inc,
         )
 
     async def drain_when(self, stopping: asyncio.Event, background: list[asyncio.Task[None]]) -> None:

@@ -38,6 +38,11 @@ class Telemetry:
         self.streams_closed = Counter(
             "juinie_streams_closed_total", "Streams closed, by reason.", ["reason"], registry=self.registry
         )
+        self.connections_refused = Counter(
+            "juinie_stream_connections_refused_total",
+            "Connections closed as one too many.",
+            registry=self.registry,
+        )
         self.append_to_socket = Histogram(
             "juinie_append_to_socket_seconds",
             "From an event's time to its frame handed to the socket.",

@@ -13,7 +13,7 @@ import re
 import select
 import socket
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar, override
 
@@ -83,10 +83,15 @@ class GuardedProtocol(HttpToolsProtocol):
     _last_answer: bytes | None = None
     """Refuses what cannot be read, once all that came before it is answered. Nothing more is read then."""
 
+    @staticmethod
+    def on_refused() -> None:
+        """Called for a connection that is one too many. `HttpServer` puts its own here."""
+
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
+            self.on_refused()
             transport.abort()
         else:
             self._arm(self.limits.head_seconds)
@@ -279,9 +284,16 @@ class HttpServer:
     """Serves an ASGI application on one port until it is told to stop."""
 
     def __init__(
-        self, app: Any, host: str, port: int, limits: HttpLimits | None = None, cors: Cors | None = None
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        limits: HttpLimits | None = None,
+        cors: Cors | None = None,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        self._host, self._port, self._cors = host, port, cors
+        """`on_refused` is called for every connection that was one too many."""
+        self._host, self._port, self._cors, self._on_refused = host, port, cors, on_refused
         self._app, self._limits = app, limits or HttpLimits()
         self._server: _Server | None = None
         self.bound_port: int | None = None
@@ -319,7 +331,8 @@ class HttpServer:
         readiness, may go on sending.
         """
         last_call_seconds = min(last_call_seconds, drain_seconds)
-        protocol = type("_Protocol", (GuardedProtocol,), {"limits": self._limits, "cors": self._cors})
+        own = {"limits": self._limits, "cors": self._cors, "on_refused": staticmethod(self._on_refused)}
+        protocol = type("_Protocol", (GuardedProtocol,), own)
         config = uvicorn.Config(
             self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=_BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False, date_header=False, headers=[_NOSNIFF], proxy_headers=False,
