@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import httpx
@@ -12,7 +13,7 @@ from juinie_shared.db.pool import Pool
 from juinie_shared.domain.ids import RunId, Seq, TenantId, new_run_id, new_uuid7
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
-from juinie_stream_gateway.store import Page, Store
+from juinie_stream_gateway.store import Page, RunRow, Store
 from juinie_testkit.kafka import create_topic
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
@@ -295,6 +296,41 @@ async def test_a_database_that_was_set_back_resets_the_open_stream(
         await await_stream_completion(watcher)
     assert watcher.control("stream.reset") == {"last_seq": 2}
     assert watcher.seqs == [1, 2, 3, *range(1, end + 1)]
+
+
+@pytest.mark.parametrize("others_watch", [False, True])
+async def test_a_database_that_is_set_back_while_a_watcher_is_let_in_resets_it(
+    others_watch: bool, settings_with: Callable[..., Settings], seed: Seed, key: SeededKey, pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    run_id, second = await seed.run(key), asyncio.Event()
+    _, last = await seed.append(run_id, ("text", 1), ("text", 2), ("text", 3))
+    find_run = Store.find_run
+
+    async def find_then_set_back(store: Store, found_id: RunId, tenant_id: TenantId) -> RunRow | None:
+        row = await find_run(store, found_id, tenant_id)
+        if second.is_set():
+            async with pool.transaction() as connection:
+                await connection.execute("DELETE FROM run_event WHERE run_id = $1 AND seq > 2", run_id)
+                await connection.execute("UPDATE run SET last_seq = 2 WHERE run_id = $1", run_id)
+        return row
+
+    monkeypatch.setattr(Store, "find_run", find_then_set_back)
+    async with (
+        running(serve, settings_with(kafka_bootstrap_servers="127.0.0.1:9")) as service,
+        AsyncExitStack() as stack,
+    ):
+        if others_watch:
+            other = await stack.enter_async_context(Watcher(service.url, run_id, key=key.text))
+            await other.until_seq(last)
+        second.set()
+        watcher = Watcher(service.url, run_id, key=key.text, after_seq=last)
+        await stack.enter_async_context(watcher)
+        await watcher.until(lambda seen: seen.control("stream.reset"), 20)
+        end = await seed.finish(run_id)
+        await await_stream_completion(watcher)
+    assert watcher.control("stream.reset") == {"last_seq": 2}
+    assert watcher.seqs == list(range(1, end + 1))
 
 
 async def test_without_kafka_streams_go_on_from_postgres(

@@ -57,4 +57,7 @@ class Follower:
         if page is None:
             return False
         watcher.refills += 1
+        if watcher.is_beyond(page.row):
+            watcher.set_back(page.row.last_seq)
+            return True
         return watcher.show(page.events, page.row.retained_from_seq) or room.splice.head != head

@@ -73,6 +73,7 @@ class Watcher:
         self.refills = 0
         self._stored_until = start.stored_until
         self._caught_up = False
+        self._beyond = False
         self._silent_ticks = 0
         self._written_at_tick = 0
         outlet.write(sse.preamble(RETRY_MS))
@@ -139,6 +140,14 @@ class Watcher:
             self.outlet.write(sse.HEARTBEAT)
             self._silent_ticks = 0
         self._written_at_tick = self.outlet.written_bytes
+
+    def is_beyond(self, row: RunRow) -> bool:
+        """Whether the run is shorter than what this client has: the database was set back since it was let in.
+
+        One page may be of a read that began before that; the next is not. So it takes two in a row to be sure.
+        """
+        beyond, self._beyond = self._beyond, row.last_seq < self.position
+        return beyond and self._beyond
 
     def set_back(self, last_seq: Seq) -> None:
         """The run is shorter than what this client has seen: from the start, then."""
