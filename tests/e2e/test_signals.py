@@ -7,6 +7,7 @@ from juinie_shared.db.pool import Pool
 from juinie_testkit.client import ApiClient
 from juinie_testkit.kafka import read_topic
 from juinie_testkit.otlp import OtlpReceiver
+from juinie_testkit.raw_stream import connect_raw
 from juinie_testkit.seed import SeededKey
 from juinie_testkit.stack import Stack
 from juinie_testkit.waits import await_outbox_flush, await_stream_completion, eventually
@@ -113,5 +114,20 @@ async def _go_wrong_in_every_way(stack: Stack, api: ApiClient, run_id: str, secr
         assert (await http.get(stream, params={"token": f"{token}{secret}"})).status_code == 401
         assert (await http.get(stream, params={"token": token, "after_seq": secret})).status_code == 400
         assert (await http.get(f"{stack.api.url}/nowhere", params={"token": secret})).status_code == 404
+    for service in stack.services:
+        for head in (
+            "HTTP/1.1\r\nHost: a\r\nHost: b",
+            "HTTP/7.3\r\nHost: a",
+            "HTTP/1.1\r\nHost : a",
+            "HTTP/1.1\r\nHost: a\r\nReferer: /?token=",
+        ):
+            client = await connect_raw(int(service.url.rpartition(":")[2]))
+            await client.send(
+                f"GET /v1/runs/{run_id}/stream?token={token}{secret} {head}{secret}\r\n\r\n".encode()
+            )
+            answer = await client.read()
+            client.leave()
+            assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 503")), answer
+            assert secret.encode() not in answer
     position = await api.http.get(f"/v1/runs/{run_id}/events", params={"after_seq": secret})
     assert (position.status_code, secret in position.text) == (400, False)
