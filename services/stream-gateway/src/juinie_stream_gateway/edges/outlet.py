@@ -32,7 +32,7 @@ class OutletLimits:
     `close_seconds`: how long the last frame may take."""
 
     buffer_bytes: int = 256 * 1024
-    slow_seconds: float = 60.0
+    slow_seconds: float = 58.0
     close_seconds: float = 2.0
 
 
