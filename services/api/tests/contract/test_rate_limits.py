@@ -21,6 +21,10 @@ from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import eventually
 
 WINDOW_SECONDS = 60
+WAITING_FOR_LOCKS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'juinie-api' AND wait_event_type = 'Lock'
+"""
 
 
 @pytest.fixture
@@ -212,7 +216,7 @@ async def test_replayed_requests_are_charged_as_requests_alone(
 
 
 async def test_limit_holds_over_two_processes(settings: Settings, seed: Seed, pool: Pool, key: SeededKey):
-    await seed.limit(key, requests_per_minute=40)
+    await seed.limit(key, requests_per_minute=300)
     await until_next_window(pool)
     async with (
         running(serve, settings) as one,
@@ -220,20 +224,25 @@ async def test_limit_holds_over_two_processes(settings: Settings, seed: Seed, po
         client_of(one, key.text) as first,
         client_of(two, key.text) as second,
     ):
-        for _ in range(20):
-            assert (await first.get("/v1/runs")).status_code == 200
-        seen: list[int] = []
+        for _ in range(60):
+            assert (await first.get("/v1/runs/x")).status_code == 404
+        sent_to_second = 0
 
         async def second_knows() -> bool:
+            nonlocal sent_to_second
             answer = await second.get("/v1/runs/x")
-            seen.append(left(answer, "tenant-requests"))
-            return seen[-1] <= 20
+            sent_to_second += 1
+            return left(answer, "tenant-requests") == 300 - 60 - sent_to_second
 
-        await eventually(second_knows, 5, "the second process to know what the first has let through")
-        through = 20 + len(seen)
-        for client in (first, second) * 40:
-            through += (await client.get("/v1/runs")).status_code == 200
-        assert 40 <= through <= 40 + 2 * len(seen)  # what was let through between two exchanges
+        await eventually(second_knows, 10, "the second process to know what the first has let through")
+        while (await second.get("/v1/runs/x")).status_code == 404:
+            sent_to_second += 1
+        assert sent_to_second == 300 - 60
+
+        async def first_knows() -> bool:
+            return (await first.get("/v1/runs/x")).status_code == 429
+
+        await eventually(first_knows, 10, "the first process to know it of the second")
 
 
 async def test_without_postgres_the_limit_of_each_process_goes_on(
@@ -279,6 +288,34 @@ async def test_noisy_tenant_takes_nothing_of_a_quiet_one(
             assert answer.status_code == 201
         statuses = [(await task).status_code for task in noise]
         assert (statuses.count(200), statuses.count(429)) == (10, 90)
+
+
+async def test_tenant_whose_runs_are_locked_leaves_connections_to_the_others(
+    changed: Callable[..., Settings], seed: Seed, pool: Pool, key: SeededKey
+):
+    quiet = await seed.key("b")
+    locked = [await seed.run(key) for _ in range(8)]
+    body = {"events": [{"type": "x"}]}
+    async with (
+        running(serve, changed(database_connections=4)) as service,
+        client_of(service, key.text) as slow,
+        client_of(service, quiet.text) as calm,
+        pool.transaction() as holder,
+    ):
+        path = f"/v1/runs/{await create(calm)}/events"
+        await holder.execute("SELECT FROM run WHERE run_id = ANY($1::uuid[]) FOR UPDATE", locked)
+        stuck = [asyncio.create_task(slow.post(f"/v1/runs/{run_id}/events", json=body)) for run_id in locked]
+
+        async def all_that_may_wait_for_locks() -> bool:
+            async with pool.connection() as connection:
+                return await connection.fetchval(WAITING_FOR_LOCKS) == 3
+
+        await eventually(
+            all_that_may_wait_for_locks, 5, "three quarters of the connections to wait for locks"
+        )
+        for _ in range(10):
+            assert (await calm.post(path, json=body)).status_code == 201
+        assert {(await task).json()["code"] for task in stuck} <= {"run_locked", "database_busy"}
 
 
 async def test_waiting_requests_of_a_tenant_have_so_many_places(

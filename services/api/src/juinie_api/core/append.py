@@ -16,8 +16,9 @@ import asyncpg
 
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.run import Run, run_of
+from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import events, runs
-from juinie_shared.db.pool import Connection, Pool, Row
+from juinie_shared.db.pool import Connection, Row
 from juinie_shared.domain.errors import IdempotencyKeyReused, LeaseLost, RunFinished, RunNotFound
 from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import RunId, Seq, TenantId
@@ -98,13 +99,14 @@ class Appender(Protocol):
 class OneByOne:
     """An `Appender` with one statement, and so one commit, an append."""
 
-    def __init__(self, pool: Pool, lanes: RunLanes, wake_publisher: Callable[[], None]) -> None:
-        self._pool = pool
+    def __init__(self, pools: TenantPools, lanes: RunLanes, wake_publisher: Callable[[], None]) -> None:
+        self._pools = pools
         self._lanes = lanes
         self._wake_publisher = wake_publisher
 
     async def commit(self, append: Append) -> Appended:
-        async with self._lanes.turn(append.run_id), self._pool.connection() as connection:
+        pool = self._pools.of(append.tenant_id)
+        async with self._lanes.turn(append.run_id), pool.connection() as connection:
             try:
                 row = await write(connection, append)
             except asyncpg.UniqueViolationError as error:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from juinie_api.core.append import Appender, Once
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.places import WaitingPlaces
+from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.core.waker import Waker
 from juinie_api.core.windows import Use, Windows
 from juinie_api.edges.admission import Admitted
@@ -44,7 +45,7 @@ _ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID", "Content-Type", "Content-
 class Services:
     """What the routes work with. Built by `app.py`, the same for every request."""
 
-    pool: Pool
+    pools: TenantPools
     windows: Windows
     waiting: WaitingPlaces
     lanes: RunLanes
@@ -85,6 +86,7 @@ class Call:
     def __init__(self, request: Request, services: Services, admitted: Admitted) -> None:
         self.services = services
         self.principal = admitted.principal
+        self.pool: Pool = services.pools.of(admitted.principal.tenant_id)
         self._policies = admitted.policies
         self._request = request
 

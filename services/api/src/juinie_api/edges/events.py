@@ -106,7 +106,7 @@ async def read_events(call: Authenticated) -> Response:
     )
     services = call.services
     with call.waiting(query.wait_seconds):
-        page = await wait_for_page(services.pool, services.waker, wanted, query.wait_seconds)
+        page = await wait_for_page(call.pool, services.waker, wanted, query.wait_seconds)
     return (
         _cacheable(call.header("if-none-match"), wanted, page)
         if page.finished

@@ -70,7 +70,7 @@ async def create_run(call: Authenticated) -> Response:
     call.require(Scope.WRITE)
     await call.charge(0, len(canonical))
     new = _new_run(call, body, fingerprint("create", canonical), key)
-    created = await create(call.services.pool, call.services.wake_publisher, new)
+    created = await create(call.pool, call.services.wake_publisher, new)
     if not created.new:
         await call.give_back(0, len(canonical))
     else:
@@ -110,7 +110,7 @@ async def list_all(call: Authenticated) -> Response:
     wanted = ListFilter(
         query.status, query.agent, query.thread_id, query.created_after, query.created_before, before
     )
-    page = await list_runs(call.services.pool, call.principal.tenant_id, wanted, query.limit)
+    page = await list_runs(call.pool, call.principal.tenant_id, wanted, query.limit)
     items = [run_members(run, call.services.stream_url) for run in page.runs]
     return json_answer({"items": items, "next_cursor": cursor_after(page.runs[-1]) if page.more else None})
 
@@ -119,7 +119,7 @@ async def list_all(call: Authenticated) -> Response:
 async def read_one(call: Authenticated) -> Response:
     call.query(Query)
     call.require(Scope.READ)
-    run = await read_run(call.services.pool, call.run_id(), call.principal.tenant_id)
+    run = await read_run(call.pool, call.run_id(), call.principal.tenant_id)
     return run_answer(run, call.services.stream_url)
 
 
@@ -131,7 +131,7 @@ async def read_one(call: Authenticated) -> Response:
 async def delete_one(call: Authenticated) -> Response:
     call.query(Query)
     call.require(Scope.WRITE)
-    await delete(call.services.pool, call.run_id(), call.principal.tenant_id)
+    await delete(call.pool, call.run_id(), call.principal.tenant_id)
     return Response(status_code=204)
 
 
@@ -154,7 +154,7 @@ async def finish_run(call: Authenticated) -> Response:
         starts=body.start or body.status == RunStatus.SUCCESS, traceparent=current_traceparent(),
     )  # fmt: skip
     ending = Ending(RunStatus(body.status), _null_as_none(body.output), _null_as_none(body.error))
-    finished = await finish(call.services.pool, call.services.appender, append, ending)
+    finished = await finish(call.pool, call.services.appender, append, ending)
     if not finished.new:
         await call.give_back(len(body.events), len(canonical))
     else:
@@ -175,7 +175,7 @@ async def cancel_run(call: Authenticated) -> Response:
     call.require(Scope.WRITE)
     services = call.services
     run, had_ended = await cancel(
-        services.pool, services.lanes, services.wake_publisher, call.run_id(), call.principal.tenant_id, body.reason,
+        call.pool, services.lanes, services.wake_publisher, call.run_id(), call.principal.tenant_id, body.reason,
         current_traceparent(),
     )  # fmt: skip
     return run_answer(run, services.stream_url, 200 if had_ended else 202)
@@ -195,7 +195,7 @@ async def wait_for_run(call: Authenticated) -> Response:
     services = call.services
     with call.waiting(query.timeout_seconds):
         run = await wait_for_end(
-            services.pool, services.waker, call.run_id(), call.principal.tenant_id, query.timeout_seconds
+            call.pool, services.waker, call.run_id(), call.principal.tenant_id, query.timeout_seconds
         )
     if run.status.terminal:
         return run_answer(run, services.stream_url)

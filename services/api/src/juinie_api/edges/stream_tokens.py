@@ -31,7 +31,7 @@ router = APIRouter(tags=["stream tokens"])
 async def make_stream_token(call: Authenticated) -> Response:
     body, _ = await call.body(StreamTokenBody, optional=True)
     call.require(Scope.READ)
-    run = await read_run(call.services.pool, call.run_id(), call.principal.tenant_id)
+    run = await read_run(call.pool, call.run_id(), call.principal.tenant_id)
     token, expires_at = call.services.signer.sign(
         run.run_id, call.principal.tenant_id, call.principal.key_id, body.ttl_seconds
     )

@@ -25,5 +25,5 @@ async def read_active_run(call: Authenticated, request: Request) -> Response:
     thread_id: str = request.path_params["thread_id"]
     run = None
     if "\x00" not in thread_id:  # no text in Postgres holds one
-        run = await active_run(call.services.pool, call.principal.tenant_id, thread_id)
+        run = await active_run(call.pool, call.principal.tenant_id, thread_id)
     return run_answer(run, call.services.stream_url) if run else Response(status_code=204)
