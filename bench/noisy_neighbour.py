@@ -33,13 +33,20 @@ class Latencies:
 
 
 async def test_noise(
-    database_url: str, kafka_bootstrap_servers: str, kafka_topic: str, pool: Pool, tmp_path: Path
+    database_url: str,
+    kafka_bootstrap_servers: str,
+    kafka_topic: str,
+    signing_keys: str,
+    pool: Pool,
+    tmp_path: Path,
 ) -> None:
     seed = Seed(pool)
     quiet, noisy = await seed.key("quiet"), await seed.key("noisy")
     await seed.limit(noisy, "noisy", requests_per_minute=60 * LIMIT_PER_SECOND)
     quiet_run, noisy_run = await seed.run(quiet), await seed.run(noisy)
-    environment = {"JUINIE_LOG_LEVEL": "info", "JUINIE_RATE_WINDOW_SECONDS": "1"}
+    environment = {
+        "JUINIE_STREAM_TOKEN_KEYS": signing_keys, "JUINIE_LOG_LEVEL": "info", "JUINIE_RATE_WINDOW_SECONDS": "1",
+    }  # fmt: skip
     calm, loud = Latencies(), Latencies()
     async with Stack(
         database_url, kafka_bootstrap_servers, kafka_topic, tmp_path, environment=environment
