@@ -8,11 +8,7 @@ every event once, in order; the exit code says whether it has.
 
 import argparse
 import asyncio
-import os
-import shlex
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -21,37 +17,11 @@ from run_watcher import RunWatcher
 from run_writer import RunWriter
 from screen import Screen
 from serve_page import PageServer, watch_link
+from stack import Stack, find_stack
 from weather_agent import QUESTION, events, weather_agent
 
-SETTINGS = ("JUINIE_API_URL", "JUINIE_STREAM_URL", "JUINIE_API_KEY")
-ENV_FILE = Path(__file__).parent.parent / ".juinie" / "env"
 CUTS = ((18, 12), (80, 40))
 """After which event the watcher is cut off, and how many more the agent writes before it is back."""
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Where Juinie runs."""
-
-    api_url: str
-    stream_url: str
-    key: str
-
-    def client(self, base_url: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=base_url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30
-        )
-
-
-def find_stack() -> Stack:
-    """The stack that the environment names, else the one that `make up` started."""
-    found = dict(os.environ)
-    if ENV_FILE.exists() and not all(name in found for name in SETTINGS):
-        words = shlex.split(ENV_FILE.read_text(), comments=True)
-        found = dict(word.split("=", 1) for word in words if "=" in word) | found
-    if missing := [name for name in SETTINGS if not found.get(name)]:
-        raise SystemExit(f"No stack is running here: run `make up` first, or set {', '.join(missing)}.")
-    return Stack(*(found[name] for name in SETTINGS))
 
 
 async def work(writer: RunWriter, screen: Screen, pace_seconds: float) -> str:

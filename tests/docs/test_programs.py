@@ -149,3 +149,37 @@ async def test_address_of_the_how_to_opens_a_stream_without_a_key(juinie: Any) -
     async with httpx.AsyncClient() as stranger:
         stream = await stranger.get(address)
     assert "event: stream.end" in stream.text
+
+
+async def test_worker_of_the_how_to_does_a_run_and_lets_go_of_one_that_is_cancelled(
+    juinie: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "worker.py").write_text(code("how-to/run-workers.md"))
+    body = {"agent": "shout", "input": {"text": "so it goes on and on"}}
+    async with (
+        httpx.AsyncClient(base_url=juinie.api_url, headers=juinie.headers) as client,
+        run("worker.py", "2", folder=tmp_path, PAUSE="0.2", **juinie.environment) as worker,
+    ):
+        done = (await client.post("/v1/runs", json=body)).json()["run_id"]
+        await up_to(worker, f"{done} done")
+        events = (await client.get(f"/v1/runs/{done}/events")).json()["events"]
+        cancelled = (await client.post("/v1/runs", json=body)).json()["run_id"]
+
+        async def begun() -> bool:
+            return (await client.get(f"/v1/runs/{cancelled}")).json()["last_seq"] > 2
+
+        await eventually(begun, 30, "a word of the second run")
+        await client.post(f"/v1/runs/{cancelled}/cancel")
+        async with asyncio.timeout(60):
+            assert await worker.wait() == 0
+        ended = (await client.get(f"/v1/runs/{cancelled}")).json()
+
+    assert [event["data"] for event in events if event["type"] == "WORD"] == [
+        "SO",
+        "IT",
+        "GOES",
+        "ON",
+        "AND",
+        "ON",
+    ]
+    assert ended["status"] == "cancelled"

@@ -1,4 +1,4 @@
-"""The README's five minutes, pasted as they are into one bash, print what the README says they print.
+"""The README's five minutes, and the worker's by hand, pasted as they are into one bash, print what the page says they print.
 
 On the tests' own stack, or on the one whose addresses and key are in the file that `JUINIE_WALK_ENV` names.
 """
@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ("README.md", "Five minutes")
+BY_HAND = ("docs/how-to/run-workers.md", "By hand")
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEXT_BLOCK = "-- next block --"
 
 
-def walk() -> list[tuple[str, str]]:
-    """The blocks of the walk in order, each with what the README says it prints ("" where it says nothing)."""
-    section = README.read_text().split("\n## Five minutes\n")[1].split("\n## ")[0]
+def walk(page: str, heading: str) -> list[tuple[str, str]]:
+    """The blocks of the walk in order, each with what the page says it prints ("" where it says nothing)."""
+    section = (ROOT / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     blocks = [*BLOCK.findall(section), ("sh", "")]
     return [
         (text, after if kind == "text" else "")
@@ -41,8 +43,11 @@ def env_file(request: pytest.FixtureRequest) -> str:
     return "".join(f"{name}={value}\n" for name, value in environment.items())
 
 
-async def test_the_walk_prints_what_the_readme_says(env_file: str, tmp_path: Path) -> None:
-    blocks = walk()
+@pytest.mark.parametrize("where", [README, BY_HAND], ids=lambda where: where[1])
+async def test_the_walk_prints_what_the_page_says(
+    env_file: str, tmp_path: Path, where: tuple[str, str]
+) -> None:
+    blocks = walk(*where)
     (tmp_path / ".juinie").mkdir()
     (tmp_path / ".juinie/env").write_text(env_file)
     script = "".join(f"{block}echo; echo '{NEXT_BLOCK}'\n" for block, _ in blocks)
@@ -62,7 +67,8 @@ async def test_the_walk_prints_what_the_readme_says(env_file: str, tmp_path: Pat
 
 
 def test_the_walk_is_read_whole() -> None:
-    blocks = walk()
+    blocks = walk(*README)
 
+    assert len(walk(*BY_HAND)) == 6
     assert len(blocks) == 11
     assert all(told for block, told in blocks[2:])

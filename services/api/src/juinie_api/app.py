@@ -8,7 +8,10 @@ from typing import Any
 
 from juinie_api import telemetry
 from juinie_api.core.append import OneByOne
+from juinie_api.core.claim import claim_run, find_pending
+from juinie_api.core.desk import CLERKS, ClaimDesk
 from juinie_api.core.lanes import RunLanes
+from juinie_api.core.listener import Listener
 from juinie_api.core.notifier import Notifier
 from juinie_api.core.places import WaitingPlaces
 from juinie_api.core.tenant_pools import TenantPools
@@ -21,6 +24,7 @@ from juinie_api.edges.http import METHODS, build_api
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.over_limit import OverLimit
 from juinie_api.settings import Settings
+from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
 from juinie_shared.db.sessions import SessionCheck
@@ -66,15 +70,19 @@ async def serve(
         pool = await open_pool(url, telemetry.SERVICE, limits)
         stack.push_async_callback(pool.close)
         notifier = Notifier(connect_apart, metrics.notify_failures.inc)
-        waker = Waker(pool, connect_apart, _log.warning)
+        waker = Waker(pool, _log.warning)
         metrics.long_polls.set_function(lambda: waker.waiting)
         counts = SharedCounts(pool)
         windows = Windows(counts, _rates(settings), settings.rate_window_seconds)
+        desk = _desk(pool, settings.database_connections)
+        metrics.waiting_claims.set_function(lambda: desk.waiting)
+        heard = {OUTBOX_CHANNEL: waker.committed, PENDING_CHANNEL: desk.look_soon}
+        listener = Listener(connect_apart, heard, _log.warning)
         health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
         stack.push_async_callback(health_pool.close)
         check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
         health = Health(health_pool, check_sessions, dev=settings.env == "dev", report=_report_health)
-        services = _services(settings, pool, counts, windows, notifier, waker, metrics)
+        services = _services(settings, pool, counts, windows, notifier, waker, desk, metrics)
         over_limit = OverLimit(metrics)
         api = Admission(
             build_api(services, metrics, tracer_provider), KeyRing(pool), windows, over_limit.refused
@@ -89,25 +97,35 @@ async def serve(
             cors,
             metrics.connections_refused.inc,
         )
-        listener = server.bind()
-        stack.callback(listener.close)
+        socket = server.bind()
+        stack.callback(socket.close)
         async with asyncio.TaskGroup() as tasks:
             loops = (
                 notifier.run(),
+                listener.run(),
                 waker.run(),
+                desk.run(),
                 health.watch(),
                 counts.run(_report_counts),
                 over_limit.run(),
             )
             background = [tasks.create_task(loop) for loop in loops]
-            tasks.create_task(_drain_when(stopping, health, waker))
+            tasks.create_task(_drain_when(stopping, health, waker, desk))
             on_started(server.bound_port or 0)
             _log.info(telemetry.STARTED, port=server.bound_port)
-            await server.serve(listener, stopping, settings.drain_seconds, settings.last_call_seconds)
+            await server.serve(socket, stopping, settings.drain_seconds, settings.last_call_seconds)
             for task in background:
                 task.cancel()
         await counts.leave()
         _log.info(telemetry.STOPPED)
+
+
+def _desk(pool: Pool, connections: int) -> ClaimDesk:
+    """With fewer clerks than connections, so that workers never keep all of them from appends."""
+    clerks = max(1, min(CLERKS, connections // 2))
+    return ClaimDesk(
+        lambda claim: claim_run(pool, claim), lambda pairs: find_pending(pool, pairs), _log.warning, clerks
+    )
 
 
 def _services(
@@ -117,6 +135,7 @@ def _services(
     windows: Windows,
     notifier: Notifier,
     waker: Waker,
+    desk: ClaimDesk,
     metrics: telemetry.Metrics,
 ) -> Services:
     lanes = RunLanes(TURN_SECONDS)
@@ -128,8 +147,10 @@ def _services(
         waiting=WaitingPlaces(counts),
         appender=OneByOne(pools, lanes, notifier.wake),
         waker=waker,
+        desk=desk,
         signer=StreamTokenSigner(settings.signing_keys()),
         wake_publisher=notifier.wake,
+        wake_workers=notifier.wake_workers,
         metrics=metrics,
         limits=Limits(
             request_bytes=settings.max_request_bytes,
@@ -159,11 +180,12 @@ def _rates(settings: Settings) -> dict[str, int | None]:
     return {quota: rate for quota, rate in rates.items() if rate is not None}
 
 
-async def _drain_when(stopping: asyncio.Event, health: Health, waker: Waker) -> None:
+async def _drain_when(stopping: asyncio.Event, health: Health, waker: Waker, desk: ClaimDesk) -> None:
     """Not ready any more, and whoever waits for a run is answered now."""
     await stopping.wait()
     health.drain()
     waker.drain()
+    desk.drain()
 
 
 def _with_probes(api: AsgiApp, probes: dict[str, AsgiApp]) -> AsgiApp:

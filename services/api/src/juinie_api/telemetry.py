@@ -16,6 +16,8 @@ NOT_READY = "not_ready"
 READY = "ready"
 NOTIFY_LOST = "notify_connection_lost"
 LISTEN_LOST = "listen_connection_lost"
+CLAIMED = "run_claimed"
+CLAIM_LOOK_FAILED = "claim_query_failed"
 POLL_FAILED = "long_poll_query_failed"
 OVER_LIMIT = "over_limit"
 COUNTS_LOST = "counts_not_shared"
@@ -34,6 +36,9 @@ class Metrics:
     created_runs: Counter
     finished_runs: Counter
     long_polls: Gauge
+    claimed_runs: Counter
+    waiting_claims: Gauge
+    lost_leases: Counter
     notify_failures: Counter
     over_limit: Counter
     connections_refused: Counter
@@ -59,9 +64,18 @@ def build_metrics() -> Metrics:
             "juinie_api_finished_runs", "Runs that clients finished.", ("status",), registry=registry
         ),
         long_polls=Gauge("juinie_api_long_polls", "Requests that wait for a run.", registry=registry),
+        claimed_runs=Counter(
+            "juinie_api_claimed_runs", "Leases that were given.", ("by",), registry=registry
+        ),
+        waiting_claims=Gauge(
+            "juinie_api_claims_waiting", "Workers that wait for a run to claim.", registry=registry
+        ),
+        lost_leases=Counter(
+            "juinie_api_leases_lost", "Requests refused because their lease was lost.", registry=registry
+        ),
         notify_failures=Counter(
             "juinie_api_notify_failures",
-            "Wake-ups of the publisher that were not sent; it polls behind them.",
+            "Wake-ups that were not sent; who waits for them polls behind them.",
             registry=registry,
         ),
         over_limit=Counter(

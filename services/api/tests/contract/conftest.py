@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from juinie_shared.db.pool import Pool
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
+from juinie_testkit.waits import eventually
 
 type Json = dict[str, Any]
 
@@ -45,6 +47,37 @@ class Api:
         return await self.client.post(
             f"/v1/runs/{run_id}/finish", json={"status": status, **body}, headers=headers
         )
+
+    async def claim(self, *agents: str, worker_id: str = "w", **body: Any) -> httpx.Response:
+        return await self.client.post("/v1/claims", json={"agents": agents, "worker_id": worker_id, **body})
+
+    async def claim_new(self, **body: Any) -> httpx.Response:
+        """A new run, claimed by a worker."""
+        await self.create()
+        return await self.claim("agent", **body)
+
+    async def lose_lease(self, run_id: str) -> None:
+        """Put a run back, as the sweeper does with one whose lease has run out."""
+        await self.rows(
+            """UPDATE run SET status = 'pending', lease_token = NULL, lease_expires_at = NULL, last_seq = last_seq + 1
+               WHERE run_id = $1""",
+            UUID(run_id),
+        )
+        await self.rows(
+            """INSERT INTO run_event (run_id, seq, type, data)
+               SELECT run_id, last_seq, 'run.lease_expired', '{"attempt":' || attempt || '}' FROM run WHERE run_id = $1""",
+            UUID(run_id),
+        )
+
+    async def until_waiting(self, workers: int) -> None:
+        """Wait until so many workers wait at this api for a run."""
+
+        async with httpx.AsyncClient(base_url=self.service.url, trust_env=False) as probe:
+
+            async def wait() -> bool:
+                return f"juinie_api_claims_waiting {workers}.0" in (await probe.get("/metrics")).text
+
+            await eventually(wait, 20, f"{workers} workers that wait")
 
     async def events(self, run_id: str, **query: Any) -> list[Json]:
         response = await self.client.get(f"/v1/runs/{run_id}/events", params=query)

@@ -127,6 +127,9 @@ async def test_values_at_their_limit_are_taken(api: Any):
     assert (await api.create(agent="a" * 256, thread_id="ü" * 256))["agent"] == "a" * 256
 
 
+VERBS = ("events", "finish", "cancel", "heartbeat", "stream-tokens")
+
+
 def requests(run_id: str) -> Iterator[tuple[str, str, int, str]]:
     run = f"/v1/runs/{run_id}"
     for bad in ("-2", "1e400", "1.0", " 7", "٣", "abc", "tail", "9" * 19, "9" * 4096, "0x1", "+1"):
@@ -144,7 +147,7 @@ def requests(run_id: str) -> Iterator[tuple[str, str, int, str]]:
         yield "GET", f"{run}/wait?timeout_seconds={bad}", 422, "invalid"
     for route in ("/v1/runs", run, f"{run}/events", f"{run}/wait", "/v1/threads/t/active-run"):
         yield "GET", f"{route}?canary=1", 400, "bad_query"
-    for route in ("/v1/runs", f"{run}/events", f"{run}/finish", f"{run}/cancel", f"{run}/stream-tokens"):
+    for route in ("/v1/runs", "/v1/claims", *(f"{run}/{verb}" for verb in VERBS)):
         yield "POST", f"{route}?canary=1", 400, "bad_query"
     yield "GET", f"{run}/events?limit=1&limit=2", 400, "bad_query"
     for bad in ("abc", "%00", "..%2f..%2fetc", "%7B" + run_id + "%7D", "urn:uuid:" + run_id, run_id.replace("-", ""),
@@ -154,6 +157,7 @@ def requests(run_id: str) -> Iterator[tuple[str, str, int, str]]:
     yield "GET", "/v1/threads/%00/active-run", 204, ""
     yield "GET", "/v1", 404, "not_found"
     yield "GET", "/v1/runs/", 404, "*"
+    yield "GET", "/v1/claims", 405, "method_not_allowed"
     yield "PUT", run, 405, "method_not_allowed"
     yield "POST", run, 405, "method_not_allowed"
     yield "HEAD", run, 405, "*"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from juinie_api.core import waker
+from juinie_api import telemetry
+from juinie_api.core import listener
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
 from juinie_shared.db.pool import Connection, connect
 from juinie_testkit.proxy import Proxy
@@ -48,9 +49,9 @@ async def test_a_long_poll_goes_on_without_the_listening_connection(api: Any):
 
 
 async def test_a_listening_connection_whose_other_end_is_gone_is_given_up(
-    pool: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(waker, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(listener, "CHECK_SECONDS", 0.2)
     made = list[Connection]()
     async with Proxy.before(database_url) as proxy, asyncio.TaskGroup() as tasks:
 
@@ -58,13 +59,17 @@ async def test_a_listening_connection_whose_other_end_is_gone_is_given_up(
             made.append(await connect(proxy.url_through(database_url), "listener"))
             return made[-1]
 
-        listening = tasks.create_task(waker.Waker(pool, connect_through, lambda _: None).run())
+        heard, lost = list[str](), list[str]()
+        listens = {"a": lambda: heard.append("a"), "b": lambda: heard.append("b")}
+        listening = tasks.create_task(listener.Listener(connect_through, listens, lost.append).run())
         await eventually(lambda: made, 10, "a listening connection")
         await eventually(lambda: proxy.bytes_to_client > 0, 10, "an answer through the proxy")
         proxy.hang()
         await eventually(lambda: made[0].is_closed(), 10, "the end of a connection that nobody answers")
         await proxy.resume()
         await eventually(lambda: len(made) > 1, 10, "another connection")
+        await eventually(lambda: heard == ["a", "b", "a", "b"], 10, "what may have been missed")
+        assert lost == [telemetry.LISTEN_LOST]
         listening.cancel()
 
 

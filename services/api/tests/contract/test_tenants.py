@@ -11,9 +11,11 @@ from juinie_testkit.seed import SeededKey
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs": {"agent": "a"},
+    "/v1/claims": {"agents": ["agent"], "worker_id": "w"},
     "/v1/runs/{run_id}/events": {"events": [{"type": "x"}]},
     "/v1/runs/{run_id}/finish": {"status": "success"},
 }
+LEASE = "00000000-0000-4000-8000-000000000000"
 
 
 def routes() -> list[tuple[str, str]]:
@@ -26,6 +28,8 @@ async def ask(
 ) -> httpx.Response:
     body = BODIES.get(path, {}) if method == "POST" else None
     filled = path.replace("{run_id}", str(run_id)).replace("{thread_id}", "t")
+    if path.endswith("/heartbeat"):
+        more["headers"] = {"Juinie-Lease": LEASE, **more.get("headers", {})}
     return await client.request(method, filled, json=body, **more)
 
 

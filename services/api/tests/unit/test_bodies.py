@@ -9,7 +9,7 @@ import pytest
 from juinie_api.edges.body import parse_body
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused
-from juinie_api.edges.schemas import AppendBody, Body, CancelBody, CreateBody, FinishBody
+from juinie_api.edges.schemas import AppendBody, Body, CancelBody, CreateBody, FinishBody, HeartbeatBody
 
 type Faults = list[tuple[str, str]]
 
@@ -63,7 +63,31 @@ def test_a_lone_surrogate_does_not_hide_other_faults():
         (AppendBody, event(id=1), ("/events/0/id", "unknown_field")),
         (AppendBody, {**event(), "start": "yes"}, ("/start", "bad_value")),
         (AppendBody, {**event(), "start": 1}, ("/start", "bad_value")),
-        (CreateBody, {"agent": "a", "claim": {"worker_id": "w"}}, ("/claim", "unsupported")),
+        (CreateBody, {"agent": "a", "claim": {}}, ("/claim/worker_id", "missing")),
+        (CreateBody, {"agent": "a", "claim": {"worker_id": ""}}, ("/claim/worker_id", "bad_length")),
+        (
+            CreateBody,
+            {"agent": "a", "claim": {"worker_id": "w", "lease_seconds": 4}},
+            ("/claim/lease_seconds", "bad_value"),
+        ),
+        (
+            CreateBody,
+            {"agent": "a", "claim": {"worker_id": "w", "lease_seconds": 3601}},
+            ("/claim/lease_seconds", "bad_value"),
+        ),
+        (
+            CreateBody,
+            {"agent": "a", "claim": {"worker_id": "w", "wait_seconds": 1}},
+            ("/claim/wait_seconds", "unknown_field"),
+        ),
+        (CreateBody, b'{"agent":"a","claim":{"worker_id":"w","worker_id":"x"}}', ("/claim", "repeated_name")),
+        (CreateBody, {"agent": "a", "claim": [{"worker_id": "w"}]}, ("/claim", "bad_value")),
+        (CreateBody, {"agent": "a", "claim": True}, ("/claim", "bad_value")),
+        (AppendBody, {"events": {"type": "x"}}, ("/events", "bad_value")),
+        (HeartbeatBody, {"lease_seconds": 4}, ("/lease_seconds", "bad_value")),
+        (HeartbeatBody, {"lease_seconds": 3601}, ("/lease_seconds", "bad_value")),
+        (HeartbeatBody, {"lease_seconds": "30"}, ("/lease_seconds", "bad_value")),
+        (HeartbeatBody, {"token": "x"}, ("/token", "unknown_field")),
         (CreateBody, {"agent": "a", "timeout_seconds": True}, ("/timeout_seconds", "bad_value")),
         (CreateBody, {"agent": "a", "timeout_seconds": 1.5}, ("/timeout_seconds", "bad_value")),
         (CreateBody, {"agent": "a" * 257}, ("/agent", "bad_length")),

@@ -11,7 +11,7 @@ ROUTES = {
     ("post", "/v1/runs"), ("get", "/v1/runs"), ("get", "/v1/runs/{run_id}"), ("delete", "/v1/runs/{run_id}"),
     ("get", "/v1/threads/{thread_id}/active-run"), ("post", "/v1/runs/{run_id}/events"),
     ("get", "/v1/runs/{run_id}/events"), ("post", "/v1/runs/{run_id}/finish"), ("post", "/v1/runs/{run_id}/cancel"),
-    ("get", "/v1/runs/{run_id}/wait"), ("post", "/v1/runs/{run_id}/stream-tokens"),
+    ("post", "/v1/claims"), ("post", "/v1/runs/{run_id}/heartbeat"), ("get", "/v1/runs/{run_id}/wait"), ("post", "/v1/runs/{run_id}/stream-tokens"),
 }  # fmt: skip
 
 

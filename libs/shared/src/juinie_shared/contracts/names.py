@@ -11,6 +11,9 @@ OUTBOX_CHANNEL = "juinie_outbox"
 DUTIES_CHANNEL = "juinie_duties"
 """Postgres NOTIFY channel of the publishers among themselves: one came, went, or gave something back. No payload."""
 
+PENDING_CHANNEL = "juinie_pending"
+"""Postgres NOTIFY channel: runs became `pending`. No payload. Whoever gives workers their runs looks for them."""
+
 DEV_TENANT = "dev"
 DEV_API_KEY = "jn_dev_local_only"
 """Exists only where JUINIE_ENV=dev; every other environment refuses to start with it."""

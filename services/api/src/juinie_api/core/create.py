@@ -1,10 +1,15 @@
-"""Create a run: its row, `run.created` as seq 1, its outbox row, its key, in one statement."""
+"""Create a run: its row, `run.created` as seq 1, its outbox row, its key, in one statement.
+
+A run that is claimed at birth is its creator's from the start. No worker ever sees it wait.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import asyncpg
 
+from juinie_api.core.claim import Claimant
+from juinie_api.core.lease import Lease, lease_of
 from juinie_api.core.run import Run, run_of
 from juinie_api.store import runs
 from juinie_shared.contracts.run_event_data import created_data
@@ -17,7 +22,9 @@ RETRY_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a client asks for. `active_runs`: refused where the tenant has so many already. `input` and `metadata` are JSON text; `fingerprint` is that of the whole request."""
+    """What a client asks for. `active_runs`: refused where the tenant has so many already. `input` and `metadata` are JSON
+    text; `fingerprint` is that of the whole request. `claimant`: who works on it from the start; None: it waits for a worker.
+    """
 
     run_id: RunId
     tenant_id: TenantId
@@ -31,19 +38,24 @@ class NewRun:
     fingerprint: bytes
     key: str | None
     traceparent: str | None
+    claimant: Claimant | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The run. `new`: made just now. `replayed`: the Idempotency-Key was used before, with the same request."""
+    """The run. `new`: made just now. `replayed`: the Idempotency-Key was used before, with the same request.
+
+    `lease`: that of its birth, for who asked for it, while it holds.
+    """
 
     run: Run
     new: bool
     replayed: bool = False
+    lease: Lease | None = None
 
 
-async def create(pool: Pool, wake_publisher: Callable[[], None], new: NewRun) -> Created:
-    """Create the run, or find the one that the same request made before.
+async def create(pool: Pool, wake: Callable[[], None], new: NewRun) -> Created:
+    """Create the run, or find the one that the same request made before. `wake` tells of what was committed.
 
     Raises:
         RunIdTaken: another request has, or had, a run of this id.
@@ -59,9 +71,9 @@ async def create(pool: Pool, wake_publisher: Callable[[], None], new: NewRun) ->
             return await _find_twin(connection, new)
         if not made:  # a deleted run's id; its key is remembered all the same
             return await _find_twin(connection, new)
-        created = Created(await _read(connection, new.run_id, new.tenant_id), new=True)
-    wake_publisher()
-    return created
+        run, lease = await _read(connection, new.run_id, new)
+    wake()
+    return Created(run, new=True, lease=lease)
 
 
 async def _insert(connection: Connection, new: NewRun) -> bool:
@@ -81,6 +93,9 @@ async def _insert(connection: Connection, new: NewRun) -> bool:
         data,
         new.traceparent,
         new.key,
+        new.claimant and new.claimant.worker_id,
+        new.claimant and new.claimant.worker_json,
+        new.claimant and new.claimant.lease_seconds,
     )
     return made is not None
 
@@ -99,21 +114,28 @@ async def _find_twin_or_refuse(connection: Connection, new: NewRun) -> Created:
 
 
 async def _find_twin(connection: Connection, new: NewRun) -> Created:
+    """The run of an equal request. Its lease goes only to who shows the key again: an equal request without one may be
+    another worker's, of the same name, and one lease must never be two workers'.
+    """
     if new.key is not None:
         row = await connection.fetchrow(runs.FIND_CREATE_KEY, new.tenant_id, new.key)
         if row is None:
             raise RunIdTaken
         if row["fingerprint"] != new.fingerprint:
             raise IdempotencyKeyReused
-        return Created(await _read(connection, row["run_id"], new.tenant_id), new=False, replayed=True)
+        run, lease = await _read(connection, row["run_id"], new)
+        return Created(run, new=False, replayed=True, lease=lease)
     fingerprint = await connection.fetchval(runs.FIND_CREATED, new.run_id, new.tenant_id)
     if fingerprint != new.fingerprint:
         raise RunIdTaken
-    return Created(await _read(connection, new.run_id, new.tenant_id), new=False)
+    run, _ = await _read(connection, new.run_id, new)
+    return Created(run, new=False)
 
 
-async def _read(connection: Connection, run_id: RunId, tenant_id: TenantId) -> Run:
-    row = await connection.fetchrow(runs.READ_RUN, run_id, tenant_id)
+async def _read(connection: Connection, run_id: RunId, new: NewRun) -> tuple[Run, Lease | None]:
+    """The run, and its lease while that is the one of its birth: attempt 1 of a run that was claimed then."""
+    row = await connection.fetchrow(runs.READ_HELD_RUN, run_id, new.tenant_id)
     if row is None:
         raise RunNotFound
-    return run_of(row)
+    born_claimed = new.claimant is not None and row["attempt"] == 1
+    return run_of(row), lease_of(row) if born_claimed else None

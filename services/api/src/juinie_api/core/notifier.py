@@ -1,14 +1,15 @@
-"""Tells the publisher that outbox rows were committed: after the commit, at most once a millisecond.
+"""Tells the publisher that outbox rows were committed, and whoever waits for work that runs became pending: after
+the commit, at most once a millisecond.
 
 On a connection of its own, so that no append waits for it or fails with it. What is lost here costs latency only:
-the publisher polls behind it.
+who is woken polls behind it.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 from juinie_api.store import waking
-from juinie_shared.contracts.names import OUTBOX_CHANNEL
+from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.db.pool import Connection, driver_errors
 from juinie_shared.domain.errors import Transient
 
@@ -20,14 +21,22 @@ type Connect = Callable[[], Awaitable[Connection]]
 
 
 class Notifier:
-    """`run()` it in a task; `wake()` after each commit: it never blocks and never fails."""
+    """`run()` it in a task; a `wake…()` after each commit: it never blocks and never fails."""
 
     def __init__(self, connect: Connect, on_failure: Callable[[], None]) -> None:
         self._connect, self._on_failure = connect, on_failure
         self._committed = asyncio.Event()
+        self._channels = set[str]()
 
     def wake(self) -> None:
+        """Outbox rows were committed."""
+        self._channels.add(OUTBOX_CHANNEL)
         self._committed.set()
+
+    def wake_workers(self) -> None:
+        """Outbox rows were committed, and a run is pending."""
+        self._channels.add(PENDING_CHANNEL)
+        self.wake()
 
     async def run(self) -> None:
         """Send for ever; a lost connection is made anew."""
@@ -36,7 +45,8 @@ class Notifier:
                 await self._send_while_connected()
             except Transient:
                 self._on_failure()
-                self._committed.set()  # what was not sent is sent again, once, to whoever listens then
+                self._channels |= {OUTBOX_CHANNEL, PENDING_CHANNEL}  # what was not sent is sent again, once
+                self._committed.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _send_while_connected(self) -> None:
@@ -46,8 +56,9 @@ class Notifier:
                 while True:
                     await self._committed.wait()
                     self._committed.clear()
+                    channels, self._channels = self._channels, set[str]()
                     async with asyncio.timeout(SEND_SECONDS):
-                        await connection.execute(waking.NOTIFY.format(channel=OUTBOX_CHANNEL))
+                        await connection.execute(";".join(map(waking.notify, sorted(channels))))
                     await asyncio.sleep(REST_SECONDS)
         finally:
             connection.terminate()

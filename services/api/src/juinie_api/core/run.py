@@ -1,7 +1,7 @@
 """A run as its tenant sees it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -34,12 +34,15 @@ class Run:
     whole: bool = True
 
 
-def run_of(row: Mapping[str, Any]) -> Run:
-    """The run in a row of `store.runs.RUN_FROM` columns."""
-    values: dict[str, Any] = {**row, "status": RunStatus(row["status"])}
-    return Run(**values)
+_COLUMNS = tuple(field.name for field in fields(Run) if field.name not in {"status", "whole"})
+
+
+def run_of(row: Mapping[str, Any], *, whole: bool = True) -> Run:
+    """The run in a row with `store.runs.RUN_COLUMNS`; other columns are left alone."""
+    values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
+    return Run(**values, status=RunStatus(row["status"]), whole=whole)
 
 
 def listed_run_of(row: Mapping[str, Any]) -> Run:
     """The run in a row of a list: without input and output."""
-    return run_of({**row, "input": None, "output": None, "whole": False})
+    return run_of({**row, "input": None, "output": None}, whole=False)

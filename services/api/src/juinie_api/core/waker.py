@@ -1,4 +1,4 @@
-"""Wakes requests that wait for a run: one listener and one query for all of them.
+"""Wakes requests that wait for a run: one query for all of them.
 
 A notification only says that something was committed; the runs' rows say what. Behind lost notifications stands a
 poll, so nobody waits more than a second longer than needed.
@@ -6,23 +6,19 @@ poll, so nobody waits more than a second longer than needed.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from juinie_api import telemetry
 from juinie_api.store import waking
-from juinie_shared.contracts.names import OUTBOX_CHANNEL
-from juinie_shared.db.pool import Connection, Pool, driver_errors
+from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.ids import RunId
 
 POLL_SECONDS = 1.0
 REST_SECONDS = 0.02
 """At most one query in this time, however many commits there are."""
-CHECK_SECONDS = 5.0
-"""A connection that only listens never notices that its other end is gone: it is asked this often."""
 
-type Connect = Callable[[], Awaitable[Connection]]
 type Report = Callable[[str], None]
 
 
@@ -34,14 +30,14 @@ class _Waiter:
 
 
 class Waker:
-    """`run()` it in a task; `wait()` from any number of requests; `drain()` lets all of them go at once."""
+    """`run()` it in a task; `wait()` from any number of requests; `committed()` when something was; `drain()` lets all
+    who wait go at once."""
 
-    def __init__(self, pool: Pool, connect: Connect, report: Report) -> None:
-        self._pool, self._connect, self._report = pool, connect, report
+    def __init__(self, pool: Pool, report: Report) -> None:
+        self._pool, self._report = pool, report
         self._waiters = set[_Waiter]()
         self._committed = asyncio.Event()
         self._draining = False
-        self._listening = False
 
     async def wait(self, run_id: RunId, after_seq: int | None, timeout_seconds: float) -> bool:
         """True once the run has events after `after_seq` (None: once it has ended) or is gone; False in vain."""
@@ -62,6 +58,9 @@ class Waker:
     def waiting(self) -> int:
         return len(self._waiters)
 
+    def committed(self) -> None:
+        self._committed.set()
+
     def drain(self) -> None:
         self._draining = True
         for waiter in self._waiters:
@@ -69,12 +68,10 @@ class Waker:
 
     async def run(self) -> None:
         """Look after the waiters for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            while True:
-                await self._look()
-                await asyncio.sleep(REST_SECONDS)
-                await self._next_commit()
+        while True:
+            await self._look()
+            await asyncio.sleep(REST_SECONDS)
+            await self._next_commit()
 
     async def _next_commit(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -98,40 +95,6 @@ class Waker:
             row = standing.get(waiter.run_id)
             if row is None or row["finished"] or _has_more(row["last_seq"], waiter.after_seq):
                 _wake(waiter, happened=True)
-
-    async def _listen(self) -> None:
-        """Keep a listening connection, as long as there is a database."""
-        while True:
-            with contextlib.suppress(Transient):
-                await self._listen_once()
-            if self._listening:
-                self._listening = False
-                self._report(telemetry.LISTEN_LOST)
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def _listen_once(self) -> None:
-        connection = await self._connect()
-        lost = asyncio.Event()
-        try:
-            with driver_errors():
-                connection.add_termination_listener(lambda *_: lost.set())
-                async with asyncio.timeout(CHECK_SECONDS):
-                    await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._committed.set())
-                self._listening = True
-                self._committed.set()
-                await _until_lost(connection, lost)
-        finally:
-            connection.terminate()
-
-
-async def _until_lost(connection: Connection, lost: asyncio.Event) -> None:
-    while not lost.is_set():
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await lost.wait()
-        except TimeoutError:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await connection.execute(waking.LISTEN.format(channel=OUTBOX_CHANNEL))
 
 
 def _has_more(last_seq: int, after_seq: int | None) -> bool:

@@ -30,6 +30,36 @@ class RunAnswer(BaseModel):
     stream_url: str
 
 
+class LeaseAnswer(BaseModel):
+    """A worker's lease on a run. `token` is what `Juinie-Lease` shows; it is nobody else's business."""
+
+    token: UUID
+    attempt: int
+    expires_at: AwareDatetime
+
+
+class CreatedRunAnswer(RunAnswer):
+    """A run that was created. `lease` is there when it was claimed at birth: null when that lease is no longer held, or
+    when the request had no Idempotency-Key to show that it is the first one's repetition.
+    """
+
+    lease: LeaseAnswer | None = None
+
+
+class ClaimAnswer(BaseModel):
+    """A run for this worker, and its lease on it."""
+
+    run: RunAnswer
+    lease: LeaseAnswer
+
+
+class HeartbeatAnswer(BaseModel):
+    """Until when the lease is good now, and whether somebody asked the run to stop."""
+
+    expires_at: AwareDatetime
+    cancel_requested: bool
+
+
 class ListedRun(BaseModel):
     """A run in a list: without its input and output."""
 

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
+from juinie_api.core.lease import Lease
 from juinie_api.core.page import EventPage
 from juinie_api.core.run import Run
 from juinie_shared.domain.times import format_time
@@ -43,6 +44,10 @@ def run_members(run: Run, stream_url: str) -> dict[str, object]:
         "deadline_at": format_time(run.deadline_at),
         "stream_url": f"{stream_url}/v1/runs/{run.run_id}/stream",
     }
+
+
+def lease_members(lease: Lease) -> dict[str, object]:
+    return {"token": lease.token, "attempt": lease.attempt, "expires_at": format_time(lease.expires_at)}
 
 
 def page_members(page: EventPage) -> dict[str, object]:

@@ -81,7 +81,7 @@ def _too_deep(limit: int) -> Fault:
 
 
 def _shape(cls: type[Body], value: msgspec.Raw, pointer: str, faults: list[Fault]) -> object:
-    """The fields as pydantic checks them: verbatim ones left as they came, lists of bodies gone into."""
+    """The fields as pydantic checks them: verbatim ones left as they came, bodies and lists of them gone into."""
     found = json_text.members(value)
     if found is None:
         return json_text.plain(value)
@@ -94,9 +94,11 @@ def _field(cls: type[Body], name: str, value: msgspec.Raw, pointer: str, faults:
     if name in cls.verbatim or name not in cls.model_fields:
         return value
     inner = cls.nested.get(name)
-    values = json_text.items(value) if inner else None
-    if inner is None or values is None:
+    if inner is None:
         return json_text.plain(value)
+    values = json_text.items(value)
+    if values is None:
+        return _shape(inner, value, pointer, faults)
     return [_shape(inner, item, f"{pointer}/{index}", faults) for index, item in enumerate(values)]
 
 

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
 from juinie_api.core.append import Appender, Once
+from juinie_api.core.desk import ClaimDesk
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.places import WaitingPlaces
 from juinie_api.core.tenant_pools import TenantPools
@@ -51,8 +52,10 @@ class Services:
     lanes: RunLanes
     appender: Appender
     waker: Waker
+    desk: ClaimDesk
     signer: StreamTokenSigner
     wake_publisher: Callable[[], None]
+    wake_workers: Callable[[], None]
     metrics: Metrics
     limits: Limits
     stream_url: str
@@ -159,6 +162,16 @@ class Call:
         """The lease token that the request shows. Text that is none stands for one that no run ever has."""
         text = self._request.headers.get(LEASE)
         return None if text is None else parse_run_id(text) or _NO_LEASE
+
+    def required_lease(self) -> UUID:
+        token = self.lease()
+        if token is None:
+            raise Refused(400, "lease_missing", f"{LEASE} has the lease token of the claim.")
+        return token
+
+    async def left(self) -> bool:
+        """Whether the client has closed the connection: nobody would read the answer."""
+        return await self._request.is_disconnected()
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)

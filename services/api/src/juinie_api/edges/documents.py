@@ -18,7 +18,8 @@ _REF = "#/components/schemas/{model}"
 
 _BODIES: tuple[type[BaseModel], ...] = (
     schemas.CreateBody, schemas.AppendBody, schemas.FinishBody, schemas.CancelBody, schemas.StreamTokenBody,
-    answer_schemas.RunAnswer, answer_schemas.RunList, answer_schemas.AppendAnswer, answer_schemas.EventPageAnswer, answer_schemas.StreamTokenAnswer,
+    schemas.ClaimBody, schemas.HeartbeatBody, answer_schemas.CreatedRunAnswer, answer_schemas.ClaimAnswer,
+    answer_schemas.HeartbeatAnswer, answer_schemas.RunAnswer, answer_schemas.RunList, answer_schemas.AppendAnswer, answer_schemas.EventPageAnswer, answer_schemas.StreamTokenAnswer,
     answer_schemas.ProblemAnswer,
 )  # fmt: skip
 

@@ -24,6 +24,7 @@ _SPOKEN = {
     "int_parsing_size": ("bad_value", "Is too large."),
     "int_from_float": ("bad_value", "Is an integer."),
     "string_type": ("bad_value", "Is a string."),
+    "float_type": ("bad_value", "Is a number."),
     "list_type": ("bad_value", "Is an array."),
     "model_type": ("bad_value", "Is an object."),
     "model_attributes_type": ("bad_value", "Is an object."),
@@ -44,12 +45,24 @@ def _fault(detail: ErrorDetails) -> Fault:
 def _ours_or_range(detail: ErrorDetails) -> tuple[str, str]:
     """Codes of our own validators pass; pydantic's of ranges are told in its words, which hold the limit alone."""
     kind = detail["type"]
-    if kind in {"greater_than_equal", "less_than_equal", "too_short", "literal_error", "enum"}:
+    if kind in _RANGES:
         return "bad_value", detail["msg"]
     if "ctx" in detail or kind in _OURS:
         return kind, detail["msg"]
     return "bad_value", "Has another form."
 
+
+_RANGES = frozenset(
+    {
+        "greater_than_equal",
+        "less_than_equal",
+        "too_short",
+        "too_long",
+        "literal_error",
+        "enum",
+        "finite_number",
+    }
+)
 
 _OURS = frozenset(
     {
@@ -59,7 +72,6 @@ _OURS = frozenset(
         "bad_time",
         "bad_run_id",
         "not_an_object",
-        "unsupported",
         "control_character",
     }
 )

@@ -12,13 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from juinie_api.edges import events, runs, stream_tokens, threads
+from juinie_api.edges import claims, events, runs, stream_tokens, threads
 from juinie_api.edges.call import Services
 from juinie_api.edges.documents import openapi_document
 from juinie_api.edges.observe import Observed
 from juinie_api.edges.problems import Refused, answer, method_not_allowed, not_found, problem_of_error
 from juinie_api.telemetry import Metrics
-from juinie_shared.domain.errors import JuinieError, LimitReached
+from juinie_shared.domain.errors import JuinieError, LeaseLost, LimitReached
 from juinie_shared.runtime.problems import problem
 
 METHODS = ("DELETE", "GET", "POST")
@@ -57,13 +57,15 @@ def document() -> dict[str, Any]:
 
 
 def _route(app: FastAPI) -> None:
-    for noun in (runs, events, threads, stream_tokens):
+    for noun in (runs, events, claims, threads, stream_tokens):
         app.include_router(noun.router)
 
 
 async def _refuse(request: Request, error: Any) -> Response:
     if isinstance(error, LimitReached):
         request.app.state.services.metrics.over_limit.labels(error.code).inc()
+    if isinstance(error, LeaseLost):
+        request.app.state.services.metrics.lost_leases.inc()
     return answer(problem_of_error(error))
 
 

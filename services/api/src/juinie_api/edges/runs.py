@@ -8,13 +8,14 @@ from starlette.responses import Response
 
 from juinie_api.core.append import Append, Ending
 from juinie_api.core.cancel import cancel
-from juinie_api.core.create import NewRun, create
+from juinie_api.core.claim import Claimant
+from juinie_api.core.create import Created, NewRun, create
 from juinie_api.core.delete import delete
 from juinie_api.core.finish import finish
 from juinie_api.core.read import list_runs, read_run
 from juinie_api.core.wait import wait_for_end
-from juinie_api.edges.answer_schemas import RunAnswer, RunList
-from juinie_api.edges.answers import REPLAYED, json_answer, run_answer, run_members
+from juinie_api.edges.answer_schemas import CreatedRunAnswer, RunAnswer, RunList
+from juinie_api.edges.answers import REPLAYED, json_answer, lease_members, run_answer, run_members
 from juinie_api.edges.call import (
     DECIMAL,
     IDEMPOTENCY_KEY,
@@ -60,7 +61,10 @@ class WaitQuery(Query):
     "/v1/runs",
     summary="Create a run",
     **documented(
-        {201: ("The run; `Location` is its address.", RunAnswer), 200: ("The same request made it before.", RunAnswer)},
+        {
+            201: ("The run; `Location` is its address.", CreatedRunAnswer),
+            200: ("The same request made it before.", CreatedRunAnswer),
+        },
         409, 413, 415, 422, body=CreateBody, headers=(IDEMPOTENCY_KEY,),
     ),
 )  # fmt: skip
@@ -70,14 +74,23 @@ async def create_run(call: Authenticated) -> Response:
     call.require(Scope.WRITE)
     await call.charge(0, len(canonical))
     new = _new_run(call, body, fingerprint("create", canonical), key)
-    created = await create(call.pool, call.services.wake_publisher, new)
+    services = call.services
+    wake = services.wake_publisher if new.claimant else services.wake_workers
+    created = await create(call.pool, wake, new)
     if not created.new:
         await call.give_back(0, len(canonical))
     else:
-        call.services.metrics.created_runs.inc()
-    status = 201 if created.new or created.replayed else 200
+        services.metrics.created_runs.inc()
+        services.metrics.claimed_runs.labels("create").inc(1 if created.lease else 0)
+    return _created_answer(created, services.stream_url, claims=new.claimant is not None)
+
+
+def _created_answer(created: Created, stream_url: str, *, claims: bool) -> Response:
+    content = run_members(created.run, stream_url)
+    if claims:
+        content["lease"] = lease_members(created.lease) if created.lease else None
     headers = {"Location": f"/v1/runs/{created.run.run_id}", **(REPLAYED if created.replayed else {})}
-    return run_answer(created.run, call.services.stream_url, status, headers)
+    return json_answer(content, 201 if created.new or created.replayed else 200, headers)
 
 
 def _new_run(call: Call, body: CreateBody, request_fingerprint: bytes, key: str | None) -> NewRun:
@@ -95,6 +108,7 @@ def _new_run(call: Call, body: CreateBody, request_fingerprint: bytes, key: str 
         fingerprint=request_fingerprint,
         key=key,
         traceparent=current_traceparent(),
+        claimant=Claimant(body.claim.worker_id, body.claim.lease_seconds) if body.claim else None,
     )
 
 

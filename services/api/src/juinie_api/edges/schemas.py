@@ -26,6 +26,8 @@ from juinie_shared.domain.events import RESERVED_PREFIX, is_event_type
 from juinie_shared.domain.ids import parse_run_id
 from juinie_shared.domain.times import parse_time
 
+LEASE_SECONDS = 30
+
 ANY_JSON: dict[str, Any] = {"description": "Any JSON value. Kept and given back as it came in."}
 
 
@@ -86,10 +88,6 @@ def _object(value: object) -> object:
     return value
 
 
-def _unsupported(_value: object) -> object:
-    raise PydanticCustomError("unsupported", "Not supported yet.")
-
-
 def _event_count(value: list["EventBody"], info: ValidationInfo) -> list["EventBody"]:
     if len(value) > (limit := _limits(info).events):
         raise PydanticCustomError("too_many_events", "At most {limit} events.", {"limit": limit})
@@ -109,6 +107,7 @@ type Moment = Annotated[
 type RunIdText = Annotated[
     UUID, BeforeValidator(_run_id), WithJsonSchema({"type": "string", "format": "uuid"})
 ]
+type LeaseSeconds = Annotated[int, Field(ge=5, le=3600)]
 type EventData = Annotated[str, _json("event_bytes"), WithJsonSchema(ANY_JSON)]
 type Payload = Annotated[str, _json("payload_bytes"), WithJsonSchema(ANY_JSON)]
 type Metadata = Annotated[str, _json("metadata_bytes"), BeforeValidator(_object), _is_object(ANY_JSON)]
@@ -120,7 +119,7 @@ type EventType = Annotated[
 
 
 class Body(BaseModel):
-    """A request's body. `verbatim`: fields kept as JSON text; `nested`: fields that hold a list of bodies."""
+    """A request's body. `verbatim`: fields kept as JSON text; `nested`: fields that hold a body, or a list of some."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -141,10 +140,20 @@ class EventBody(Body):
 type Events = Annotated[list[EventBody], AfterValidator(_event_count)]
 
 
+class BirthClaim(Body):
+    """A claim on a run that is being created: its creator works on it itself."""
+
+    worker_id: Name = Field(description="Who works on it; shown in `run.started`.")
+    lease_seconds: LeaseSeconds = Field(
+        LEASE_SECONDS, description="How long the lease is good without a renewal."
+    )
+
+
 class CreateBody(Body):
     """A run to create."""
 
     verbatim = frozenset({"input", "metadata"})
+    nested = {"claim": BirthClaim}
 
     agent: Name = Field(description="Which agent is to do it.")
     input: Payload = "null"
@@ -160,7 +169,7 @@ class CreateBody(Body):
         le=31_536_000,
         description="A running run without a lease ends as `error` after so long without an event.",
     )
-    claim: Annotated[Any, BeforeValidator(_unsupported)] = Field(None, description="Not supported yet.")
+    claim: BirthClaim | None = Field(None, description="Start the run at once, with a lease for its creator.")
 
 
 class AppendBody(Body):
@@ -191,6 +200,23 @@ class CancelBody(Body):
     """Why a run is to stop."""
 
     reason: Name | None = None
+
+
+class ClaimBody(Body):
+    """A worker that wants a run."""
+
+    agents: list[Name] = Field(min_length=1, max_length=100, description="Which agents it can be.")
+    worker_id: Name = Field(description="Who works on it; shown in `run.started`.")
+    lease_seconds: LeaseSeconds = Field(
+        LEASE_SECONDS, description="How long the lease is good without a renewal."
+    )
+    wait_seconds: float = Field(0, ge=0, le=30, description="How long to wait for a run where there is none.")
+
+
+class HeartbeatBody(Body):
+    """How long the lease is good from now on."""
+
+    lease_seconds: LeaseSeconds | None = Field(None, description="As before, when absent.")
 
 
 class StreamTokenBody(Body):

@@ -12,32 +12,51 @@ from juinie_shared.db.select import fetch
 from juinie_shared.db.tables import Run
 from juinie_shared.domain.ids import RunId, TenantId
 
-RUN_FROM = """
-    SELECT run_id, agent, thread_id, status, input, output, error, metadata, last_seq, attempt,
-           cancel_requested_at IS NOT NULL AS cancel_requested, created_at, started_at, finished_at, deadline_at
-    FROM run
+RUN_COLUMNS = """
+    run.run_id, run.agent, run.thread_id, run.status, run.input, run.output, run.error, run.metadata, run.last_seq,
+    run.attempt, run.cancel_requested_at IS NOT NULL AS cancel_requested, run.created_at, run.started_at,
+    run.finished_at, run.deadline_at
 """
 """What a client sees of a run."""
 
+LEASE_COLUMNS = "run.lease_token, run.lease_expires_at"
+"""What its holder sees besides."""
+
+RUN_FROM = f"SELECT {RUN_COLUMNS} FROM run "  # noqa: S608 - made of constants
+
 # The run, its first event, its outbox row and its key: all or nothing. Counts on three unique indexes, never on
 # ON CONFLICT: run_pkey (the id is free), create_key_pkey (the key is new; a twin in flight is waited for), and
-# run_tombstone_pkey (the id was never used by a run that is deleted).
+# run_tombstone_pkey (the id was never used by a run that is deleted). One that is claimed at birth (`claims` is 1) is
+# running from the start, with `run.started` as its second event.
+#
+# $1 to $7 run, tenant, shard, agent, thread, input, metadata · $8 fingerprint · $9 $10 idle and whole timeout · $11 data
+# of run.created, $12 traceparent, $13 key · $14 $15 $16 worker, the same as JSON, seconds of its lease
 CREATE = """
     WITH clock AS MATERIALIZED (
-        SELECT clock_timestamp() AS now
+        SELECT now, claims, now + make_interval(secs => $10::float8) AS deadline_at,
+               now + make_interval(secs => $16::int) AS lease_expires_at
+        FROM (SELECT clock_timestamp() AS now, ($14::text IS NOT NULL)::int AS claims) AS moment
     ), made AS (
         INSERT INTO run (run_id, tenant_id, shard, agent, thread_id, input, metadata, last_seq, fingerprint,
-                         idle_timeout_seconds, deadline_at, due_at, created_at, last_event_at)
-        SELECT $1::uuid, $2::uuid, $3::smallint, $4::text, $5::text, $6::text, $7::text, 1, $8::bytea,
-               $9::int, now + make_interval(secs => $10::float8), now + make_interval(secs => $10), now, now
+                         idle_timeout_seconds, deadline_at, due_at, created_at, last_event_at,
+                         status, attempt, started_at,
+                         lease_token, lease_worker_id, lease_seconds, lease_expires_at)
+        SELECT $1::uuid, $2::uuid, $3::smallint, $4::text, $5::text, $6::text, $7::text, 1 + claims, $8::bytea,
+               $9::int, deadline_at, least(deadline_at, lease_expires_at), now, now,
+               CASE claims WHEN 1 THEN 'running' ELSE 'pending' END, claims, CASE claims WHEN 1 THEN now END,
+               CASE claims WHEN 1 THEN gen_random_uuid() END, $14, $16, lease_expires_at
         FROM clock WHERE NOT EXISTS (SELECT FROM run_tombstone WHERE run_id = $1)
-        RETURNING run_id, tenant_id, shard, created_at
+        RETURNING run_id, tenant_id, shard, created_at, last_seq
+    ), told (seq, type, data) AS (
+        SELECT 1, 'run.created', $11::text
+        UNION ALL
+        SELECT 2, 'run.started', '{"attempt":1,"worker_id":' || $15::text || '}' FROM clock WHERE claims = 1
     ), event AS (
         INSERT INTO run_event (run_id, seq, type, data, occurred_at)
-        SELECT run_id, 1, 'run.created', $11::text, created_at FROM made
+        SELECT run_id, seq, type, data, created_at FROM made, told
     ), row AS (
         INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes, traceparent)
-        SELECT shard, run_id, 1, 1, octet_length($11), $12::text FROM made
+        SELECT shard, run_id, 1, last_seq, (SELECT sum(octet_length(data)) FROM told), $12::text FROM made
     ), remembered AS (
         INSERT INTO create_key (tenant_id, key, fingerprint, run_id)
         SELECT tenant_id, $13::text, $8, run_id FROM made WHERE $13 IS NOT NULL
@@ -63,6 +82,11 @@ LOCK_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NU
 
 # By run_pkey.
 READ_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL"
+
+# By run_pkey. The lease is for its holder's eyes: what shows a Run to others reads READ_RUN.
+READ_HELD_RUN = f"""
+    SELECT {RUN_COLUMNS}, {LEASE_COLUMNS} FROM run WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL
+"""  # noqa: S608 - made of constants
 
 # Under the run's row lock: hides the run and takes its id for ever, or neither.
 DELETE = """

@@ -6,7 +6,11 @@ READ_WAITED = """
     FROM run WHERE run_id = ANY ($1::uuid[]) AND deleted_at IS NULL
 """
 
-NOTIFY = "NOTIFY {channel}"
 
-# Harmless to repeat: so it also shows whether a connection that listens still has its other end.
-LISTEN = "LISTEN {channel}"
+def notify(channel: str) -> str:
+    return f"NOTIFY {channel}"
+
+
+def listen(channel: str) -> str:
+    """Harmless to repeat: so it also shows whether a connection that listens still has its other end."""
+    return f"LISTEN {channel}"

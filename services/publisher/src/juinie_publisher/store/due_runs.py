@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from juinie_shared.contracts.names import OUTBOX_CHANNEL
+from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.db.pool import Connection, Pool, Row
 from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.events import NewEvent
@@ -153,14 +153,15 @@ class DueRunStore:
             decision = decide(runs)
             await _change(tx, runs, decision)
         if any(change.event for change in decision.changes):
-            await self._notify()
+            waits = any(change.status is RunStatus.PENDING for change in decision.changes)
+            await self._notify(*[OUTBOX_CHANNEL, PENDING_CHANNEL][: 1 + waits])
         return len(runs)
 
-    async def _notify(self) -> None:
-        """After the commit. Whoever is not reached polls."""
+    async def _notify(self, *channels: str) -> None:
+        """After the commit: the publishers, and the workers where a run waits for one. Whoever is not reached polls."""
         with suppress(Transient):
             async with self._pool.connection() as connection:
-                await connection.execute(f"NOTIFY {OUTBOX_CHANNEL}")
+                await connection.execute(";".join(f"NOTIFY {channel}" for channel in channels))
 
 
 async def _change(tx: Connection, runs: Sequence[DueRun], decision: Decision) -> None:

@@ -1,0 +1,187 @@
+"""The desk at which workers queue for runs: one queue for each set of agents, and a few clerks for all of them.
+
+Nobody who waits asks the database. A clerk takes a run in the name of whoever has waited longest, and only where there
+may be one: somebody came to an empty queue, or the one query for all queues has found a run. So a run that becomes
+pending costs one claim and wakes one worker; workers who wait cost one query a second, all of them together; and those
+who come all at once take no more connections than there are clerks, and leave the rest to appends.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from juinie_api import telemetry
+from juinie_api.core.claim import Claim, Claimed, Waiting
+from juinie_api.core.claim_queue import ClaimQueue, Left, QueueKey, Seat, key_of
+from juinie_shared.domain.errors import DatabaseBusy, Transient
+
+CLERKS = 3
+REST_SECONDS = 0.02
+"""At most one look in this time, however many runs become pending."""
+SOON_SECONDS = 0.05
+"""A run that was found and could not be taken is locked by somebody, who may be about to let go."""
+POLL_SECONDS = 1.0
+"""Behind lost notifications; up to half as much again, so that processes spread out."""
+BUSY_SECONDS = 0.1
+ANSWER_SECONDS = 3.8
+"""How long a worker may be without any answer of the database: below the 5 s of a 503."""
+
+type Take = Callable[[Claim], Awaitable[Claimed | None]]
+type FindPending = Callable[[Iterable[Waiting]], Awaitable[set[Waiting]]]
+
+
+class ClaimDesk:
+    """`run()` it in a task; `claim()` from any number of requests; `look_soon()` when a run may have become pending;
+    `drain()` lets all who wait go at once."""
+
+    def __init__(
+        self, take: Take, find_pending: FindPending, report: Callable[[str], None], clerks: int = CLERKS
+    ) -> None:
+        self._take, self._find_pending, self._report = take, find_pending, report
+        self._clerks = clerks
+        self._queues: dict[QueueKey, ClaimQueue] = {}
+        self._listed = asyncio.Queue[ClaimQueue]()
+        self._pending = asyncio.Event()
+        self._ticks = 0
+        self._draining = False
+
+    async def claim(self, claim: Claim, wait_seconds: float, left: Left) -> Claimed | None:
+        """A run for this worker; None when none came within `wait_seconds`, or this server is stopping.
+
+        Raises:
+            Transient: the database cannot be asked, or gave no answer in time. A run that was taken all the same goes
+                to another worker when its lease has run out.
+        """
+        if self._draining:
+            return None
+        until = time.monotonic() + wait_seconds
+        seat = Seat(claim, left)
+        queue = self._sit_down(seat, asks=wait_seconds == 0)
+        try:
+            if not await _within(ANSWER_SECONDS, seat.answered.wait()):
+                raise DatabaseBusy
+            await asyncio.wait({seat.outcome}, timeout=max(0.0, until - time.monotonic()))
+            seat.late = True
+            if seat.served and not await _within(ANSWER_SECONDS, asyncio.wait({seat.outcome})):
+                raise DatabaseBusy
+            return _result(seat)
+        finally:
+            self._get_up(queue, seat)
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    def look_soon(self) -> None:
+        self._pending.set()
+
+    def drain(self) -> None:
+        self._draining = True
+        for queue in self._queues.values():
+            queue.close()
+
+    async def run(self) -> None:
+        """Look after the queues for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._clerks):
+                tasks.create_task(self._clerk())
+            await self._look_for_ever()
+
+    def _tick(self) -> int:
+        self._ticks += 1
+        return self._ticks
+
+    def _sit_down(self, seat: Seat, *, asks: bool) -> ClaimQueue:
+        key = key_of(seat.claim)
+        queue = self._queues.setdefault(key, ClaimQueue(key))
+        queue.sit_down(seat, self._tick(), asks=asks)
+        self._list(queue)
+        return queue
+
+    def _get_up(self, queue: ClaimQueue, seat: Seat) -> None:
+        seat.outcome.cancel()
+        queue.get_up(seat)
+        if not len(queue):
+            self._queues.pop(queue.key, None)
+
+    def _list(self, queue: ClaimQueue) -> None:
+        """Have a clerk look at it, when there is somebody to serve."""
+        if queue.wants_clerk and not queue.listed:
+            queue.listed = True
+            self._listed.put_nowait(queue)
+
+    async def _clerk(self) -> None:
+        """Serve one worker of the queue whose turn it is, then one of the next."""
+        while True:
+            queue = await self._listed.get()
+            queue.listed = False
+            seat = queue.begin()
+            if seat is None:
+                continue
+            self._list(queue)
+            await self._serve(queue, seat)
+            queue.end(seat)
+            if seat.late or self._draining:
+                seat.settle(None)
+            self._list(queue)
+
+    async def _serve(self, queue: ClaimQueue, seat: Seat) -> None:
+        """Take a run for this worker, and tell it and the others what came of it."""
+        began = self._tick()
+        try:
+            if await seat.left():
+                seat.settle(None)
+            elif claimed := await self._take(seat.claim):
+                queue.found(seat, claimed)
+            else:
+                queue.tell(began, seat)
+        except DatabaseBusy:  # nothing was asked: all stay, and are served when there is room again
+            await asyncio.sleep(BUSY_SECONDS)
+        except Transient as error:
+            queue.tell(began, seat, error)
+        except Exception as error:  # noqa: BLE001 - its request is answered with it
+            seat.settle(error)
+
+    async def _look_for_ever(self) -> None:
+        """Look when told to, and else in a while; sooner again where a run was found, in case it could not be taken."""
+        pause = POLL_SECONDS
+        while True:
+            if await _within(pause * random.uniform(1, 1.5), self._pending.wait()):  # noqa: S311 - no secret
+                pause = SOON_SECONDS
+            self._pending.clear()
+            pause = min(2 * pause, POLL_SECONDS) if await self._look() else POLL_SECONDS
+            await asyncio.sleep(REST_SECONDS)
+
+    async def _look(self) -> bool:
+        """One query for all queues. Also for those whose only worker is being served: that try may have begun before."""
+        queues = list(self._queues.values())
+        if not queues:
+            return False
+        try:
+            found = await self._find_pending({pair for queue in queues for pair in queue.pairs})
+        except Transient:
+            self._report(telemetry.CLAIM_LOOK_FAILED)
+            return False
+        for queue in queues:
+            if not found.isdisjoint(queue.pairs):
+                queue.hope(self._tick())
+                self._list(queue)
+        return bool(found)
+
+
+async def _within(seconds: float, done: Awaitable[object]) -> bool:
+    """Whether it was done in this time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await done
+            return True
+    return False
+
+
+def _result(seat: Seat) -> Claimed | None:
+    outcome = seat.outcome.result() if seat.outcome.done() else None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

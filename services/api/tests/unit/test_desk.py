@@ -1,0 +1,269 @@
+"""The desk with a database that does as it is told: who is asked for, when, and what the others hear of it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from juinie_api import telemetry
+from juinie_api.core import desk as desk_module
+from juinie_api.core.claim import Claim, Claimant, Waiting
+from juinie_api.core.desk import ClaimDesk
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy
+from juinie_shared.domain.ids import TenantId
+from juinie_testkit.waits import eventually
+
+TENANT, OTHER = TenantId(UUID(int=1)), TenantId(UUID(int=2))
+
+
+class Database:
+    """Runs that wait, by tenant and agent. `gate` holds claims back, `faults` are raised one after the other."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Waiting, list[Any]] = defaultdict(list)
+        self.locked = False
+        self.takes, self.looks = list[str](), list[set[Waiting]]()
+        self.reports, self.faults = list[str](), list[Exception]()
+        self.at_once = self.most_at_once = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def take(self, claim: Claim) -> Any:
+        self.takes.append(claim.claimant.worker_id)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        fault = self.faults.pop(0) if self.faults else None
+        found = None if self.locked or fault else self._first(claim)  # a snapshot, as a statement has one
+        try:
+            await asyncio.sleep(0)
+            await self.gate.wait()
+            if fault:
+                raise fault
+            return found
+        finally:
+            self.at_once -= 1
+
+    def _first(self, claim: Claim) -> Any:
+        found = next((runs for agent in claim.agents if (runs := self.runs[claim.tenant_id, agent])), None)
+        return found.pop(0) if found else None
+
+    async def find_pending(self, pairs: Iterable[Waiting]) -> set[Waiting]:
+        self.looks.append(set(pairs))
+        if self.faults:
+            raise self.faults.pop(0)
+        return {pair for pair in self.looks[-1] if self.runs[pair]}
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+async def desk(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[ClaimDesk]:
+    monkeypatch.setattr(desk_module, "POLL_SECONDS", 60.0)
+    made = ClaimDesk(database.take, database.find_pending, database.reports.append)
+    running = asyncio.create_task(made.run())
+    yield made
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def stays() -> bool:
+    return False
+
+
+def sit(
+    desk: ClaimDesk, worker: str, *agents: str, tenant: TenantId = TENANT, wait: float = 60, left: Any = stays
+) -> asyncio.Task[Any]:
+    claim = Claim(tenant, agents or ("a",), Claimant(worker, 30))
+    return asyncio.create_task(desk.claim(claim, wait, left))
+
+
+async def until_idle(desk: ClaimDesk, database: Database, workers: int) -> None:
+    """Wait until so many wait and no clerk is at work."""
+    await eventually(
+        lambda: desk.waiting == workers and not database.at_once and database.takes,
+        10,
+        f"{workers} idle workers",
+    )
+
+
+async def test_two_hundred_who_come_at_once_cost_one_claim(desk: ClaimDesk, database: Database):
+    workers = [sit(desk, f"w{n}") for n in range(200)]
+    await until_idle(desk, database, 200)
+    assert database.takes == ["w0"]
+    desk.drain()
+    assert await asyncio.gather(*workers) == [None] * 200
+
+
+async def test_who_does_not_wait_is_asked_for_all_the_same(desk: ClaimDesk, database: Database):
+    waiting = sit(desk, "waits")
+    await until_idle(desk, database, 1)
+    database.runs[TENANT, "a"] = ["run"]
+    assert await sit(desk, "asks", wait=0) is None
+    assert await waiting == "run", "who waited before was first"
+    assert await sit(desk, "again", wait=0) is None
+    assert database.takes == ["waits", "waits", "asks", "again"]
+
+
+async def test_a_run_wakes_the_first_and_leaves_the_others(desk: ClaimDesk, database: Database):
+    workers = [sit(desk, f"w{n}") for n in range(50)]
+    await until_idle(desk, database, 50)
+    database.takes.clear()
+    database.runs[TENANT, "a"] = ["run"]
+    desk.look_soon()
+    assert await workers[0] == "run"
+    await until_idle(desk, database, 49)
+    assert database.takes == ["w0", "w1"], "one for the run, and one that finds that there is no other"
+    assert not any(worker.done() for worker in workers[1:])
+
+
+async def test_one_look_asks_for_everybody(desk: ClaimDesk, database: Database):
+    workers = [sit(desk, "1", "a", "b", "a"), sit(desk, "2", "b", "a"), sit(desk, "3", "c", tenant=OTHER)]
+    await until_idle(desk, database, 3)
+    database.runs[OTHER, "c"], database.runs[TENANT, "c"] = ["theirs"], ["nobody's"]
+    desk.look_soon()
+    assert await workers[2] == "theirs"
+    assert database.looks[0] == {(TENANT, "a"), (TENANT, "b"), (OTHER, "c")}
+
+
+async def test_nobody_waits_and_nobody_looks(desk: ClaimDesk, database: Database):
+    desk.look_soon()
+    assert await sit(desk, "w", wait=0) is None
+    assert database.looks == []
+    assert desk.waiting == 0
+
+
+async def test_claims_take_no_more_connections_than_there_are_clerks(desk: ClaimDesk, database: Database):
+    database.runs[TENANT, "a"] = list(range(1, 41))
+    answers = await asyncio.gather(*(sit(desk, f"w{n}", wait=0) for n in range(40)))
+    assert sorted(answers) == list(range(1, 41))
+    assert database.most_at_once == desk_module.CLERKS
+
+
+async def test_a_full_queue_does_not_hold_up_another(desk: ClaimDesk, database: Database):
+    database.runs[TENANT, "a"] = list(range(1, 1001))
+    many = [sit(desk, f"w{n}") for n in range(1000)]
+    database.runs[OTHER, "b"] = ["other"]
+    assert await sit(desk, "other", "b", tenant=OTHER) == "other"
+    assert database.takes.index("other") < 10
+    await asyncio.gather(*many)
+
+
+async def test_what_became_pending_during_a_try_is_looked_for_again(desk: ClaimDesk, database: Database):
+    database.gate.clear()
+    worker = sit(desk, "w")
+    await eventually(lambda: database.at_once, 10, "a try that is under way")
+    database.runs[TENANT, "a"] = ["run"]
+    desk.look_soon()
+    await eventually(lambda: database.looks, 10, "a look meanwhile")
+    database.gate.set()
+    assert await worker == "run"
+
+
+async def test_a_run_that_somebody_has_locked_is_tried_again(desk: ClaimDesk, database: Database):
+    worker = sit(desk, "w")
+    await until_idle(desk, database, 1)
+    database.runs[TENANT, "a"], database.locked = ["run"], True
+    desk.look_soon()
+    await eventually(lambda: len(database.takes) > 3, 10, "one try after the other")
+    database.locked = False
+    assert await worker == "run"
+
+
+async def test_the_time_of_one_who_is_being_served_does_not_end(desk: ClaimDesk, database: Database):
+    database.gate.clear()
+    database.runs[TENANT, "a"] = ["run"]
+    worker = sit(desk, "w", wait=0.01)
+    await eventually(lambda: database.at_once, 10, "a try that is under way")
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.1, database.gate.set)  # past its time
+    assert await worker == "run"
+
+
+async def test_no_run_is_taken_for_one_who_has_left(desk: ClaimDesk, database: Database):
+    gone = asyncio.Event()
+
+    async def left() -> bool:
+        return gone.is_set()
+
+    first, second = sit(desk, "gone", left=left), sit(desk, "here")
+    await until_idle(desk, database, 2)
+    gone.set()
+    database.runs[TENANT, "a"] = ["run"]
+    desk.look_soon()
+    assert (await first, await second) == (None, "run")
+
+
+async def test_a_full_pool_makes_them_wait_and_refuses_nobody(desk: ClaimDesk, database: Database):
+    database.runs[TENANT, "a"] = [1, 2]
+    database.faults = [DatabaseBusy(), DatabaseBusy()]
+    assert [await sit(desk, "w1"), await sit(desk, "w2", wait=0)] == [1, 2]
+    assert database.takes == ["w1", "w1", "w1", "w2"]
+
+
+async def test_a_pool_that_stays_full_is_told_in_time(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(desk_module, "ANSWER_SECONDS", 0.3)
+    database.faults = [DatabaseBusy() for _ in range(1000)]
+    with pytest.raises(DatabaseBusy):
+        await sit(desk, "w")
+    assert desk.waiting == 0
+
+
+async def test_a_database_that_is_away_is_everybodys_answer(desk: ClaimDesk, database: Database):
+    database.faults, workers = [DatabaseAway()], [sit(desk, f"w{n}") for n in range(20)]
+    answers = await asyncio.gather(*workers, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {DatabaseAway}
+    assert database.takes == ["w0"]
+
+
+async def test_a_fault_of_ours_is_one_workers_answer(desk: ClaimDesk, database: Database):
+    database.faults = [ValueError()]
+    with pytest.raises(ValueError):
+        await sit(desk, "w", wait=0)
+    database.runs[TENANT, "a"] = ["run"]
+    assert await sit(desk, "w", wait=0) == "run", "and the clerks go on"
+
+
+async def test_a_look_that_fails_is_told_and_repeated(desk: ClaimDesk, database: Database):
+    worker = sit(desk, "w")
+    await until_idle(desk, database, 1)
+    database.runs[TENANT, "a"] = ["run"]
+    database.faults = [DatabaseAway()]
+    desk.look_soon()
+    await eventually(lambda: database.reports, 10, "a report")
+    desk.look_soon()
+    assert await worker == "run"
+    assert database.reports == [telemetry.CLAIM_LOOK_FAILED]
+
+
+async def test_a_stopping_desk_serves_who_is_being_served_and_lets_the_others_go(
+    desk: ClaimDesk, database: Database
+):
+    database.gate.clear()
+    database.runs[TENANT, "a"] = ["run"]
+    workers = [sit(desk, f"w{n}") for n in range(10)]
+    await eventually(lambda: database.at_once, 10, "a try that is under way")
+    desk.drain()
+    assert await workers[9] is None
+    database.gate.set()
+    answers = await asyncio.gather(*workers)
+    assert answers == ["run", *[None] * 9]
+    assert await sit(desk, "late") is None
+
+
+async def test_who_is_cancelled_leaves_nothing_behind(desk: ClaimDesk, database: Database):
+    workers = [sit(desk, f"w{n}") for n in range(10)]
+    await until_idle(desk, database, 10)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    assert desk.waiting == 0
+    database.runs[TENANT, "a"] = ["run"]
+    assert await sit(desk, "w", wait=0) == "run"
