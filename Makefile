@@ -81,6 +81,16 @@ format: .venv/installed ## Format and mend what can be mended
 test: .venv/installed ## Everything: unit, contract, end to end; nothing skipped
 	@$(BIN)/pytest -n 3 --dist loadfile
 
+# SECONDS is bash's own, too: only one that was given to make counts. One run's figures are kept, whatever they are.
+FAULT_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),300)
+FAULTS = $(PYTHON) tests/faults
+
+.PHONY: test-faults faults-report
+test-faults: .venv/installed ## Everything broken under load, and checked: make test-faults SECONDS=300 SEED=1 (or RECONNECTS=100000)
+	@$(FAULTS) run --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(RECONNECTS),--reconnects $(RECONNECTS))
+faults-report: .venv/installed ## All that was kept of make test-faults, added up
+	@$(FAULTS) report
+
 # One service alone, with its part of the lock and nothing else. The venv is synced, so what the lock drops goes.
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 CONTRACT_SERVICE := $(and $(filter 1,$(words $(SERVICE))),$(filter $(SERVICES),$(SERVICE)))

@@ -1,10 +1,11 @@
-"""`juinie verify` and the Python client, against the whole stack."""
+"""`juinie verify`, `juinie torture` and the Python client, against the whole stack."""
 
 import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +150,49 @@ async def test_kafka_that_is_not_there_cannot_be_verified(stack: Stack, key: See
     code, printed = await verify(stack, key, run_id, "--kafka", "127.0.0.1:1")
 
     assert (code, "Kafka at 127.0.0.1:1" in printed) == (2, True), printed
+
+
+async def torture(stack: Stack, key: SeededKey, *arguments: str) -> tuple[int | None, str]:
+    """Run `juinie torture` as a user does. Gives its exit code and what it printed."""
+    environment = {
+        **os.environ, "JUINIE_API_URL": stack.api.url, "JUINIE_STREAM_URL": stack.gateway.url,
+        "JUINIE_API_KEY": key.text, "COLUMNS": "200",
+    }  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        "from juinie.cli import main; main()",
+        "torture",
+        "--seed",
+        "1",
+        *arguments,
+    ]
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
+    async with asyncio.timeout(240):
+        printed, faults = await process.communicate()
+    return process.returncode, (printed + faults).decode()
+
+
+async def test_torture_with_a_fault_of_ones_own_finds_nothing(stack: Stack, key: SeededKey, tmp_path: Path):
+    mark = tmp_path / "mark"
+    code, printed = await torture(
+        stack, key, "--seconds", "8", "--rate", "100", "--runs", "2", "--no-lines", "--fault-seconds", "1",
+        "--fault", f"marked=echo injected >> {mark}", "--heal", f"marked=echo healed >> {mark}",
+    )  # fmt: skip
+
+    assert (code, "Nothing was found." in printed) == (0, True), printed
+    assert mark.read_text().splitlines()[:2] == ["injected", "healed"]
+
+
+async def test_torture_whose_command_fails_says_so(stack: Stack, key: SeededKey):
+    code, printed = await torture(
+        stack, key, "--seconds", "5", "--rate", "50", "--no-lines", "--fault", "bad=exit 3"
+    )
+
+    assert (code, "exit code 3 from: exit 3" in printed) == (2, True), printed
+
+
+async def test_reconnects_at_random_positions_bring_exactly_what_follows(stack: Stack, key: SeededKey):
+    code, printed = await torture(stack, key, "--reconnects", "300")
+
+    assert (code, "Nothing was found." in printed) == (0, True), printed

@@ -6,9 +6,9 @@ async with BadLine("127.0.0.1", 8001) as line:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
 from enum import StrEnum
-from typing import Self
+from typing import Self, cast
 
 
 class Mode(StrEnum):
@@ -90,13 +90,15 @@ class _Side(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._full = False
         self._at_end = False
-        self._due = 0.0
+        self._late: deque[tuple[float, bytes | None]] = deque()
+        """What is delayed, and until when; None is the end."""
 
     # ---- what happens to it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server and create_connection make no other
-        self._transport = transport
+        self._transport = cast(
+            "asyncio.Transport", transport
+        )  # create_server and create_connection make no other
         self._line.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,17 +107,11 @@ class _Side(asyncio.Protocol):
             self._other.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._other is None:
-            return
-        if self._line.mode is Mode.DELAY or self._due > asyncio.get_running_loop().time():
-            self._later(self._other.write, data)
-        else:
-            self._other.write(data)
+        self._pass(data)
 
     def eof_received(self) -> bool:
         self._at_end = True
-        if self._other is not None:
-            self._later(self._other.close)
+        self._pass(None)
         return True
 
     def pause_writing(self) -> None:
@@ -159,12 +155,30 @@ class _Side(asyncio.Protocol):
     def _blocked(self) -> bool:
         return self._line.mode is Mode.HANG
 
-    def _later(self, act: Callable[..., None], *arguments: bytes) -> None:
-        """After the delay, and never before what came earlier."""
-        loop = asyncio.get_running_loop()
-        wait = self._line.delay_seconds if self._line.mode is Mode.DELAY else 0.0
-        self._due = max(self._due, loop.time() + wait)
-        loop.call_at(self._due, act, *arguments)
+    def _pass(self, data: bytes | None) -> None:
+        """At once, or after the delay; and never before what came earlier."""
+        if self._late or self._line.mode is Mode.DELAY:
+            self._late.append((asyncio.get_running_loop().time() + self._line.delay_seconds, data))
+            if len(self._late) == 1:
+                self._wait()
+        else:
+            self._hand_over(data)
+
+    def _wait(self) -> None:
+        asyncio.get_running_loop().call_at(self._late[0][0], self._pass_late)
+
+    def _pass_late(self) -> None:
+        self._hand_over(self._late.popleft()[1])
+        if self._late:
+            self._wait()
+
+    def _hand_over(self, data: bytes | None) -> None:
+        if self._other is None:
+            return
+        if data is None:
+            self._other.close()
+        else:
+            self._other.write(data)
 
 
 class _Near(_Side):

@@ -12,6 +12,8 @@ import socket
 import struct
 import subprocess
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,8 +40,9 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}{listeners}
+advertised.listeners=PLAINTEXT://{host}:{port}{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={directory}
@@ -63,6 +66,15 @@ log.index.size.max.bytes=1048576
 """
 
 
+@dataclass(frozen=True)
+class Door:
+    """A further listener. Who comes through it is told to come to `advertised_port` ever after: that of a proxy."""
+
+    name: str
+    port: int
+    advertised_port: int
+
+
 class EmbeddedKafka:
     """One Kafka broker.
 
@@ -70,10 +82,17 @@ class EmbeddedKafka:
         data_dir: what it keeps; made when missing. Its log is `kafka.log` in it, or `log`.
         port: 0 chooses a free one, and the same again at the next start while that is free.
         dies_with_parent: killed when the thread that starts it ends (Linux).
+        doors: further listeners.
     """
 
     def __init__(
-        self, data_dir: Path, port: int = 0, *, dies_with_parent: bool = False, log: Path | None = None
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        dies_with_parent: bool = False,
+        log: Path | None = None,
+        doors: Sequence[Door] = (),
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
@@ -82,6 +101,7 @@ class EmbeddedKafka:
         self.child: Child | None = None
         self.log = log or self.data_dir / "kafka.log"
         self._dies_with_parent = dies_with_parent
+        self._doors = doors
 
     @property
     def bootstrap(self) -> str:
@@ -151,7 +171,13 @@ class EmbeddedKafka:
         require_free(self.port, "Kafka", "JUINIE_KAFKA_PORT")
         self._properties.write_text(
             _PROPERTIES.format(
-                host=HOST, port=self.port, controller_port=controller_port, directory=self.data_dir / "log"
+                host=HOST,
+                port=self.port,
+                controller_port=controller_port,
+                directory=self.data_dir / "log",
+                listeners="".join(f",{door.name}://{HOST}:{door.port}" for door in self._doors),
+                advertised="".join(f",{door.name}://{HOST}:{door.advertised_port}" for door in self._doors),
+                protocols="".join(f",{door.name}:PLAINTEXT" for door in self._doors),
             )
         )
 

@@ -1,0 +1,168 @@
+"""`juinie torture`: load and faults against a deployment that the caller names, and a checker of what it promised.
+
+Exit code 0: nothing was found. 1: something was. 2: it could not be tried.
+"""
+
+import asyncio
+import ipaddress
+import random
+import secrets
+import signal
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+
+from juinie.cli.options import ApiKey, ApiUrl, StreamUrl
+from juinie.client import Client
+from juinie.errors import JuinieError
+from juinie.torture.hooks import HookFailed, command_faults, line_faults, storm
+from juinie.torture.proxy import BadLine
+from juinie.torture.reconnects import reconnects
+from juinie.torture.scene import Load, Scene
+from juinie.torture.schedule import Episode, Fault
+from juinie.torture.summary import Summary, added_up, clean, summary, table
+from juinie.torture.torturing import torture as torture_it
+
+FOUND, NOT_TRIED = 1, 2
+_IN_THE_WAY = (JuinieError, OSError, HookFailed)
+
+Commands = Annotated[
+    list[str], typer.Option("--fault", help="NAME=COMMAND: a shell command that injects a fault of your own.")
+]
+Heals = Annotated[list[str], typer.Option("--heal", help="NAME=COMMAND: the command that ends it.")]
+
+
+def torture(
+    api_url: ApiUrl,
+    stream_url: StreamUrl,
+    api_key: ApiKey,
+    seconds: Annotated[float, typer.Option(help="For how long.")] = 60.0,
+    seed: Annotated[int | None, typer.Option(help="The order of faults; drawn when absent.")] = None,
+    rate: Annotated[float, typer.Option(help="Events a second, over all runs.")] = 300.0,
+    runs: Annotated[int, typer.Option(help="Runs at once.")] = 6,
+    watchers: Annotated[int, typer.Option(help="Watchers of each run.")] = 2,
+    fault: Commands = [],  # noqa: B006 - typer reads it, nobody changes it
+    heal: Heals = [],  # noqa: B006
+    fault_seconds: Annotated[float, typer.Option(help="How long a fault of your own lasts.")] = 5.0,
+    lines: Annotated[bool, typer.Option(help="Make the lines between here and there bad.")] = True,
+    reconnect: Annotated[
+        int, typer.Option("--reconnects", help="Instead: so many reconnects at random positions.")
+    ] = 0,
+    yes_this_deployment: Annotated[
+        bool, typer.Option("--yes-this-deployment", help="Needed for one that is not on this machine.")
+    ] = False,
+) -> None:
+    """Write, watch, break and check: does this deployment keep its promises? Creates runs, and leaves them there."""
+    console = Console(stderr=True)
+    if not yes_this_deployment and not all(map(_is_here, (api_url, stream_url))):
+        console.print("That deployment is not on this machine. If it may be tortured: --yes-this-deployment")
+        raise typer.Exit(NOT_TRIED)
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    load = Load(rate=rate, runs_at_once=runs, watchers=watchers)
+    hooks = command_faults(_named(fault), _named(heal), fault_seconds)
+    console.print(f"seed {seed}", highlight=False)
+
+    async def all_of_it() -> Summary:
+        async with _lined(api_url, stream_url, api_key, lines and not reconnect) as (client, bad_lines):
+            scene = Scene(client, load, random.Random(seed))  # noqa: S311 - chance, not secrecy
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, scene.stopping.set)
+            if reconnect:
+                return await _reconnect(scene, reconnect, seed)
+            return await torture_it(scene, [*hooks, *_built_in(bad_lines)], seed, seconds, _tell(console))
+
+    found = _outcome(all_of_it())
+    if isinstance(found, Exception):
+        console.print(f"Cannot go on: {found}", markup=False, highlight=False)
+        raise typer.Exit(NOT_TRIED)
+    _report(found)
+    raise typer.Exit(0 if clean(found) else FOUND)
+
+
+def _outcome(torturing: Coroutine[Any, Any, Summary]) -> Summary | Exception:
+    """The figures, or what was in the way."""
+    try:
+        return asyncio.run(torturing)
+    except _IN_THE_WAY as error:
+        return error
+    except ExceptionGroup as group:
+        first: Exception = group
+        while isinstance(first, ExceptionGroup):
+            first = cast("Exception", first.exceptions[0])
+        if not isinstance(first, _IN_THE_WAY):
+            raise
+        return first
+
+
+@asynccontextmanager
+async def _lined(
+    api_url: str, stream_url: str, api_key: str, lines: bool
+) -> AsyncGenerator[tuple[Client, dict[str, BadLine]]]:
+    """A client, and the lines that it goes over: none where they are not wanted, or an address is https."""
+    async with AsyncExitStack() as opened:
+        bad_lines, urls = dict[str, BadLine](), [api_url, stream_url]
+        if lines and all(urlsplit(url).scheme == "http" for url in urls):
+            for number, name in enumerate(("api", "stream")):
+                parts = urlsplit(urls[number])
+                line = BadLine(parts.hostname or "127.0.0.1", parts.port or 80)
+                bad_lines[name] = await opened.enter_async_context(line)
+                urls[number] = f"http://127.0.0.1:{bad_lines[name].port}"
+        client = await opened.enter_async_context(Client(urls[0], urls[1], api_key))
+        yield client, bad_lines
+
+
+def _built_in(bad_lines: dict[str, BadLine]) -> list[Fault]:
+    which = random.Random(0)  # noqa: S311 - there is one line of each to choose from
+    faults = [fault for name, line in bad_lines.items() for fault in line_faults(name, [line], which)]
+    return [*faults, *([storm("watchers", [bad_lines["stream"]])] if bad_lines else [])]
+
+
+async def _reconnect(scene: Scene, count: int, seed: int) -> Summary:
+    began = time.monotonic()
+    await reconnects(scene, count, at_once=100)
+    return summary(scene, (), seed, time.strftime("%Y-%m-%d"), time.monotonic() - began)
+
+
+def _tell(console: Console) -> Callable[[Episode], None]:
+    def tell(episode: Episode) -> None:
+        recovery = episode.recovery_seconds
+        well = "never well again" if recovery is None else f"well again after {recovery:.1f} s"
+        console.print(f"{' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, {well}", markup=False)
+
+    return tell
+
+
+def _report(found: Summary) -> None:
+    console = Console()
+    console.print(table(added_up([found]), "torture"))
+    for line in (
+        *found["first_violations"],
+        *(f"wrong answer: {answer}" for answer in found["wrong_answers"]),
+    ):
+        console.print(line, markup=False, highlight=False)
+    console.print("Nothing was found." if clean(found) else "Something was FOUND.")
+
+
+def _named(pairs: Sequence[str]) -> dict[str, str]:
+    """NAME=COMMAND, several times."""
+    named = dict[str, str]()
+    for pair in pairs:
+        name, found, command = pair.partition("=")
+        if not (name and found and command):
+            raise typer.BadParameter(f"NAME=COMMAND, not {pair}")
+        named[name] = command
+    return named
+
+
+def _is_here(url: str) -> bool:
+    """The address is this machine's loopback."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

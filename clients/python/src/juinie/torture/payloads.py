@@ -1,0 +1,31 @@
+"""Events to send: each differs from every other of its run, and all together hold what JSON makes difficult."""
+
+import random
+
+from juinie.events import RunEvent
+
+_TYPE = "torture"
+_TEXTS = (
+    "", "plain", "é ü ß", "🜁🜂", "\u2028 and \u2029", '\\" and \\\\', "\\n\\r\\t", "\\u0000", "data: x\\n\\nid: 7", "x" * 200,
+)  # fmt: skip
+_NUMBERS = ("0", "-1", "1.0", "9007199254740993", "1e400", "true", "null", "[]")
+
+
+def batch(chance: random.Random, writer: str, number: int, size: int) -> tuple[bytes, list[bytes]]:
+    """A request's body, and the contents that a reader has to see."""
+    data = [_data(chance, f"{writer}.{number}.{index}") for index in range(size)]
+    events = b",".join(b'{"type":"%b","data":%b}' % (_TYPE.encode(), one) for one in data)
+    return b'{"events":[%b]}' % events, [_content(_TYPE, one) for one in data]
+
+
+def content(event: RunEvent) -> bytes | None:
+    """What an event says, without its seq and time; None for Juinie's own."""
+    return None if event.type.startswith("run.") else _content(event.type, event.raw_data)
+
+
+def _content(name: str, data: bytes) -> bytes:
+    return b"%b %b" % (name.encode(), data)
+
+
+def _data(chance: random.Random, name: str) -> bytes:
+    return f'{{"of":"{name}","text":"{chance.choice(_TEXTS)}","n":{chance.choice(_NUMBERS)}}}'.encode()

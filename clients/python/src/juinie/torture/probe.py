@@ -1,0 +1,87 @@
+"""Is the deployment well again? An append through the API, and its delivery through every gateway."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import httpx
+
+from juinie.client import Client
+from juinie.connection import Connection, connect
+from juinie.errors import JuinieError
+
+_TRY_EVERY_SECONDS = 0.1
+_TRY_SECONDS = 2.0
+
+
+class Probe:
+    """One run of its own, which is appended to and watched afresh each time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._run_id = str(uuid.uuid4())
+
+    async def begin(self) -> None:
+        """Create the run."""
+        await self._client.create_run("torture-probe", run_id=self._run_id, idempotency_key=self._run_id)
+
+    async def until_well(self, timeout_seconds: float) -> float | None:
+        """Seconds from now until an append that began after now was answered and came out of every gateway.
+
+        None: not within the time.
+        """
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                seq = await self._append(self._client.api.urls)
+                async with asyncio.TaskGroup() as group:
+                    for url in self._client.stream_urls:
+                        group.create_task(self._deliver(url, seq))
+        except TimeoutError:
+            return None
+        return time.monotonic() - began
+
+    async def _append(self, urls: Sequence[str]) -> int:
+        """Through every address of the API; the seq of the last."""
+        seqs = [await self._append_to(url) for url in urls]
+        return max(seqs)
+
+    async def _append_to(self, url: str) -> int:
+        key = str(uuid.uuid4())
+        body = {"events": [{"type": "probe"}]}
+        while True:
+            try:
+                answer = await self._client.http.post(
+                    f"{url}/v1/runs/{self._run_id}/events", json=body, headers={"Idempotency-Key": key},
+                    timeout=_TRY_SECONDS,
+                )  # fmt: skip
+                if answer.is_success:
+                    return answer.json()["last_seq"]
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(_TRY_EVERY_SECONDS)
+
+    async def _deliver(self, url: str, seq: int) -> None:
+        stream = f"{url}/v1/runs/{self._run_id}/stream"
+        while not await self._delivered(stream, seq):
+            await asyncio.sleep(_TRY_EVERY_SECONDS)
+
+    async def _delivered(self, stream: str, seq: int) -> bool:
+        try:
+            async with (
+                asyncio.timeout(_TRY_SECONDS),
+                connect(self._client.http, stream, seq - 1) as connection,
+            ):
+                return await _brings(connection, seq)
+        except (httpx.TransportError, JuinieError, TimeoutError):
+            return False
+
+
+async def _brings(connection: Connection, seq: int) -> bool:
+    async with aclosing(connection.batches()) as batches:
+        async for frames in batches:
+            if any(frame.id == seq for frame in frames):
+                return True
+    return False

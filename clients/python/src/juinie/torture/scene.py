@@ -1,0 +1,61 @@
+"""What writers, watchers and faults share: the deployment, the checker, the clock, the seeded chance, and the figures."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+from juinie.client import Client
+from juinie.torture.checker import Checker
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much is written and watched. `rate` is in events a second, over all runs."""
+
+    rate: float = 500.0
+    runs_at_once: int = 8
+    watchers: int = 2
+    batch: int = 100
+    run_events: int = 1500
+    patience_seconds: float = 300.0
+    """How long an append is repeated before it counts as unanswered."""
+    end_seconds: float = 60.0
+    """How long after the end a watcher may take to be told of it, over all drops and faults."""
+
+
+@dataclass
+class Figures:
+    """Counted while it goes on. `wrong_answers` are refusals that nobody asked for: each is a finding too."""
+
+    appends: int = 0
+    given_up: int = 0
+    """Appends that were abandoned on purpose, so that nobody knows whether they are stored."""
+    unanswered: int = 0
+    """Appends that got no answer, for as long as there was patience."""
+    connections: int = 0
+    wrong_answers: Counter[str] = field(default_factory=Counter[str])
+
+
+@dataclass
+class Scene:
+    """One torture. `stopping` is set when no new run is to begin."""
+
+    client: Client
+    load: Load
+    chance: random.Random
+    checker: Checker = field(default_factory=Checker)
+    figures: Figures = field(default_factory=Figures)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    open_runs: set[str] = field(default_factory=set[str])
+    """Runs that are written to now: a fault may pick one."""
+    _next_at: float = 0.0
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def pace(self, events: int) -> None:
+        """Wait for the turn of so many events. What a fault held up is not made up for."""
+        now = self.now()
+        self._next_at = max(self._next_at, now - 0.5) + events / self.load.rate
+        await asyncio.sleep(self._next_at - now)

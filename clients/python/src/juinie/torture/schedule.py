@@ -1,0 +1,104 @@
+"""Faults in a seeded order: every kind once before any comes again, sometimes two at once."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from juinie.torture.probe import Probe
+
+_TWO_AT_ONCE = 0.15
+_WELL_AGAIN_SECONDS = 120.0
+
+type Act = Callable[[], Awaitable[None]]
+
+
+async def nothing() -> None:
+    """Where there is nothing to heal."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`inject`, some seconds, `heal`. `area` is what is measured together: services, Postgres, Kafka, network."""
+
+    name: str
+    area: str
+    inject: Act
+    heal: Act = nothing
+    seconds: tuple[float, float] = (1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What happened: one fault or two, how long, and how long it took from the end to be well again (None: it was not)."""
+
+    names: tuple[str, ...]
+    areas: tuple[str, ...]
+    began_at: str
+    lasted_seconds: float
+    recovery_seconds: float | None
+    longest_delay_seconds: float
+
+
+@dataclass
+class Schedule:
+    """Runs until `stopping`, or until `episodes_left` have been. `tell` is called with each episode."""
+
+    faults: Sequence[Fault]
+    chance: random.Random
+    probe: Probe
+    take_longest_delay: Callable[[], float]
+    stopping: asyncio.Event
+    tell: Callable[[Episode], None]
+    calm_seconds: tuple[float, float] = (0.5, 2.0)
+    episodes: list[Episode] = field(default_factory=list[Episode])
+
+    async def run(self) -> None:
+        """One episode after the other. What was injected is healed, whatever happens."""
+        async for faults in self._deals():
+            began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+            self.take_longest_delay()
+            await asyncio.gather(*(self._one(fault) for fault in faults))
+            lasted = time.monotonic() - began
+            recovery = await self.probe.until_well(_WELL_AGAIN_SECONDS)
+            names, areas = tuple(fault.name for fault in faults), tuple(fault.area for fault in faults)
+            episode = Episode(names, areas, began_at, lasted, recovery, self.take_longest_delay())
+            self.episodes.append(episode)
+            self.tell(episode)
+
+    async def _deals(self) -> AsyncGenerator[list[Fault]]:
+        deck = list[Fault]()
+        while True:
+            await self._sleep(self.chance.uniform(*self.calm_seconds))
+            if self.stopping.is_set():
+                return
+            dealt = [self._draw(deck)]
+            if self.chance.random() < _TWO_AT_ONCE:
+                other = self._draw(deck)
+                dealt += [other] if other.area != dealt[0].area else []
+                if other not in dealt:
+                    deck.append(other)
+            yield dealt
+
+    def _draw(self, deck: list[Fault]) -> Fault:
+        if not deck:
+            deck += self.faults
+            self.chance.shuffle(deck)
+        return deck.pop()
+
+    async def _one(self, fault: Fault) -> None:
+        seconds = self.chance.uniform(*fault.seconds)
+        try:
+            await fault.inject()
+            await self._sleep(seconds)
+        finally:
+            await fault.heal()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Shorter when it is time to stop."""
+        try:
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        except TimeoutError:
+            return

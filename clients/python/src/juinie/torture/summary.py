@@ -1,0 +1,109 @@
+"""The figures of one torture, as a dictionary that can be kept and added up, and as a table."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from juinie.torture.findings import Kind
+from juinie.torture.scene import Scene
+from juinie.torture.schedule import Episode
+
+type Summary = dict[str, Any]
+
+
+def summary(scene: Scene, episodes: Sequence[Episode], seed: int, began_at: str, seconds: float) -> Summary:
+    """What was done and what was found."""
+    checker, figures = scene.checker, scene.figures
+    return {
+        "seed": seed,
+        "began_at": began_at,
+        "seconds": round(seconds, 1),
+        "runs": checker.runs,
+        "events": checker.events,
+        "deliveries": checker.deliveries,
+        "connections": figures.connections,
+        "appends": figures.appends,
+        "given_up": figures.given_up,
+        "unanswered": figures.unanswered,
+        "repeats": dict(scene.client.api.repeats),
+        "wrong_answers": dict(figures.wrong_answers),
+        "violations": {kind.value: count for kind, count in checker.findings.counts.items()},
+        "first_violations": [str(violation) for violation in checker.findings.kept[:20]],
+        "episodes": [_episode(episode) for episode in episodes],
+    }
+
+
+def _episode(episode: Episode) -> dict[str, Any]:
+    recovery = episode.recovery_seconds
+    return {
+        "names": episode.names,
+        "areas": episode.areas,
+        "began_at": episode.began_at,
+        "lasted_seconds": round(episode.lasted_seconds, 2),
+        "recovery_seconds": None if recovery is None else round(recovery, 2),
+        "longest_delay_seconds": round(episode.longest_delay_seconds, 2),
+    }
+
+
+def clean(found: Summary) -> bool:
+    """Nothing was found."""
+    never_well = any(episode["recovery_seconds"] is None for episode in found["episodes"])
+    return not (found["violations"] or found["wrong_answers"] or found["unanswered"] or never_well)
+
+
+def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Names and figures over several summaries, one line each."""
+    episodes = [episode for one in all_of_them for episode in one["episodes"]]
+    faults = Counter(name for episode in episodes for name in episode["names"])
+    violations = _counted(one["violations"] for one in all_of_them)
+    lines = [
+        ("seeds", ", ".join(sorted({str(one["seed"]) for one in all_of_them}))),
+        ("dates", ", ".join(sorted({one["began_at"][:10] for one in all_of_them}))),
+        ("minutes", f"{sum(one['seconds'] for one in all_of_them) / 60:.0f}"),
+        *((name, f"{sum(one[name] for one in all_of_them):,}") for name in ("runs", "events", "deliveries")),
+        ("connections of watchers", f"{sum(one['connections'] for one in all_of_them):,}"),
+        ("appends", _appends(all_of_them)),
+        ("faults", f"{faults.total()} of {len(faults)} kinds"),
+        *((f"violations: {kind}", str(violations[kind])) for kind in Kind),
+        ("wrong answers", str(_counted(one["wrong_answers"] for one in all_of_them).total())),
+    ]
+    return [*lines, *_recoveries(episodes)]
+
+
+def table(lines: Iterable[tuple[str, str]], title: str) -> Table:
+    """For a terminal."""
+    made = Table("", "", title=title, title_justify="left", show_header=False)
+    for line in lines:
+        made.add_row(*line)
+    return made
+
+
+def _appends(all_of_them: Sequence[Summary]) -> str:
+    appends, given_up, unanswered = (
+        sum(one[name] for one in all_of_them) for name in ("appends", "given_up", "unanswered")
+    )
+    return f"{appends:,} ({given_up:,} given up on purpose, {unanswered:,} unanswered)"
+
+
+def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """By area, of the episodes with one fault."""
+    lines = list[tuple[str, str]]()
+    for area in sorted({episode["areas"][0] for episode in episodes if len(episode["areas"]) == 1}):
+        mine = [episode for episode in episodes if list(episode["areas"]) == [area]]
+        well = [episode["recovery_seconds"] for episode in mine if episode["recovery_seconds"] is not None]
+        if well:
+            figure = f"median {statistics.median(well):.1f} s, longest {max(well):.1f} s, {len(well)} times"
+            lines.append((f"well again: {area}", figure))
+        if len(well) < len(mine):
+            lines.append((f"not well again: {area}", str(len(mine) - len(well))))
+    return lines
+
+
+def _counted(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total = Counter[str]()
+    for count in counts:
+        total.update(count)
+    return total

@@ -1,0 +1,59 @@
+"""Load, faults and checker together, for so many seconds."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from juinie.client import Client
+from juinie.torture.probe import Probe
+from juinie.torture.scene import Scene
+from juinie.torture.schedule import Episode, Fault, Schedule
+from juinie.torture.summary import Summary, summary
+from juinie.torture.writer import write_runs
+
+_LOOK_EVERY_SECONDS = 1.0
+
+
+async def torture(
+    scene: Scene,
+    faults: Sequence[Fault],
+    seed: int,
+    seconds: float,
+    tell: Callable[[Episode], None],
+    probing: Client | None = None,
+) -> Summary:
+    """Write and watch for `seconds`, or until `scene.stopping` is set, with one fault after the other; then let all runs end.
+
+    `probing` is how the probe reaches the deployment where the load's way is made bad.
+    """
+    began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    probe = Probe(probing or scene.client)
+    await probe.begin()
+    take = scene.checker.take_longest_delay
+    # Of its own: what the load draws depends on time.
+    order = random.Random(f"order of faults {seed}")  # noqa: S311 - chance, not secrecy
+    schedule = Schedule(faults, order, probe, take, scene.stopping, tell)
+    async with asyncio.TaskGroup() as beside:
+        looking = beside.create_task(_look(scene))
+        stopping = beside.create_task(_stop_after(scene, seconds))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(scene.load.runs_at_once):
+                group.create_task(write_runs(scene))
+            if faults:
+                group.create_task(schedule.run())
+        looking.cancel()
+        stopping.cancel()
+    return summary(scene, schedule.episodes, seed, began_at, time.monotonic() - began)
+
+
+async def _look(scene: Scene) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        scene.checker.look_for_late(scene.now())
+
+
+async def _stop_after(scene: Scene, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    scene.stopping.set()

@@ -1,0 +1,150 @@
+"""Runs from their creation to their end: written by one or two programs at once, watched, read back, concluded."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from juinie.errors import NoAnswer, Refused
+from juinie.events import RUN_FINISHED
+from juinie.torture.payloads import batch, content
+from juinie.torture.scene import Scene
+from juinie.torture.watcher import TortureWatcher
+
+_GIVE_UP = 0.02
+"""Of all appends, so many are abandoned while they are in flight."""
+_GIVE_UP_SECONDS = 0.05
+_READS = 0.1
+"""After so many of all appends, the run is read."""
+_READ_SECONDS = 5.0
+
+
+async def write_runs(scene: Scene) -> None:
+    """One run after the other, until the scene is stopping."""
+    while not scene.stopping.is_set():
+        run_id = str(uuid.UUID(int=scene.chance.getrandbits(128), version=4))
+        try:
+            await _one_run(scene, run_id)
+        except (NoAnswer, Refused) as error:  # what it was about is counted: no run is dropped in silence
+            scene.figures.wrong_answers[f"run: {error}"] += 1
+        finally:
+            scene.open_runs.discard(run_id)
+
+
+async def _one_run(scene: Scene, run_id: str) -> None:
+    await scene.client.create_run("torture", run_id=run_id, idempotency_key=run_id)
+    scene.open_runs.add(run_id)
+    async with _watched(scene, run_id):
+        events = scene.chance.randint(scene.load.run_events // 10 + 1, scene.load.run_events)
+        programs = scene.chance.choice((1, 1, 1, 2))
+        async with asyncio.TaskGroup() as group:
+            for number in range(programs):
+                group.create_task(_Program(scene, run_id, f"p{number}", events // programs).write())
+        scene.open_runs.discard(run_id)
+        await _finish(scene, run_id)
+    await _read_back(scene, run_id)
+    scene.checker.conclude(run_id)
+
+
+@asynccontextmanager
+async def _watched(scene: Scene, run_id: str) -> AsyncGenerator[None]:
+    """Watchers from now on; at the end they get their time to see the run's end."""
+    watchers = [
+        asyncio.create_task(TortureWatcher(scene, run_id, f"watcher {number}").watch())
+        for number in range(scene.load.watchers)
+    ]
+    try:
+        yield
+        if watchers:
+            await asyncio.wait(watchers, timeout=scene.load.end_seconds)
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        ends = await asyncio.gather(*watchers, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+
+
+async def _finish(scene: Scene, run_id: str) -> None:
+    body = b'{"status":"success","output":{"answer":42}}'
+    headers = {"Idempotency-Key": "finish"}
+    path = f"/v1/runs/{run_id}/finish"
+    patience = scene.load.patience_seconds
+    answer = await scene.client.api.send("POST", path, content=body, headers=headers, retry_seconds=patience)
+    scene.checker.finish(run_id, answer.json()["last_seq"], scene.now())
+
+
+async def _read_back(scene: Scene, run_id: str) -> None:
+    """The pages, as one more reader."""
+    checker, last_seq = scene.checker, 0
+    checker.open(run_id, "pages", 0, scene.now())
+    async with aclosing(scene.client.pages(run_id)) as pages:
+        async for page in pages:
+            for event in page:
+                last, last_seq = event.type == RUN_FINISHED, event.seq
+                checker.see(run_id, "pages", event.seq, content(event), event.raw, scene.now(), last)
+    checker.end(run_id, "pages", last_seq)
+
+
+@dataclass
+class _Program:
+    """Appends so many events to a run."""
+
+    scene: Scene
+    run_id: str
+    name: str
+    events: int
+
+    async def write(self) -> None:
+        number, left = 0, self.events
+        while left > 0 and not self.scene.stopping.is_set():
+            size = min(left, self.scene.chance.randint(1, self.scene.load.batch))
+            await self.scene.pace(size)
+            await self._append(number, size)
+            left, number = left - size, number + 1
+
+    async def _append(self, number: int, size: int) -> None:
+        scene, key = self.scene, f"{self.name}.{number}"
+        body, contents = batch(scene.chance, self.name, number, size)
+        scene.checker.send(self.run_id, key, contents)
+        scene.figures.appends += 1
+        try:
+            first, last = await self._post(key, body)
+        except Refused as refusal:
+            scene.checker.refuse(self.run_id, key)
+            scene.figures.wrong_answers[f"append: {refusal.status} {refusal.code}"] += 1
+        except NoAnswer:
+            pass  # stored once, or not at all: the checker finds out which
+        else:
+            scene.checker.acknowledge(self.run_id, key, first, last, scene.now())
+            if scene.chance.random() < _READS:
+                await self._read()
+
+    async def _post(self, key: str, body: bytes) -> tuple[int, int]:
+        give_up = self.scene.chance.random() < _GIVE_UP
+        path, headers = f"/v1/runs/{self.run_id}/events", {"Idempotency-Key": key}
+        try:
+            answer = await self.scene.client.api.send(
+                "POST", path, content=body, headers=headers,
+                retry_seconds=0 if give_up else self.scene.load.patience_seconds,
+                timeout_seconds=_GIVE_UP_SECONDS if give_up else None,
+            )  # fmt: skip
+        except NoAnswer:
+            self.scene.figures.given_up += give_up
+            self.scene.figures.unanswered += not give_up
+            raise
+        stored = answer.json()
+        return stored["first_seq"], stored["last_seq"]
+
+    async def _read(self) -> None:
+        """A read that begins now has to show what was acknowledged before."""
+        before = self.scene.checker.acknowledged(self.run_id)
+        try:
+            answer = await self.scene.client.api.send(
+                "GET", f"/v1/runs/{self.run_id}", retry_seconds=_READ_SECONDS
+            )
+        except NoAnswer:
+            return
+        self.scene.checker.read(self.run_id, self.name, before, answer.json()["last_seq"])

@@ -1,0 +1,136 @@
+"""The fault suite: Juinie with everything that can go wrong, under load, checked from outside.
+
+python tests/faults run --seconds 300 --seed 1      # figures are kept; Ctrl-C ends it in good order
+python tests/faults report                          # all kept runs added up
+"""
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+from deployment import Deployment
+from kafka_faults import kafka_faults
+from kept import HISTORY, keep, report
+from postgres_faults import postgres_faults
+from service_faults import service_faults
+
+from juinie.torture.hooks import line_faults, storm
+from juinie.torture.reconnects import reconnects
+from juinie.torture.scene import Load, Scene
+from juinie.torture.schedule import Episode, Fault
+from juinie.torture.summary import Summary, clean, summary
+from juinie.torture.torturing import torture
+
+AWAY_SECONDS = 180.0
+SHORT_AWAY_SECONDS = 10.0
+SHORT_SECONDS = 400
+"""A run that is shorter has no three minutes for Kafka to be away."""
+
+
+def all_faults(scene: Scene, deployment: Deployment, away_seconds: float) -> list[Fault]:
+    """Every kind."""
+    chance = random.Random("which of two")
+
+    def a_run() -> str | None:
+        return scene.chance.choice(sorted(scene.open_runs)) if scene.open_runs else None
+
+    network = [
+        fault for pair, lines in deployment.lines.items() for fault in line_faults(pair, lines, chance)
+    ]
+    return [
+        *service_faults(deployment, chance),
+        *postgres_faults(deployment, a_run),
+        *kafka_faults(deployment, chance, a_run, away_seconds),
+        *network,
+        storm("watchers", deployment.lines["client-gateway"]),
+    ]
+
+
+async def run(arguments: argparse.Namespace) -> Summary:
+    """One run, kept."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with Deployment() as deployment:
+        load = Load(rate=arguments.rate, runs_at_once=arguments.runs)
+        scene = Scene(deployment.client, load, random.Random(arguments.seed), stopping=stopping)
+        away = SHORT_AWAY_SECONDS if arguments.seconds < SHORT_SECONDS else AWAY_SECONDS
+        faults = [fault for fault in all_faults(scene, deployment, away) if arguments.only in fault.name]
+        deployment.keep = True  # unless all goes well
+        if arguments.reconnects:
+            found = await _reconnect(scene, arguments.reconnects, arguments.seed)
+        else:
+            found = await torture(scene, faults, arguments.seed, arguments.seconds, _teller(scene))
+        deployment.keep = not clean(found)
+        if deployment.keep:
+            print(f"The logs are in {deployment.directory}", file=sys.stderr)
+    keep(found, arguments.history)
+    return found
+
+
+async def _reconnect(scene: Scene, count: int, seed: int) -> Summary:
+    """Without faults: what is tried is every position, at both gateways."""
+    began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    await reconnects(scene, count, at_once=100)
+    return summary(scene, (), seed, began_at, time.monotonic() - began)
+
+
+def _teller(scene: Scene) -> Callable[[Episode], None]:
+    began = time.monotonic()
+
+    def tell(episode: Episode) -> None:
+        recovery = episode.recovery_seconds
+        print(
+            f"{time.monotonic() - began:6.0f} s  {scene.checker.events:8d} events  {scene.checker.findings.counts.total()} found"
+            f"  {' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, well again after"
+            f" {'never' if recovery is None else f'{recovery:.1f} s'}, latest event {episode.longest_delay_seconds:.1f} s",
+            flush=True,
+        )
+
+    return tell
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    running = verbs.add_parser("run")
+    running.add_argument("--seconds", type=float, default=300)
+    running.add_argument("--seed", type=int, default=random.randrange(10**6))
+    running.add_argument("--rate", type=float, default=1500, help="events a second")
+    running.add_argument("--runs", type=int, default=12, help="runs at once")
+    running.add_argument(
+        "--reconnects", type=int, default=0, help="instead: so many at random positions, without faults"
+    )
+    running.add_argument("--only", default="", help="only faults whose name holds this")
+    reporting = verbs.add_parser("report")
+    for verb in (running, reporting):
+        verb.add_argument("--history", type=Path, default=HISTORY, help="the file that figures are kept in")
+    arguments = parser.parse_args()
+    if arguments.verb == "report":
+        print(report(arguments.history))
+        return 0
+    print(f"seed {arguments.seed}", flush=True)
+    found = uvloop.run(run(arguments))
+    for violation in found["first_violations"]:
+        print(violation)
+    episodes = len(found["episodes"])
+    print(
+        f"seed {arguments.seed}: {found['events']} events, {found['deliveries']} deliveries, {episodes} episodes of faults"
+    )
+    print(
+        f"violations {found['violations']}, wrong answers {found['wrong_answers']}, unanswered {found['unanswered']}"
+    )
+    return 0 if clean(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
