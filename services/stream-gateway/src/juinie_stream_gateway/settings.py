@@ -70,7 +70,7 @@ class Settings(EdgeSettings):
         description="How often a filtered stream's cursor moves past what the filter leaves out.",
     )
     tail_check_seconds: float = Field(
-        1.5,
+        1.0,
         gt=0,
         validation_alias="JUINIE_TAIL_CHECK_SECONDS",
         description="How often all open streams are compared with Postgres.",

@@ -13,7 +13,7 @@ from juinie.connection import Connection, connect
 from juinie.errors import JuinieError
 
 _TRY_EVERY_SECONDS = 0.1
-_TRY_SECONDS = 2.0
+_TRY_SECONDS = 5.0
 
 
 class Probe:
