@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
+import uvloop
 
 from juinie.torture.proxy import BadLine, Mode
 
@@ -124,3 +125,41 @@ async def test_refusing_line_closes_at_once(line: BadLine, echo: Echo):
         await asyncio.wait_for(reader.readexactly(1), 10)
     writer.close()
     assert echo.heard == b""
+
+
+def test_what_comes_at_once_is_passed_whole_on_uvloop_too():
+    """uvloop reads before the other half is there, whatever was asked of it in `connection_made`."""
+
+    async def ask() -> None:
+        served = Echo()
+        server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+        async with BadLine("127.0.0.1", server.sockets[0].getsockname()[1]) as line:
+            for number in range(200):
+                reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
+                writer.write(b"%d " % number)
+                await asyncio.sleep(0)
+                writer.write(b"and the rest")
+                expected = b"%d and the rest" % number
+                assert await asyncio.wait_for(reader.readexactly(len(expected)), 10) == expected
+                writer.close()
+        server.close()
+
+    uvloop.run(ask())
+
+
+def test_line_that_hangs_lets_nothing_pass_on_uvloop_too():
+    async def ask() -> None:
+        served = Echo()
+        server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+        async with BadLine("127.0.0.1", server.sockets[0].getsockname()[1]) as line:
+            line.set(Mode.HANG)
+            reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
+            writer.write(b"held")
+            assert await silent(reader)
+            assert served.heard == b""
+            line.set(Mode.GOOD)
+            assert await asyncio.wait_for(reader.readexactly(4), 10) == b"held"
+            writer.close()
+        server.close()
+
+    uvloop.run(ask())

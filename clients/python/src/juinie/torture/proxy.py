@@ -90,6 +90,8 @@ class _Side(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._full = False
         self._at_end = False
+        self._held: list[bytes | None] = []
+        """What was read all the same: some event loops read once more after `pause_reading`."""
         self._late: deque[tuple[float, bytes | None]] = deque()
         """What is delayed, and until when; None is the end."""
 
@@ -107,11 +109,11 @@ class _Side(asyncio.Protocol):
             self._other.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._pass(data)
+        self._take(data)
 
     def eof_received(self) -> bool:
         self._at_end = True
-        self._pass(None)
+        self._take(None)
         return True
 
     def pause_writing(self) -> None:
@@ -133,9 +135,13 @@ class _Side(asyncio.Protocol):
 
     def choose_reading(self) -> None:
         """Read, or leave what comes in the kernel."""
+        if not self._must_wait():
+            held, self._held = self._held, []
+            for data in held:
+                self._pass(data)
         if self._transport is None or self._transport.is_closing():
             return
-        if self._other is None or self._other._full or self._blocked():  # noqa: SLF001 - of its own kind
+        if self._must_wait() or (self._other is not None and self._other._full):  # noqa: SLF001 - of its own kind
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -154,6 +160,15 @@ class _Side(asyncio.Protocol):
 
     def _blocked(self) -> bool:
         return self._line.mode is Mode.HANG
+
+    def _must_wait(self) -> bool:
+        return self._other is None or self._blocked()
+
+    def _take(self, data: bytes | None) -> None:
+        if self._held or self._must_wait():
+            self._held.append(data)
+        else:
+            self._pass(data)
 
     def _pass(self, data: bytes | None) -> None:
         """At once, or after the delay; and never before what came earlier."""
