@@ -85,7 +85,14 @@ class _ByHand:
         async with _producer(self._servers) as producer:
             for _ in range(50):
                 key = self._chance.choice((None, b"", b"stranger", (self._a_run() or "").encode()))
-                value = self._chance.choice((None, b"", b"{}", b"\xff\xfe", self._chance.randbytes(100_000)))
+                values = (
+                    b"",
+                    b"{}",
+                    b"\xff\xfe",
+                    self._chance.randbytes(100_000),
+                    *((None,) if key is not None else ()),
+                )
+                value = self._chance.choice(values)  # a client of Kafka's sends no record without both
                 await producer.send_and_wait(TOPIC, value, key)
 
     async def forgeries(self) -> None:
