@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import pytest
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from juinie_publisher.core.relay import BatchFailed
+from juinie_publisher.core.relay import BatchFailed, RecordRefused
 from juinie_publisher.edges.kafka import BATCH_BYTES
 from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
@@ -48,6 +48,7 @@ class FakeOutbox:
 
     rows: list[PendingRow] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
+    parked: list[tuple[RunId, int, str]] = field(default_factory=list)
     last_seq: Counter[RunId] = field(default_factory=Counter)
     before_delete: Callable[[], None] | None = None
 
@@ -59,17 +60,25 @@ class FakeOutbox:
         self.rows.append(row)
         return row
 
-    async def fetch(self, shards: Iterable[int], limits: WindowLimits) -> Window:
+    async def fetch(
+        self, shards: Iterable[int], limits: WindowLimits, without: Iterable[RunId] = ()
+    ) -> Window:
+        left_out = set(without)
         wanted, taken, per_shard = set(shards), list[PendingRow](), Counter[int]()
         due = list[PendingRow]()
         for row in self.rows:
-            if row.shard in wanted and per_shard[row.shard] < limits.rows_a_shard:
+            if (
+                row.shard in wanted
+                and row.run_id not in left_out
+                and per_shard[row.shard] < limits.rows_a_shard
+            ):
                 per_shard[row.shard] += 1
                 due.append(row)
-        size = 0
+        size = count = 0
         for row in due:
             size += sum(len(record.value) for record in row.records)
-            if taken and (size > limits.bytes or len(taken) == limits.rows):
+            count += row.last_seq - row.first_seq + 1
+            if taken and (size > limits.bytes or count > limits.records or len(taken) == limits.rows):
                 break
             taken.append(row)
         full = len(due) > len(taken) or any(
@@ -84,13 +93,29 @@ class FakeOutbox:
         self.rows = [row for row in self.rows if row.id not in gone]
         self.deleted += sorted(gone)
 
+    async def park(self, row_id: int, seq: Seq, reason: str) -> bool:
+        """As the store of dead letters does it, to the same rows."""
+        found = [row for row in self.rows if row.id == row_id and row.first_seq <= seq <= row.last_seq]
+        if not found:
+            return False
+        (row,) = found
+        self.parked.append((row.run_id, seq, reason))
+        place, left = self.rows.index(row), [record for record in row.records if record.seq > seq]
+        self.rows[place : place + 1] = [replace(row, first_seq=Seq(seq + 1), records=left)] if left else []
+        self.deleted += [] if left else [row.id]
+        return True
+
 
 @dataclass
 class FakeTopic:
-    """The topic in memory. `before_send` is awaited with each batch before it arrives, `after_send` before its ack."""
+    """The topic in memory. `before_send` is awaited with each batch before it arrives, `after_send` before its ack.
+
+    A record with a value of more than `max_bytes` can never be sent.
+    """
 
     partitions: int = 4
     batch_bytes: int = BATCH_BYTES
+    max_bytes: int = 10_000_000
     away: bool = False
     log: defaultdict[int, list[RunEventRecord]] = field(default_factory=lambda: defaultdict(list))
     before_send: Callable[[int, Sequence[RunEventRecord]], Awaitable[None]] | None = None
@@ -108,8 +133,12 @@ class FakeTopic:
         assert not self.in_flight[partition], "one unacknowledged batch a partition"
         if self.away:
             raise KafkaAway
+        if len(records[start].value) > self.max_bytes:
+            raise RecordRefused("message_too_large")
         end, size = start, 0
         while end < len(records):
+            if len(records[end].value) > self.max_bytes:
+                break
             size += len(records[end].value)
             if end > start and size > self.batch_bytes:
                 break

@@ -14,6 +14,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/claims": {"agents": ["agent"], "worker_id": "w"},
     "/v1/runs/{run_id}/events": {"events": [{"type": "x"}]},
     "/v1/runs/{run_id}/finish": {"status": "success"},
+    "/v1/admin/runs/{run_id}/republish": {"from_seq": 1, "to_seq": 1},
+    "/v1/admin/republish": {
+        "created_after": "2020-01-01T00:00:00Z",
+        "created_before": "2020-01-02T00:00:00Z",
+    },
 }
 LEASE = "00000000-0000-4000-8000-000000000000"
 
@@ -27,7 +32,7 @@ async def ask(
     client: httpx.AsyncClient, method: str, path: str, run_id: object, **more: Any
 ) -> httpx.Response:
     body = BODIES.get(path, {}) if method == "POST" else None
-    filled = path.replace("{run_id}", str(run_id)).replace("{thread_id}", "t")
+    filled = path.replace("{run_id}", str(run_id)).replace("{thread_id}", "t").replace("{id}", "1")
     if path.endswith("/heartbeat"):
         more["headers"] = {"Juinie-Lease": LEASE, **more.get("headers", {})}
     return await client.request(method, filled, json=body, **more)
@@ -87,10 +92,14 @@ async def test_a_key_does_only_what_its_scopes_say(api: Any):
     async with api.client_of(reader) as reading, api.client_of(writer) as writing:
         for method, path in routes():
             needs_read = method == "GET" or path.endswith("stream-tokens")
-            refused = await ask(writing if needs_read else reading, method, path, run_id)
-            assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing"), (method, path)
-            unknown = await ask(writing if needs_read else reading, method, path, uuid4())
-            assert unknown.status_code == 403, "403 comes before 404"
+            others = [writing if needs_read else reading]
+            if path.startswith("/v1/admin"):
+                others = [reading, writing]
+            for other in others:
+                refused = await ask(other, method, path, run_id)
+                assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing"), (method, path)
+                unknown = await ask(other, method, path, uuid4())
+                assert unknown.status_code == 403, "403 comes before 404"
     assert len(await api.events(run_id)) == 1
 
 

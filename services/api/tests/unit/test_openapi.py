@@ -12,6 +12,10 @@ ROUTES = {
     ("get", "/v1/threads/{thread_id}/active-run"), ("post", "/v1/runs/{run_id}/events"),
     ("get", "/v1/runs/{run_id}/events"), ("post", "/v1/runs/{run_id}/finish"), ("post", "/v1/runs/{run_id}/cancel"),
     ("post", "/v1/claims"), ("post", "/v1/runs/{run_id}/heartbeat"), ("get", "/v1/runs/{run_id}/wait"), ("post", "/v1/runs/{run_id}/stream-tokens"),
+    ("get", "/v1/admin/outbox"), ("post", "/v1/admin/outbox/pause"), ("post", "/v1/admin/outbox/resume"),
+    ("get", "/v1/admin/outbox/dead-letters"), ("post", "/v1/admin/outbox/dead-letters/{id}/requeue"),
+    ("post", "/v1/admin/outbox/dead-letters/{id}/discard"), ("post", "/v1/admin/runs/{run_id}/republish"),
+    ("post", "/v1/admin/republish"),
 }  # fmt: skip
 
 
@@ -29,7 +33,7 @@ def test_every_route_is_there_with_its_refusals_and_its_key():
     for (_, path), operation in operations.items():
         assert {"400", "401", "403", "429", "503"} <= operation["responses"].keys()
         assert operation["security"] == [{"apiKey": []}, {"apiKeyHeader": []}]
-        assert ("404" in operation["responses"]) == ("{run_id}" in path)
+        assert ("404" in operation["responses"]) == ("{run_id}" in path or "{id}" in path)
 
 
 def test_every_reference_leads_somewhere():

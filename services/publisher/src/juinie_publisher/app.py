@@ -5,8 +5,9 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from faststream.asgi import AsgiFastStream
 from opentelemetry.trace import Tracer
@@ -17,15 +18,17 @@ from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.duties import RETENTION, SWEEP, Duties
 from juinie_publisher.core.judge import Rules
 from juinie_publisher.core.purge import purge
+from juinie_publisher.core.record_dead import Recorder
 from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.retention import Retention
 from juinie_publisher.core.sweep import HasDuty, Sweeper, watch_overdue
 from juinie_publisher.edges.application import make_application
 from juinie_publisher.edges.health import Health
-from juinie_publisher.edges.kafka import RunEventTopic
+from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.edges.listen import listen
 from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_publisher.settings import Settings
+from juinie_publisher.store.dead_letters import DeadLetterStore
 from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.duties import DutyStore
@@ -41,8 +44,8 @@ from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
 
-POOL_SIZE = 8
-"""Relay, duties, purge, sweeper, retention, two gauges, readiness: one each."""
+POOL_SIZE = 9
+"""Relay, dead letters, duties, purge, sweeper, retention, two gauges, readiness: one each."""
 HANDOVER_SECONDS = 0.5
 """How long the round in flight may hold up the giving back of duties, when the process is asked to stop."""
 PROBE_DRAIN_SECONDS = 1.0
@@ -52,9 +55,11 @@ PROBE_DRAIN_SECONDS = 1.0
 class Parts:
     """The publisher, built and not yet running."""
 
-    topic: RunEventTopic
+    topic: KafkaTopic
+    dead_topic: KafkaTopic
     pool: Pool
     outbox: OutboxStore
+    dead_letters: DeadLetterStore
     doorbell: Doorbell
     duty_bell: Doorbell
     duties: Duties
@@ -90,7 +95,7 @@ async def serve(
                 running = _run(parts, settings, probes, stopping)
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
-        await parts.topic.close()
+        await asyncio.gather(parts.topic.close(), parts.dead_topic.close())
         await pool.close()
         await asyncio.to_thread(provider.shutdown)
         parts.telemetry.stopped()
@@ -102,7 +107,11 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
     telemetry = Telemetry(tracer, registry)
     plan = TopicPlan(settings.kafka_topic, settings.kafka_partitions, settings.kafka_replication_factor)
     servers = settings.kafka_bootstrap_servers
-    topic = RunEventTopic(servers, plan, lambda: telemetry.topic_created(plan.name, plan.partitions))
+    dead_plan = replace(plan, name=settings.kafka_dead_letter_topic)
+    topic, dead_topic = (
+        KafkaTopic(servers, each, partial(telemetry.topic_created, each.name, each.partitions))
+        for each in (plan, dead_plan)
+    )
     outbox = OutboxStore(pool)
 
     check_sessions = SessionCheck(settings.database_url.get_secret_value(), "juinie-publisher")
@@ -113,10 +122,13 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
         await check(pool, dev=settings.env == "dev" or health.database_seen.is_set())
 
     health = Health(check_database, topic.is_reachable, telemetry)
-    application = make_application(plan.name, servers, probe_apps(health.readiness, registry))
+    application = make_application(plan.name, dead_plan.name, servers, probe_apps(health.readiness, registry))
     doorbell, duty_bell = Doorbell(), Doorbell()
     duties = Duties(DutyStore(pool, new_uuid7(), _own_name()), duty_bell, doorbell.ring, telemetry)
-    return Parts(topic, pool, outbox, doorbell, duty_bell, duties, telemetry, health, application)
+    return Parts(
+        topic, dead_topic, pool, outbox, DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry, health,
+        application,
+    )  # fmt: skip
 
 
 def _own_name() -> str:
@@ -144,12 +156,19 @@ async def _run(
 
 async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> None:
     await _first_of(parts.health.database_seen, stopping)
+
+    def shards() -> frozenset[int]:
+        return parts.duties.shards
+
     relay = Relay(
-        parts.outbox, parts.topic, parts.doorbell, parts.telemetry, shards=lambda: parts.duties.shards
+        parts.outbox, parts.dead_letters, parts.topic, parts.doorbell, parts.telemetry, shards=shards
     )
     async with asyncio.TaskGroup() as tasks:
         relaying = tasks.create_task(relay.run(stopping))
         tasks.create_task(_share_duties(parts.duties, relaying, stopping))
+        tasks.create_task(
+            Recorder(parts.dead_letters, parts.dead_topic, parts.telemetry, shards).run(stopping)
+        )
         tasks.create_task(purge(DeletedRunStore(parts.pool), parts.telemetry, stopping))
         tasks.create_task(watch_backlog(parts.outbox, parts.telemetry, stopping))
         tasks.create_task(_sweeper(parts, settings).run(stopping))

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from juinie_shared.contracts.names import RUN_EVENTS_TOPIC
+from juinie_shared.contracts.names import DEAD_LETTERS_TOPIC, RUN_EVENTS_TOPIC
 from juinie_shared.runtime.settings import BootstrapServers, ServiceSettings, TopicName
 
 
@@ -19,13 +19,17 @@ class Settings(ServiceSettings):
     kafka_topic: TopicName = Field(
         RUN_EVENTS_TOPIC, validation_alias="JUINIE_KAFKA_TOPIC", description="Topic of all run events."
     )
+    kafka_dead_letter_topic: TopicName = Field(
+        DEAD_LETTERS_TOPIC, validation_alias="JUINIE_KAFKA_DEAD_LETTER_TOPIC",
+        description="Topic of the events that could not be sent.",
+    )  # fmt: skip
     kafka_partitions: int = Field(
         12, ge=1, validation_alias="JUINIE_KAFKA_PARTITIONS",
-        description="Partitions of the topic when the publisher creates it. An existing topic keeps its own.",
+        description="Partitions of each topic that the publisher creates. An existing topic keeps its own.",
     )  # fmt: skip
     kafka_replication_factor: int = Field(
         1, ge=1, validation_alias="JUINIE_KAFKA_REPLICATION_FACTOR",
-        description="Replicas of each partition when the publisher creates the topic.",
+        description="Replicas of each partition of a topic that the publisher creates.",
     )  # fmt: skip
     sweep_seconds: float = Field(
         1.0, gt=0, le=2, validation_alias="JUINIE_SWEEP_SECONDS",

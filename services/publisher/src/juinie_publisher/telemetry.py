@@ -29,6 +29,8 @@ class Telemetry:
         self._log = get_logger("publisher")
         self._kafka_is_away: bool | None = None
         self._is_listening: bool | None = None
+        self._recording: bool | None = None
+        self._paused = False
         self._events_since_summary = 0
         self._rows_since_summary = 0
         self._pending = Gauge("juinie_outbox_pending", "Outbox rows not yet published.", registry=registry)
@@ -53,6 +55,16 @@ class Telemetry:
             "juinie_relay_events_missing", "Events of an outbox row that were purged before they were published.",
             registry=registry,
         )  # fmt: skip
+        self._dead_letters = Gauge(
+            "juinie_dead_letters", "Events that could not be sent and wait for somebody's decision.", registry=registry
+        )  # fmt: skip
+        self._parked = Counter(
+            "juinie_dead_letters_parked", "Events set aside because they can never be sent as they are, by reason.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self._is_paused = Gauge(
+            "juinie_relay_paused", "1 while the relay is paused by an operator.", registry=registry
+        )
         self._shards = Gauge(
             "juinie_publisher_shards", "Shards of the outbox that this publisher holds.", registry=registry
         )
@@ -131,9 +143,32 @@ class Telemetry:
         self._missing.inc(count)
         self._log.warning("events_missing", run_id=str(run_id), first_seq=first_seq, last_seq=last_seq, count=count)  # fmt: skip
 
-    def backlog(self, pending: int, oldest_age_seconds: float) -> None:
+    def backlog(self, pending: int, oldest_age_seconds: float, dead_letters: int) -> None:
         self._pending.set(pending)
         self._oldest.set(oldest_age_seconds)
+        self._dead_letters.set(dead_letters)
+
+    def parked(self, run_id: object, seq: int, reason: str) -> None:
+        """An event can never be sent as it is, and was set aside."""
+        self._parked.labels(reason=reason).inc()
+        self._log.error("dead_letter", run_id=str(run_id), seq=seq, reason=reason)
+
+    def dead_letters_are_recorded(self, yes: bool, reason: str = "") -> None:
+        """The topic of dead letters takes their records, or does not. Told in the log when it changes."""
+        if yes == self._recording:
+            return
+        if not yes:
+            self._log.warning("dead_letters_not_recorded", reason=reason)
+        elif self._recording is not None:
+            self._log.info("dead_letters_recorded")
+        self._recording = yes
+
+    def paused(self, yes: bool) -> None:
+        """The relay is paused for the whole installation, or goes on."""
+        if yes != self._paused:
+            self._log.warning("relay_paused" if yes else "relay_resumed")
+        self._paused = yes
+        self._is_paused.set(yes)
 
     def summary(self) -> None:
         """One line of what was published since the last one; none when nothing was."""

@@ -175,6 +175,19 @@ async def test_publishers_of_long_ago_are_forgotten(pool, publisher):
     assert [row["publisher_id"] for row in known] == [here.publisher_id]
 
 
+async def test_paused_relay_relays_no_shard_and_gives_none_back(pool, publisher):
+    first, second = publisher(), publisher()
+    await take_turns([first, second, first, second])
+    async with pool.connection() as connection:
+        await connection.execute("UPDATE relay_state SET paused_at = clock_timestamp()")
+        await take_turns([first, second])
+        assert sizes([first, second]) == [0, 0]
+        assert len(holders_of(SWEEP, [first, second])) == 1
+        await connection.execute("UPDATE relay_state SET paused_at = NULL")
+    await take_turns([first, second])
+    assert_each_shard_has_one_holder([first, second])
+
+
 async def test_running_publishers_share_hand_over_and_take_over(pool, told):
     """As in the service: each in its own loop, woken by nothing but its clock."""
     times = DutyTimes(lease_seconds=0.5, renew_seconds=0.05, retry_seconds=0.05)

@@ -9,8 +9,9 @@ import pytest
 
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.relay import Relay
-from juinie_publisher.edges.kafka import RunEventTopic
+from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.edges.topic_admin import TopicPlan
+from juinie_publisher.store.dead_letters import DeadLetterStore
 from juinie_publisher.store.outbox import OutboxStore
 from juinie_shared.contracts.record import read_record
 from juinie_testkit.backing.docker import free_port
@@ -145,9 +146,11 @@ async def test_publisher_of_the_version_before_that_knows_no_duties_only_adds_co
     """It relays all shards, as this relay does when nobody tells it which are its own."""
     new = make_publisher("new")
     await new.start()
-    topic = RunEventTopic(kafka_bootstrap_servers, TopicPlan(kafka_topic, 3, 1), lambda: None)
+    topic = KafkaTopic(kafka_bootstrap_servers, TopicPlan(kafka_topic, 3, 1), lambda: None)
     stopping = asyncio.Event()
-    old = asyncio.create_task(Relay(OutboxStore(pool), topic, Doorbell(), told.telemetry).run(stopping))
+    old = asyncio.create_task(
+        Relay(OutboxStore(pool), DeadLetterStore(pool), topic, Doorbell(), told.telemetry).run(stopping)
+    )
     key = await seed.key()
     runs = [await seed.run(key) for _ in range(RUNS)]
     await append_to_all(seed, runs, 10)

@@ -68,6 +68,27 @@ async def test_fetch_stops_at_the_bytes_but_gives_one_row_at_least(outbox):
     assert (seqs(window, run), window.full) == ([2], True)
 
 
+async def test_fetch_stops_at_the_records_but_gives_one_row_at_least(outbox):
+    run = new_run_id()
+    for count in (1, 400, 400, 400):
+        await outbox.append(run, count)
+    window = await outbox.fetch(ALL, WindowLimits(records=900))
+    assert (seqs(window, run), window.full) == (list(range(1, 802)), True)
+    await outbox.delete([row.id for row in window.rows])
+    assert seqs(await outbox.fetch(ALL, WindowLimits(records=10)), run) == list(range(802, 1202))
+
+
+async def test_fetch_leaves_out_runs_and_finds_what_is_behind_them(outbox):
+    held, other = new_run_id(), new_run_id()
+    while shard_of(other) != shard_of(held):
+        other = new_run_id()
+    for _ in range(5):
+        await outbox.append(held)
+    await outbox.append(other)
+    window = await outbox.fetch(ALL, WindowLimits(rows=3, rows_a_shard=2), [held])
+    assert (seqs(window, held), seqs(window, other), window.full) == ([], [1], False)
+
+
 async def test_fetch_gives_only_the_shards_that_were_asked_for(outbox):
     runs = [new_run_id() for _ in range(8)]
     for run in runs:

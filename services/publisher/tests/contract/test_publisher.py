@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from juinie_publisher.app import serve
-from juinie_publisher.edges.kafka import RunEventTopic
+from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.settings import Settings
 from juinie_publisher.store.outbox import OutboxStore
 from juinie_shared.contracts.record import read_record
@@ -250,14 +250,14 @@ async def test_development_key_outside_dev_ends_the_process(settings, pool):
 async def test_stop_finishes_the_batch_in_flight(settings, pool, seed, monkeypatch):
     run = await seed.run("a")
     sent, gone_on = asyncio.Event(), asyncio.Event()
-    real_send = RunEventTopic.send
+    real_send = KafkaTopic.send
 
-    async def send_slowly(topic: RunEventTopic, *batch: Any) -> int:
+    async def send_slowly(topic: KafkaTopic, *batch: Any) -> int:
         sent.set()
         await gone_on.wait()
         return await real_send(topic, *batch)
 
-    monkeypatch.setattr(RunEventTopic, "send", send_slowly)
+    monkeypatch.setattr(KafkaTopic, "send", send_slowly)
     async with running(serve, settings) as service:
         await sent.wait()
         stopping = asyncio.create_task(service.stop(timeout_seconds=30))
@@ -281,7 +281,7 @@ async def test_hanging_work_is_cut_after_the_drain_time(settings, seed, monkeypa
         sending.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("juinie_publisher.edges.kafka.RunEventTopic.send", hang)
+    monkeypatch.setattr("juinie_publisher.edges.kafka.KafkaTopic.send", hang)
     await seed.run("a")
     quick = settings.model_copy(update={"drain_seconds": 0.2})
     async with running(serve, quick) as service:

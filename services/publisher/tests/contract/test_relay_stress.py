@@ -13,6 +13,7 @@ import pytest
 
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.relay import Relay
+from juinie_publisher.store.dead_letters import DeadLetterStore
 from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.db.pool import PoolLimits, open_pool
 from juinie_shared.domain.ids import RunId
@@ -60,7 +61,9 @@ class RightDesign:
 
     def __init__(self, pool, log, told):
         limits = WindowLimits(rows=8, rows_a_shard=4)
-        self._relay = Relay(OutboxStore(pool), _TopicTo(log), Doorbell(), told.telemetry, limits)
+        self._relay = Relay(
+            OutboxStore(pool), DeadLetterStore(pool), _TopicTo(log), Doorbell(), told.telemetry, limits
+        )
 
     async def round(self):
         await self._relay.round()

@@ -1,11 +1,13 @@
 """What the relay expects of a topic. Kafka and the fake of the unit tests both have to keep it."""
 
 import asyncio
+import dataclasses
 from contextlib import asynccontextmanager
 
 import pytest
 
-from juinie_publisher.edges.kafka import RunEventTopic
+from juinie_publisher.core.relay import BatchFailed, RecordRefused
+from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_shared.domain.errors import KafkaAway
 from juinie_shared.domain.ids import new_run_id
@@ -18,7 +20,7 @@ THIRD = f'"{"x" * 300_000}"'
 
 @asynccontextmanager
 async def connected(servers, name, partitions=4, created=None):
-    topic = RunEventTopic(
+    topic = KafkaTopic(
         servers, TopicPlan(name, partitions, 1), lambda: created is None or created.append(name)
     )
     try:
@@ -114,19 +116,64 @@ async def _connect_and_close(servers, name, created):
         pass
 
 
-async def test_refused_batch_replaces_the_producer_and_the_next_ones_arrive(
+async def test_record_larger_than_the_topic_takes_is_refused_and_costs_no_batch(
     kafka_bootstrap_servers, kafka_topic, record_maker
 ):
     await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="1000")
     run = new_run_id()
+    records = [record_maker(run, 1), record_maker(run, 2, f'"{"x" * 2000}"'), record_maker(run, 3)]
     async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
-        await topic.send(0, [record_maker(run, 1)], 0)
-        with pytest.raises(KafkaAway):
-            await topic.send(0, [record_maker(run, 2, f'"{"x" * 2000}"')], 0)
-        await topic.connect()
-        await topic.send(0, [record_maker(run, 3)], 0)
-    records = await read_topic(kafka_bootstrap_servers, kafka_topic, lambda read: len(read) == 2)
-    assert [dict(record.headers)["ce_id"][-1:] for record in records] == [b"1", b"3"]
+        assert await topic.send(0, records, 0) == 1
+        with pytest.raises(RecordRefused) as refused:
+            await topic.send(0, records, 1)
+        assert await topic.send(0, records, 2) == 3
+        assert refused.value.reason == "message_too_large"
+    await assert_arrived(kafka_bootstrap_servers, kafka_topic, b"1", b"3")
+
+
+async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large_record_is_alone(
+    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
+):
+    async def not_allowed(_admin, _topic):
+        return None
+
+    monkeypatch.setattr("juinie_publisher.edges.topic_admin._max_message_bytes", not_allowed)
+    await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="3000")
+    run = new_run_id()
+    records = [record_maker(run, seq, f'"{"x" * 5000}"' if seq == 6 else "null") for seq in range(1, 9)]
+    refusals, sent, parked = 0, 0, []
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        while sent < len(records):
+            await topic.connect()
+            try:
+                sent = await topic.send(0, records, sent)
+            except BatchFailed:
+                refusals += 1
+            except RecordRefused:
+                parked.append(sent + 1)
+                sent += 1
+    assert parked == [6]
+    assert refusals <= 4
+    await assert_arrived(kafka_bootstrap_servers, kafka_topic, *(b"%d" % n for n in (1, 2, 3, 4, 5, 7, 8)))
+
+
+async def test_record_that_cannot_be_encoded_is_refused_alone(
+    kafka_bootstrap_servers, kafka_topic, record_maker
+):
+    run = new_run_id()
+    bad = dataclasses.replace(record_maker(run, 2), type="\ud800")
+    records = [record_maker(run, 1), bad, record_maker(run, 3)]
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        assert await topic.send(0, records, 0) == 1
+        with pytest.raises(RecordRefused) as refused:
+            await topic.send(0, records, 1)
+        assert await topic.send(0, records, 2) == 3
+    assert refused.value.reason == "not_encodable"
+
+
+async def assert_arrived(servers, name, *seqs):
+    records = await read_topic(servers, name, lambda read: len(read) >= len(seqs))
+    assert [dict(record.headers)["ce_id"].rpartition(b":")[2] for record in records] == list(seqs)
 
 
 async def test_deleted_topic_is_created_again(kafka_bootstrap_servers, kafka_topic, record_maker):
@@ -165,7 +212,7 @@ async def test_no_broker_at_all_is_kafka_away(kafka_topic, unused_tcp_port):
 
 
 async def test_reachable_only_while_a_broker_answers(kafka_bootstrap_servers, kafka_topic):
-    topic = RunEventTopic(kafka_bootstrap_servers, TopicPlan(kafka_topic, 1, 1), lambda: None)
+    topic = KafkaTopic(kafka_bootstrap_servers, TopicPlan(kafka_topic, 1, 1), lambda: None)
     assert not await topic.is_reachable(1)
     await topic.connect()
     assert await topic.is_reachable(5)

@@ -173,7 +173,7 @@ async def test_relay_sends_the_rows_of_its_shards_only_and_none_once_the_lease_i
     while shard_of(other) == shard_of(mine):
         other = new_run_id()
     held = {shard_of(mine)}
-    relay = Relay(outbox, topic, Doorbell(), told.telemetry, shards=lambda: held)
+    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, shards=lambda: held)
     for run in (mine, other):
         await outbox.append(run)
     await relay.round()

@@ -1,7 +1,9 @@
 """The relay's decisions, against an outbox and a topic in memory."""
 
 import asyncio
+import random
 from contextlib import suppress
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from juinie_publisher.core.backoff import ShardBackoff
 from juinie_publisher.core.doorbell import Doorbell
-from juinie_publisher.core.relay import Relay, rows_begun, rows_within
+from juinie_publisher.core.relay import Relay
+from juinie_publisher.core.rows import rows_begun, rows_within
 from juinie_publisher.store.outbox import WindowLimits
 from juinie_shared.domain.errors import DatabaseAway, KafkaAway
 from juinie_shared.domain.ids import RunId, new_run_id, shard_of
@@ -31,7 +34,7 @@ def clock():
 
 @pytest.fixture
 def relay(outbox, topic, told, clock):
-    return Relay(outbox, topic, Doorbell(), told.telemetry, backoff=ShardBackoff(clock=clock))
+    return Relay(outbox, outbox, topic, Doorbell(), told.telemetry, backoff=ShardBackoff(clock=clock))
 
 
 def runs_in_two_partitions(topic):
@@ -226,7 +229,7 @@ async def test_full_window_is_followed_by_the_next_at_once(outbox, topic, told, 
     run = new_run_id()
     for _ in range(25):
         await outbox.append(run)
-    relay = Relay(outbox, topic, SilentBell(), told.telemetry, limits=WindowLimits(rows=10))
+    relay = Relay(outbox, outbox, topic, SilentBell(), told.telemetry, limits=WindowLimits(rows=10))
     await relay.run(stopping)
     assert topic.seqs(run) == list(range(1, 26))
 
@@ -236,18 +239,18 @@ async def test_database_that_is_away_is_waited_for(outbox, topic, told, stopping
     await outbox.append(run)
     really, failures = outbox.fetch, 3
 
-    async def fetch(shards, limits):
+    async def fetch(*asked):
         nonlocal failures
         failures -= 1
         if failures >= 0:
             raise DatabaseAway
-        return await really(shards, limits)
+        return await really(*asked)
 
     async def stop(_partition, _batch):
         stopping.set()
 
     outbox.fetch, topic.after_send = fetch, stop
-    await Relay(outbox, topic, Doorbell(), told.telemetry).run(stopping)
+    await Relay(outbox, outbox, topic, Doorbell(), told.telemetry).run(stopping)
     assert topic.seqs(run) == [1]
     assert told.count("juinie_relay_failures_total", reason="DatabaseAway") == 3
 
@@ -262,12 +265,177 @@ async def test_stop_lets_the_round_in_flight_end(outbox, topic, told, stopping):
         await may_end.wait()
 
     topic.before_send = hold
-    running = asyncio.create_task(Relay(outbox, topic, Doorbell(), told.telemetry).run(stopping))
+    running = asyncio.create_task(Relay(outbox, outbox, topic, Doorbell(), told.telemetry).run(stopping))
     await sending.wait()
     stopping.set()
     may_end.set()
     await running
     assert outbox.rows == []
+
+
+async def test_partition_whose_ack_is_late_holds_up_no_other(relay, outbox, topic, monkeypatch):
+    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
+    slow, quick = runs_in_two_partitions(topic)
+    may_arrive = asyncio.Event()
+
+    async def be_late(partition, _batch):
+        if partition == topic.partition_of(str(slow).encode()):
+            await may_arrive.wait()
+
+    topic.before_send = be_late
+    await outbox.append(slow)
+    await relay.round()
+    for _ in range(3):
+        for run in (slow, quick):
+            await outbox.append(run)
+        await relay.round()
+    assert (topic.seqs(quick), topic.seqs(slow)) == ([1, 2, 3], [])
+    may_arrive.set()
+    await relay.drain()
+    assert topic.seqs(slow) == [1]
+    await relay.round()
+    assert topic.seqs(slow) == [1, 2, 3, 4]
+    assert outbox.rows == []
+
+
+async def test_newer_rows_of_a_slow_partition_fill_no_window(outbox, topic, told, monkeypatch):
+    """What cannot be sent now is left out of the next fetch, so that what can be is found behind it."""
+    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
+    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, WindowLimits(rows=2))
+    slow, quick = runs_in_two_partitions(topic)
+    never = asyncio.Event()
+
+    async def be_late(partition, _batch):
+        if partition == topic.partition_of(str(slow).encode()):
+            await never.wait()
+
+    topic.before_send = be_late
+    await outbox.append(slow)
+    await relay.round()
+    others = []
+    while len(others) < 6:
+        run = new_run_id()
+        if topic.partition_of(str(run).encode()) == topic.partition_of(str(slow).encode()):
+            others.append(run)
+    for run in (*others, quick):
+        await outbox.append(run)
+    rounds = 0
+    while not topic.seqs(quick):
+        assert await relay.round() or topic.seqs(quick)
+        rounds += 1
+    assert rounds == 4
+    never.set()
+    await relay.drain()
+
+
+async def test_nothing_is_fetched_while_too_many_runs_wait_for_slow_partitions(
+    relay, outbox, topic, monkeypatch
+):
+    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("juinie_publisher.core.relay.MOST_RUNS_LEFT_OUT", 0)
+    may_arrive = asyncio.Event()
+
+    async def be_late(_partition, _batch):
+        await may_arrive.wait()
+
+    topic.before_send = be_late
+    run = new_run_id()
+    await outbox.append(run)
+    await relay.round()
+    really, outbox.fetch = outbox.fetch, None
+    assert await relay.round() is False
+    may_arrive.set()
+    await relay.drain()
+    outbox.fetch = really
+    await relay.round()
+    assert topic.seqs(run) == [1]
+
+
+async def test_late_partition_that_fails_is_tried_again_from_its_first_row(
+    relay, outbox, topic, monkeypatch, clock
+):
+    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
+    run = new_run_id()
+    may_fail = asyncio.Event()
+
+    async def fail_late(_partition, _batch):
+        await may_fail.wait()
+        raise KafkaAway
+
+    topic.before_send = fail_late
+    await outbox.append(run, 2)
+    await relay.round()
+    await outbox.append(run)
+    may_fail.set()
+    await relay.drain()
+    topic.before_send, clock.now = None, 10.0
+    await relay.round()
+    assert topic.seqs(run) == [1, 2, 3]
+
+
+async def test_record_that_can_never_be_sent_is_parked_alone_and_what_is_behind_it_goes_on(
+    relay, outbox, topic, told
+):
+    topic.max_bytes = 200
+    bad, good = runs_in_two_partitions(topic)
+    await outbox.append(bad, 2)
+    outbox.rows[0] = _with_a_large_one(outbox.rows[0], 2)
+    await outbox.append(bad, 3)
+    outbox.rows[1] = _with_a_large_one(outbox.rows[1], 4)
+    await outbox.append(good)
+    with structlog.testing.capture_logs() as logs:
+        await relay.round()
+    assert (topic.seqs(bad), topic.seqs(good)) == ([1, 3, 5], [1])
+    assert outbox.parked == [(bad, 2, "message_too_large"), (bad, 4, "message_too_large")]
+    assert outbox.rows == []
+    assert told.count("juinie_dead_letters_parked_total", reason="message_too_large") == 2
+    assert [(line["log_level"], line["seq"]) for line in logs if line["event"] == "dead_letter"] == [
+        ("error", 2), ("error", 4),
+    ]  # fmt: skip
+
+
+async def test_nothing_behind_a_bad_record_is_sent_before_it_is_parked(relay, outbox, topic):
+    topic.max_bytes = 200
+    run = new_run_id()
+    await outbox.append(run, 3)
+    outbox.rows[0] = _with_a_large_one(outbox.rows[0], 2)
+
+    async def away(*_):
+        raise DatabaseAway
+
+    really, outbox.park = outbox.park, away
+    await relay.round()
+    assert topic.seqs(run) == [1]
+    assert len(outbox.rows) == 1
+    outbox.park = really
+
+
+async def test_rest_of_a_row_keeps_its_place_before_what_came_later(relay, outbox, topic, clock):
+    topic.max_bytes, topic.batch_bytes = 200, 1
+    run = new_run_id()
+    await outbox.append(run, 3)
+    outbox.rows[0] = _with_a_large_one(outbox.rows[0], 1)
+    await outbox.append(run)
+
+    async def refuse_the_second(_partition, batch):
+        if batch[0].seq == 2:
+            raise KafkaAway
+
+    topic.before_send = refuse_the_second
+    await relay.round()
+    assert [(row.first_seq, row.last_seq) for row in outbox.rows] == [(2, 3), (4, 4)]
+    topic.before_send, clock.now = None, 10.0
+    await relay.round()
+    assert topic.seqs(run) == [2, 3, 4]
+
+
+def _with_a_large_one(row, seq):
+    """The same row, its event `seq` larger than the topic takes."""
+    records = [
+        replace(record, value=record.value + b" " * 300) if record.seq == seq else record
+        for record in row.records
+    ]
+    return replace(row, records=records)
 
 
 async def test_one_producer_span_links_the_appends_it_carries_up_to_64(told):
@@ -294,24 +462,26 @@ def test_rows_begun_counts_every_row_that_was_touched(row_maker):
 
 
 class Fate:
-    """What happens to a batch or a delete, as hypothesis draws it."""
+    """What happens to a batch or a delete, from a seed that hypothesis draws: batches that are late outlive its test."""
 
     def __init__(self, data):
-        self.data = data
-        self.batch = "arrives"
+        self.random = random.Random(data.draw(st.integers(0, 2**32)))
+        self.batch = dict[int, str]()
 
-    async def before_send(self, _partition, _batch):
-        await asyncio.sleep(0)
-        self.batch = self.data.draw(st.sampled_from(["arrives", "arrives", "is refused", "loses its ack"]))
-        if self.batch == "is refused":
+    async def before_send(self, partition, _batch):
+        for _ in range(self.random.randint(0, 3)):  # some are later than the round has patience for
+            await asyncio.sleep(0)
+        fates = ["arrives", "arrives", "is refused", "loses its ack"]
+        self.batch[partition] = self.random.choice(fates)
+        if self.batch[partition] == "is refused":
             raise KafkaAway
 
-    async def after_send(self, _partition, _batch):
-        if self.batch == "loses its ack":
+    async def after_send(self, partition, _batch):
+        if self.batch[partition] == "loses its ack":
             raise KafkaAway
 
     def spare_the_delete(self):
-        if self.data.draw(st.booleans()):
+        if self.random.random() < 0.5:
             raise DatabaseAway
 
 
@@ -341,10 +511,46 @@ async def test_whatever_fails_nothing_is_lost_and_first_times_are_in_order(
     }
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_whatever_is_late_or_can_never_be_sent_the_rest_is_in_order_and_whole(
+    data, fake_outbox, fake_topic, told, first_times
+):
+    """One relay without patience: every batch is late, and some fail, or hold a record that is too large."""
+    fate, outbox, topic, clock = Fate(data), fake_outbox(), fake_topic(partitions=2, batch_bytes=400), Clock()
+    topic.before_send, topic.after_send, topic.max_bytes = fate.before_send, fate.after_send, 200
+    relay = Relay(
+        outbox, outbox, topic, Doorbell(), told.telemetry, WindowLimits(rows=5, rows_a_shard=3), ShardBackoff(clock)
+    )  # fmt: skip
+    runs, bad = [RunId(UUID(int=number)) for number in range(3)], set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0)
+        for run, count in data.draw(
+            st.lists(st.tuples(st.sampled_from(runs), st.integers(1, 3)), max_size=20)
+        ):
+            await outbox.append(run, count)
+            if data.draw(st.integers(0, 4)) == 0:
+                bad.add((run, outbox.last_seq[run]))
+                outbox.rows[-1] = _with_a_large_one(outbox.rows[-1], outbox.last_seq[run])
+            await relay.round()
+            clock.now += 10
+        await relay.drain()
+        topic.before_send = topic.after_send = None
+        while outbox.rows:
+            await relay.round()
+            await relay.drain()
+            clock.now += 10
+    seen = first_times(topic.records)
+    assert {(run, seq) for run, seq, _ in outbox.parked} == bad
+    assert {run: seen.get(run, []) for run in runs} == {
+        run: [seq for seq in range(1, outbox.last_seq[run] + 1) if (run, seq) not in bad] for run in runs
+    }
+
+
 async def _round_of_another(outbox, topic, told):
     limits = WindowLimits(rows=5, rows_a_shard=3)
     with suppress(DatabaseAway):
-        await Relay(outbox, topic, Doorbell(), told.telemetry, limits).round()
+        await Relay(outbox, outbox, topic, Doorbell(), told.telemetry, limits).round()
 
 
 async def _refuse(_partition, _batch):

@@ -21,6 +21,7 @@ def test_page_names_every_metric_log_event_and_span(told):
     }
     events = set(re.findall(r'_log\.\w+\(\s*"(\w+)"', source)) | {
         "kafka_back",
+        "relay_resumed",
         "outbox_listening",
         "outbox_polling",
     }

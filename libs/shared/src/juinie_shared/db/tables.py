@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -256,3 +257,39 @@ class SharedCount(Row, table=True):
     process_id: UUID = Field(primary_key=True)
     amount: int = Field(sa_column=Column(BigInteger, nullable=False))
     seen_at: datetime = Field(sa_column=_now())
+
+
+class DeadLetter(Row, table=True):
+    """Seqs of a run that cannot be sent as they are, taken out of the outbox, with the reason.
+
+    Lies here until it is requeued or discarded; its run is not removed before. `recorded_at`: when its record was
+    written to the topic of dead letters.
+    """
+
+    __tablename__: ClassVar[str] = "dead_letter"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
+    __table_args__ = (
+        Index("dead_letter_tenant_id_idx", "tenant_id", "id"),
+        Index("dead_letter_run_id_idx", "run_id"),
+        Index("dead_letter_unrecorded_idx", "shard", "id", postgresql_where=text("recorded_at IS NULL")),
+    )
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    tenant_id: UUID
+    run_id: UUID
+    first_seq: int = Field(sa_column=Column(BigInteger, nullable=False))
+    last_seq: int = Field(sa_column=Column(BigInteger, nullable=False))
+    shard: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    reason: str = Field(sa_column=Column(Text, nullable=False))
+    traceparent: str | None = Field(default=None, sa_column=Column(Text))
+    created_at: datetime = Field(sa_column=_now())
+    recorded_at: datetime | None = Field(default=None, sa_column=_moment())
+
+
+class RelayState(Row, table=True):
+    """One row, of the installation: since when the relay is paused, if it is."""
+
+    __tablename__: ClassVar[str] = "relay_state"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
+    __table_args__ = (CheckConstraint("one", name="one"),)
+
+    one: bool = Field(sa_column=Column(Boolean, primary_key=True, server_default=text("true")))
+    paused_at: datetime | None = Field(default=None, sa_column=_moment())

@@ -18,6 +18,7 @@
         ├── NotAuthenticated
         ├── ScopeMissing           (scope)
         ├── RunNotFound
+        ├── DeadLetterNotFound
         ├── RunFinished
         ├── RunNotFinished
         ├── RunIdTaken
@@ -154,6 +155,12 @@ class RunNotFound(Permanent):
     """No such run."""
 
     code = "run_not_found"
+
+
+class DeadLetterNotFound(Permanent):
+    """No such dead letter."""
+
+    code = "dead_letter_not_found"
 
 
 class RunFinished(Permanent):

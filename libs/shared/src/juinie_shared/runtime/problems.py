@@ -20,6 +20,7 @@ STATUS_OF: dict[type[e.JuinieError], int] = {
     e.NotAuthenticated: 401,
     e.ScopeMissing: 403,
     e.RunNotFound: 404,
+    e.DeadLetterNotFound: 404,
     e.RunFinished: 409,
     e.RunNotFinished: 409,
     e.RunIdTaken: 409,

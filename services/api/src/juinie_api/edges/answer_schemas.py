@@ -122,6 +122,48 @@ class StreamTokenAnswer(BaseModel):
     expires_at: AwareDatetime
 
 
+class ShardAnswer(BaseModel):
+    """One of the outbox's shards. `publisher`: who relays it; null when nobody does."""
+
+    shard: int
+    pending: int
+    oldest_age_seconds: float
+    publisher: str | None
+
+
+class OutboxAnswer(BaseModel):
+    """The outbox of the whole installation: rows that wait for Kafka, and the age of the oldest."""
+
+    pending: int
+    oldest_age_seconds: float
+    paused: bool
+    shards: list[ShardAnswer]
+
+
+class DeadLetterAnswer(BaseModel):
+    """Events of a run that could not be sent to Kafka, and why: `message_too_large` or `not_encodable`."""
+
+    id: int
+    run_id: UUID
+    first_seq: int
+    last_seq: int
+    reason: str
+    created_at: AwareDatetime
+
+
+class DeadLetterList(BaseModel):
+    """Dead letters, the newest first. `next_cursor` leads to older ones; null on the last page."""
+
+    items: list[DeadLetterAnswer]
+    next_cursor: str | None
+
+
+class RepublishAnswer(BaseModel):
+    """How many records go to Kafka again."""
+
+    records: int
+
+
 class FaultAnswer(BaseModel):
     """One fault. `pointer` is a JSON Pointer into the body, or a parameter's name."""
 

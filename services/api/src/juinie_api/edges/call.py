@@ -176,6 +176,11 @@ class Call:
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)
 
+    def path(self, name: str) -> str:
+        """What stands in the path."""
+        text: str = self._request.path_params[name]
+        return text
+
     def require(self, scope: Scope) -> None:
         if scope not in self.principal.scopes:
             raise ScopeMissing(scope.value)

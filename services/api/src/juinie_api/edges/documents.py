@@ -20,6 +20,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     schemas.CreateBody, schemas.AppendBody, schemas.FinishBody, schemas.CancelBody, schemas.StreamTokenBody,
     schemas.ClaimBody, schemas.HeartbeatBody, answer_schemas.CreatedRunAnswer, answer_schemas.ClaimAnswer,
     answer_schemas.HeartbeatAnswer, answer_schemas.RunAnswer, answer_schemas.RunList, answer_schemas.AppendAnswer, answer_schemas.EventPageAnswer, answer_schemas.StreamTokenAnswer,
+    schemas.EmptyBody, schemas.RepublishRunBody, schemas.RepublishBody,
+    answer_schemas.OutboxAnswer, answer_schemas.DeadLetterList, answer_schemas.DeadLetterAnswer, answer_schemas.RepublishAnswer,
     answer_schemas.ProblemAnswer,
 )  # fmt: skip
 
@@ -33,7 +35,7 @@ _REFUSALS = {
     400: "Not readable: the JSON, a header, a query parameter or a position.",
     401: "No valid API key.",
     403: "The API key lacks the scope.",
-    404: "No such run, or another tenant's.",
+    404: "There is none, or it is another tenant's.",
     406: "`Accept` leaves out JSON.",
     409: "The run does not allow it.",
     410: "The events are past their retention.",
@@ -99,6 +101,8 @@ def _leave_out_validation(operation: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", ()):
         if parameter["name"] == "run_id":
             parameter["schema"] = {"type": "string", "format": "uuid"}
+        if parameter["name"] == "id":
+            parameter["schema"] = {"type": "integer", "minimum": 1}
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

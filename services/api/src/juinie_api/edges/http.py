@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from juinie_api.edges import claims, events, runs, stream_tokens, threads
+from juinie_api.edges import admin, claims, events, runs, stream_tokens, threads
 from juinie_api.edges.call import Services
 from juinie_api.edges.documents import openapi_document
 from juinie_api.edges.observe import Observed
@@ -57,7 +57,7 @@ def document() -> dict[str, Any]:
 
 
 def _route(app: FastAPI) -> None:
-    for noun in (runs, events, claims, threads, stream_tokens):
+    for noun in (runs, events, claims, threads, stream_tokens, admin):
         app.include_router(noun.router)
 
 

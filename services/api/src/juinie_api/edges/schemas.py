@@ -4,7 +4,7 @@ Fields of type `JsonText` hold any JSON value, which is kept verbatim: see `edge
 settings, in the validation's context.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -217,6 +218,36 @@ class HeartbeatBody(Body):
     """How long the lease is good from now on."""
 
     lease_seconds: LeaseSeconds | None = Field(None, description="As before, when absent.")
+
+
+class EmptyBody(Body):
+    """Nothing: an empty object, or no body at all."""
+
+
+class RepublishRunBody(Body):
+    """Which events of the run: both ends included. What is not kept any more, or not there yet, is left out."""
+
+    from_seq: int = Field(ge=1, lt=10**18)
+    to_seq: int = Field(ge=1, lt=10**18)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.from_seq > self.to_seq:
+            raise PydanticCustomError("bad_range", "from_seq is at most to_seq.")
+        return self
+
+
+class RepublishBody(Body):
+    """Of which runs: those created after one moment and before another."""
+
+    created_after: Moment
+    created_before: Moment
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.created_after >= self.created_before:
+            raise PydanticCustomError("bad_range", "created_after is before created_before.")
+        return self
 
 
 class StreamTokenBody(Body):

@@ -26,7 +26,7 @@ async def watch_backlog(outbox: Outbox, telemetry: Telemetry, stopping: asyncio.
         began = time.monotonic()
         try:
             backlog = await outbox.backlog()
-            telemetry.backlog(backlog.pending, backlog.oldest_age_seconds)
+            telemetry.backlog(backlog.pending, backlog.oldest_age_seconds, backlog.dead_letters)
         except Transient as error:
             telemetry.failed(error)
         looks += 1

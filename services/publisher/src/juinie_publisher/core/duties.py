@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from juinie_publisher.core.doorbell import Doorbell
@@ -66,8 +66,8 @@ class Duties:
 
     @property
     def shards(self) -> frozenset[int]:
-        """The shards that are ours at this moment."""
-        return self._share.shards if self._is_in_time() else frozenset()
+        """The shards that are ours to relay at this moment: none while the relay is paused."""
+        return self._share.shards if self._is_in_time() and not self._share.paused else frozenset()
 
     def holds(self, name: str) -> bool:
         """Whether this duty is ours at this moment."""
@@ -95,7 +95,7 @@ class Duties:
 
     async def leave(self) -> None:
         """Give all back at once. Where that fails, the leases run out."""
-        self._take(Share(frozenset(), frozenset(), self._share.held), 0.0)
+        self._take(replace(_NOTHING, given_back=self._share.held, paused=self._share.paused), 0.0)
         if not self._is_member:
             return
         with suppress(Transient):
@@ -109,6 +109,9 @@ class Duties:
             self._telemetry.duties_lost(sorted(lost))
         if share.held != before.held:
             self._telemetry.duties_are(len(share.shards), [name for name in _SINGLE if name in share.held])
+        if share.paused != before.paused:
+            self._telemetry.paused(share.paused)
+        if (share.held, share.paused) != (before.held, before.paused):
             self._on_change()
 
     def _is_in_time(self) -> bool:

@@ -2,31 +2,36 @@
 
 It holds without locks or fencing, whatever crashes and however many publishers run, because
 
-1. a fetch is a prefix of what is left of every run;
+1. a fetch is a prefix of what is left of every run, and leaves out the runs that are on their way;
 2. a partition has one unacknowledged batch at a time, and the first that fails ends its round;
 3. a row is deleted only when Kafka has acknowledged every record of its range;
 4. so nothing newer of a run is ever sent before the older was acknowledged.
 
 A crash, a lost answer or a twin at work can only send again what was sent before. Kafka being away is nobody's
-fault: the rows stay and are tried for ever.
+fault: the rows stay and are tried for ever. A record that can never be sent is parked, and what is behind it goes on.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from juinie_publisher.core.backoff import ShardBackoff, delay_seconds
 from juinie_publisher.core.doorbell import Doorbell
+from juinie_publisher.core.lanes import Lanes, Outcome
 from juinie_publisher.core.pause import pause
+from juinie_publisher.core.rows import group_by_partition, record_count, rows_begun, rows_within
 from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.record import RunEventRecord
-from juinie_shared.domain.errors import KafkaAway, Transient
-from juinie_shared.domain.ids import SHARDS
+from juinie_shared.domain.errors import KafkaAway, Permanent, Transient
+from juinie_shared.domain.ids import SHARDS, RunId, Seq
 
 POLL_SECONDS = 0.1
 """How late a row is at most when no notification comes."""
+PATIENCE_SECONDS = 0.25
+"""How long a round waits for its slowest partition. Then it goes on without it."""
+MOST_RUNS_LEFT_OUT = 2000
+"""What a fetch may be asked to leave out. Where more wait for slow partitions, nothing is fetched until one is done."""
 
 
 class BatchFailed(KafkaAway):
@@ -37,17 +42,27 @@ class BatchFailed(KafkaAway):
         self.end = end
 
 
-type Outcome = tuple[Sequence[PendingRow], Sequence[PendingRow]]
-"""The rows that Kafka has whole, and those of the batches that failed. The rest was not tried."""
+class RecordRefused(Permanent):
+    """A record can never be sent as it is. `reason` says why, in one word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 class Outbox(Protocol):
-    async def fetch(self, shards: Iterable[int], limits: WindowLimits) -> Window:
-        """The oldest rows of these shards: per run a prefix of what is left."""
+    async def fetch(self, shards: Iterable[int], limits: WindowLimits, without: Collection[RunId]) -> Window:
+        """The oldest rows of these shards: nothing of the runs `without`, of each other run a prefix of what is left."""
         ...
 
     async def delete(self, ids: Sequence[int]) -> None:
         """Forget these rows."""
+        ...
+
+
+class DeadLetters(Protocol):
+    async def park(self, row_id: int, seq: Seq, reason: str) -> bool:
+        """Set the first unsent seq of a row aside. The rest of the row keeps its place."""
         ...
 
 
@@ -64,6 +79,7 @@ class Topic(Protocol):
         """Send one batch, of the records from `start` on that fit, and await its ack. Gives where the next begins.
 
         Raises BatchFailed: it is unknown whether the batch arrived. KafkaAway: there is nowhere to send to.
+        RecordRefused: the record at `start` can never be sent.
         """
         ...
 
@@ -72,47 +88,60 @@ class Relay:
     """Moves rows from the outbox to the topic until it is told to stop."""
 
     def __init__(
-        self, outbox: Outbox, topic: Topic, doorbell: Doorbell, telemetry: Telemetry,
+        self, outbox: Outbox, dead_letters: DeadLetters, topic: Topic, doorbell: Doorbell, telemetry: Telemetry,
         limits: WindowLimits | None = None, backoff: ShardBackoff | None = None,
         shards: Callable[[], Iterable[int]] = lambda: range(SHARDS),
     ) -> None:  # fmt: skip
         """`shards`: those that are this publisher's at this moment."""
         self._outbox = outbox
+        self._dead_letters = dead_letters
         self._topic = topic
         self._doorbell = doorbell
         self._telemetry = telemetry
         self._limits = limits or WindowLimits()
         self._backoff = backoff or ShardBackoff()
         self._shards = shards
+        self._lanes = Lanes()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Relay until `stopping` is set. The round in flight is finished first."""
+        """Relay until `stopping` is set. What is on its way then is waited for."""
         failures = 0
-        while not stopping.is_set():
-            try:
-                more = await self.round()
-            except Transient as error:
-                self._telemetry.failed(error)
-                failures += 1
-                await pause(stopping, delay_seconds(failures))
-            else:
-                failures = 0
-                if not more:
-                    await self._doorbell.wait(POLL_SECONDS)
+        try:
+            while not stopping.is_set():
+                try:
+                    more = await self.round()
+                except Transient as error:
+                    self._telemetry.failed(error)
+                    failures += 1
+                    await pause(stopping, delay_seconds(failures))
+                else:
+                    failures = 0
+                    if not more:
+                        await self._doorbell.wait(POLL_SECONDS)
+            await self.drain()
+        finally:
+            await self._lanes.abandon()
 
     async def round(self) -> bool:
-        """Fetch, send, await all acks, delete. Gives whether more was waiting."""
+        """Fetch, send, await the acks, delete. Gives whether more was waiting."""
         await self._connect()
+        await self._forget(self._lanes.ended())
         shards = self._backoff.due(self._shards())
-        window = await self._outbox.fetch(shards, self._limits) if shards else None
-        if window is None or not window.rows:
+        left_out = self._lanes.runs
+        if not shards or len(left_out) > MOST_RUNS_LEFT_OUT:
             return False
-        self._tell_missing(window.rows)
-        with self._telemetry.round((row.traceparent for row in window.rows), _record_count(window.rows)):
-            acked, failed = await self._publish(window.rows)
-            self._settle(window, acked, failed)
-            await self._outbox.delete([row.id for row in acked])
+        window = await self._outbox.fetch(shards, self._limits, left_out)
+        groups = self._lanes.free(group_by_partition(window.rows, self._topic.partition_of))
+        if groups:
+            await self._publish(groups, window)
         return window.full
+
+    async def drain(self) -> None:
+        """Wait for what is on its way, and forget what of it Kafka has."""
+        try:
+            await self._forget(await self._lanes.all_ended())
+        except Transient as error:  # it is sent again by whoever comes next
+            self._telemetry.failed(error)
 
     async def _connect(self) -> None:
         try:
@@ -122,68 +151,60 @@ class Relay:
             raise
         self._telemetry.kafka_is(away=False)
 
-    async def _publish(self, rows: Sequence[PendingRow]) -> Outcome:
-        """Send to all partitions at once."""
-        partitions = group_by_partition(rows, self._topic.partition_of)
-        rounds = await asyncio.gather(*(self._publish_to(*group) for group in partitions.items()))
-        return [row for acked, _ in rounds for row in acked], [row for _, failed in rounds for row in failed]
+    async def _publish(self, groups: Mapping[int, Sequence[PendingRow]], window: Window) -> None:
+        """Send to all these partitions at once, and go on without those that are late."""
+        rows = [row for group in groups.values() for row in group]
+        self._tell_missing(rows)
+        with self._telemetry.round((row.traceparent for row in rows), record_count(rows)):
+            sending = [
+                self._lanes.take(partition, group, self._publish_to(partition, group, window.fetched_at))
+                for partition, group in groups.items()
+            ]
+            await asyncio.wait(sending, timeout=PATIENCE_SECONDS)
+            await self._forget(self._lanes.ended())
 
-    async def _publish_to(self, partition: int, rows: Sequence[PendingRow]) -> Outcome:
+    async def _publish_to(self, partition: int, rows: Sequence[PendingRow], fetched_at: float) -> Outcome:
         """One batch after the other, each once the one before is acknowledged. Ends with the first that fails."""
         records = [record for row in rows for record in row.records]
         acked = 0
         try:
             while acked < len(records):
-                acked = await self._topic.send(partition, records, acked)
-        except KafkaAway as error:
+                acked = await self._send_or_park(partition, rows, records, acked)
+        except Transient as error:
             self._telemetry.failed(error)
             end = error.end if isinstance(error, BatchFailed) else len(records)
             whole = rows_within(rows, acked)
-            return whole, rows_begun(rows, end)[len(whole) :]
-        return rows, []
+            outcome = Outcome(whole, rows_begun(rows, end)[len(whole) :])
+        else:
+            outcome = Outcome(rows, ())
+        self._telemetry.published(
+            [row.age_seconds for row in outcome.acked], fetched_at, record_count(outcome.acked)
+        )
+        return outcome
 
-    def _settle(self, window: Window, acked: Sequence[PendingRow], failed: Sequence[PendingRow]) -> None:
-        """Let the shards whose batch failed wait before they are tried again. Those behind them go on without them."""
-        failed_shards = {row.shard for row in failed}
+    async def _send_or_park(
+        self, partition: int, rows: Sequence[PendingRow], records: Sequence[RunEventRecord], start: int
+    ) -> int:
+        """Send one batch; where its first record can never be sent, park that instead. Gives where the next begins."""
+        try:
+            return await self._topic.send(partition, records, start)
+        except RecordRefused as refused:
+            row, record = rows[len(rows_within(rows, start))], records[start]
+            if await self._dead_letters.park(row.id, record.seq, refused.reason):
+                self._telemetry.parked(record.run_id, record.seq, refused.reason)
+            return start + 1
+
+    async def _forget(self, outcomes: Sequence[Outcome]) -> None:
+        """Delete what Kafka has. Let the shards whose batch failed wait; those behind them go on without them."""
+        if not outcomes:
+            return
+        acked = [row for outcome in outcomes for row in outcome.acked]
+        failed_shards = {row.shard for outcome in outcomes for row in outcome.failed}
         self._backoff.settle({row.shard for row in acked} | failed_shards, failed_shards)
-        self._telemetry.published([row.age_seconds for row in acked], window.fetched_at, _record_count(acked))
+        await self._outbox.delete([row.id for row in acked])
 
     def _tell_missing(self, rows: Sequence[PendingRow]) -> None:
         """Events that were purged before they were published can't be sent. Their row must not stay for ever."""
         for row in rows:
             if row.events_missing:
                 self._telemetry.events_missing(row.run_id, row.first_seq, row.last_seq, row.events_missing)
-
-
-def group_by_partition(
-    rows: Iterable[PendingRow], partition_of: Callable[[bytes], int]
-) -> Mapping[int, Sequence[PendingRow]]:
-    """The rows of each partition, in the order they came."""
-    groups: defaultdict[int, list[PendingRow]] = defaultdict(list)
-    for row in rows:
-        groups[partition_of(str(row.run_id).encode())].append(row)
-    return groups
-
-
-def rows_within(rows: Sequence[PendingRow], acked: int) -> Sequence[PendingRow]:
-    """The first rows, as many as are whole within the first `acked` of their records."""
-    records = 0
-    for place, row in enumerate(rows):
-        records += len(row.records)
-        if records > acked:
-            return rows[:place]
-    return rows
-
-
-def rows_begun(rows: Sequence[PendingRow], sent: int) -> Sequence[PendingRow]:
-    """The first rows, as many as have a record among the first `sent` of their records."""
-    records = 0
-    for place, row in enumerate(rows):
-        if records >= sent:
-            return rows[:place]
-        records += len(row.records)
-    return rows
-
-
-def _record_count(rows: Iterable[PendingRow]) -> int:
-    return sum(len(row.records) for row in rows)

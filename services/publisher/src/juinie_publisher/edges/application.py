@@ -13,7 +13,8 @@ from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from juinie_shared.contracts.names import RUN_EVENTS_TOPIC
+from juinie_shared.contracts.dead_letter import REASON_HEADER
+from juinie_shared.contracts.names import DEAD_LETTERS_TOPIC, RUN_EVENTS_TOPIC
 from juinie_shared.runtime.probes import AsgiApp
 
 _ABOUT = (
@@ -67,6 +68,14 @@ _HEADERS: dict[str, Any] = {
         ),
     },
 }  # fmt: skip
+_DEAD_HEADERS: dict[str, Any] = {
+    **_HEADERS,
+    "required": [*_HEADERS["required"], REASON_HEADER],
+    "properties": {
+        **_HEADERS["properties"],
+        REASON_HEADER: _header("Why it could not be sent.", "message_too_large"),
+    },
+}
 _KEY: dict[str, Any] = {
     "type": "string",
     "format": "uuid",
@@ -75,8 +84,15 @@ _KEY: dict[str, Any] = {
 }
 
 
+_ABOUT_DEAD = (
+    "Run events that could not be sent as they are, each with the reason in the header `juinie_reason`. "
+    "At least once. The value is the event's JSON, or null where that is too large for this topic, too: the API has it, "
+    "by `ce_subject` and the seq in `ce_id`. What becomes of a dead letter afterwards is not told here."
+)
+
+
 def make_application(
-    topic: str, bootstrap_servers: str, routes: Mapping[str, AsgiApp] | None = None
+    topic: str, dead_letter_topic: str, bootstrap_servers: str, routes: Mapping[str, AsgiApp] | None = None
 ) -> AsgiFastStream:
     """The application, not started. `routes`: ASGI applications by path."""
     broker = KafkaBroker(
@@ -84,6 +100,7 @@ def make_application(
         description="Your Kafka cluster.",
     )  # fmt: skip
     broker.publisher(topic, title="run-events", description=_ABOUT, schema=RunEvent)
+    broker.publisher(dead_letter_topic, title="dead-letters", description=_ABOUT_DEAD, schema=RunEvent | None)
     return AsgiFastStream(
         broker,
         asgi_routes=list((routes or {}).items()),
@@ -95,15 +112,21 @@ def make_application(
 
 
 def asyncapi_document() -> str:
-    """The AsyncAPI document of the topic: the same text for the same code."""
-    application = make_application(RUN_EVENTS_TOPIC, "kafka:9092")
+    """The AsyncAPI document of the topics: the same text for the same code."""
+    application = make_application(RUN_EVENTS_TOPIC, DEAD_LETTERS_TOPIC, "kafka:9092")
     document: dict[str, Any] = application.schema.to_specification().to_jsonable()
-    (message,) = document["components"]["messages"].values()
+    messages: dict[str, Any] = document["components"]["messages"]
+    _complete(messages["run-events:Message"], "One run event.", _HEADERS)
+    _complete(messages["dead-letters:Message"], "One run event that could not be sent.", _DEAD_HEADERS)
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _complete(message: dict[str, Any], summary: str, headers: dict[str, Any]) -> None:
+    """What FastStream cannot know."""
     del message["correlationId"]  # FastStream's own header, which the relay does not write
     message |= {
-        "summary": "One run event.",
-        "headers": _HEADERS,
+        "summary": summary,
+        "headers": headers,
         "contentType": "application/json",
         "bindings": {"kafka": {"key": _KEY, "bindingVersion": "0.5.0"}},
     }
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

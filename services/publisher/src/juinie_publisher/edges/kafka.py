@@ -1,38 +1,60 @@
-"""The topic of run events, behind one idempotent producer that is replaced as soon as a batch of it failed.
+"""A topic, behind one idempotent producer that is replaced as soon as a batch of it failed.
 
 A failed batch leaves a hole in the producer's sequence numbers, after which the broker refuses everything from it;
 and a producer that is not stopped tries its batches for ever. So a failure is never mended, always replaced.
 Every wait is bounded.
+
+What a broker would refuse for its size is refused here, by the topic's own limit: no batch fails for it. Where the limit
+cannot be read, a refused batch is halved until the record that is too large is alone.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Protocol
 
 import aiokafka
-from aiokafka.errors import KafkaError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - aiokafka has no types there
 
-from juinie_publisher.core.relay import BatchFailed
+from juinie_publisher.core.relay import BatchFailed, RecordRefused
+from juinie_publisher.edges.starting import Background, start_within
 from juinie_publisher.edges.topic_admin import TopicPlan, ensure_topic
-from juinie_shared.contracts.record import RunEventRecord
+from juinie_shared.contracts.record import Headers
 from juinie_shared.domain.errors import KafkaAway
 
 REQUEST_SECONDS = 4.0
 ACK_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
-CLOSE_SECONDS = 1.0
+CLOSE_SECONDS = REQUEST_SECONDS
+"""How long what was put away may take when the process ends: a start that a broker does not answer, for one."""
 METADATA_RETRY_SECONDS = 0.05
 BATCH_BYTES = 1_000_000
 """Below the broker's `message.max.bytes` (1,048,588 when nobody changed it), which counts the whole batch."""
 
+TOO_LARGE = "message_too_large"
+NOT_ENCODABLE = "not_encodable"
+
 # aiokafka trips over missing metadata with its own assertions before it says that a broker is away.
 _AWAY = (KafkaError, OSError, TimeoutError, AssertionError, AttributeError, TypeError)
+# What a broker says of a batch that it will never take. All else may pass.
+_REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
+_UNENCODABLE = (UnicodeError, ValueError, OverflowError, TypeError)
 
 
-class RunEventTopic:
-    """Where run events go on Kafka. Not connected until `connect`."""
+class Record(Protocol):
+    """What is sent: see the record contracts."""
+
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def value(self) -> bytes | None: ...
+    def headers(self) -> Headers: ...
+
+
+class KafkaTopic:
+    """Where records go. Not connected until `connect`."""
 
     def __init__(self, bootstrap_servers: str, plan: TopicPlan, on_created: Callable[[], None]) -> None:
         self._bootstrap_servers = bootstrap_servers
@@ -40,7 +62,9 @@ class RunEventTopic:
         self._on_created = on_created
         self._producer: Any = None
         self._failed = False
-        self._closing = set[asyncio.Task[None]]()
+        self._max_message_bytes: int | None = None
+        self._most_records: dict[int, int] = {}
+        self._background = Background()
 
     async def connect(self) -> None:
         """Have a producer that never failed, and a topic with partitions. Costs nothing while both are there.
@@ -53,8 +77,7 @@ class RunEventTopic:
         self._put_away()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                if await ensure_topic(self._bootstrap_servers, self._plan, REQUEST_SECONDS):
-                    self._on_created()
+                await self._find_topic()
                 await self._start_producer()
         except _AWAY as error:
             self._put_away()
@@ -72,25 +95,31 @@ class RunEventTopic:
             raise KafkaAway
         return partitions[(_hash(key) & 0x7FFFFFFF) % len(partitions)]
 
-    async def send(self, partition: int, records: Sequence[RunEventRecord], start: int) -> int:
+    async def send(self, partition: int, records: Sequence[Record], start: int) -> int:
         """Send one batch of the records from `start` on, as many as fit, and await its ack. Gives where the next begins.
 
         Raises:
+            RecordRefused: the record at `start` can never be sent: it is too large, or cannot be encoded.
             BatchFailed: no ack in time, or a refusal. Whether the batch arrived is unknown.
             KafkaAway: the partition is gone.
         """
         if (
             partition not in self._partitions()
-        ):  # aiokafka would ask for the topic, and brokers create what is asked for
+        ):  # aiokafka would ask for it, and brokers create what is asked for
             self._failed = True
             raise KafkaAway
-        batch, end = self._fill(records, start)
+        producer = self._producer
+        batch, end = self._fill(producer, records, start, self._most_records.get(partition, len(records)))
         try:
             async with asyncio.timeout(ACK_SECONDS):
-                ack = await self._producer.send_batch(batch, self._plan.name, partition=partition)
+                ack = await producer.send_batch(batch, self._plan.name, partition=partition)
                 await ack
+        except _REFUSED as error:
+            self._has_failed(producer)
+            self._narrow(partition, end - start)
+            raise BatchFailed(end) from error
         except _AWAY as error:
-            self._failed = True
+            self._has_failed(producer)
             raise BatchFailed(end) from error
         return end
 
@@ -105,53 +134,87 @@ class RunEventTopic:
             return False
 
     async def close(self) -> None:
-        """Close the producer, and wait a moment for those that were put away."""
+        """Close the producer, and wait a moment for what was put away."""
         self._put_away()
-        if self._closing:
-            _, left = await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
-            for task in left:
-                task.cancel()
+        await self._background.wait(CLOSE_SECONDS)
 
-    def _fill(self, records: Sequence[RunEventRecord], start: int) -> tuple[Any, int]:
-        """A batch with the records from `start` on that fit into it: at least one, whatever its size."""
-        batch = self._producer.create_batch()
+    def _has_failed(self, producer: Any) -> None:
+        """It is replaced at the next `connect`, unless it has been replaced since."""
+        if producer is self._producer:
+            self._failed = True
+
+    def _narrow(self, partition: int, count: int) -> None:
+        """A batch of so many records was too large, for a limit that nobody told us: take half as many."""
+        if count == 1:
+            self._most_records.pop(partition, None)
+            raise RecordRefused(TOO_LARGE)
+        self._most_records[partition] = count // 2
+
+    def _fill(self, producer: Any, records: Sequence[Record], start: int, most: int) -> tuple[Any, int]:
+        """A batch with the records from `start` on that fit into it: one at least, and at most so many."""
+        batch = producer.create_batch()
         end = start
-        while end < len(records):
-            record = records[end]
-            if (
-                batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers())
-                is None
-            ):
-                break
+        while end < min(len(records), start + most):
+            try:
+                if not _append(batch, records[end]):
+                    break
+            except _UNENCODABLE as error:
+                if end > start:
+                    break
+                raise RecordRefused(NOT_ENCODABLE) from error
             end += 1
+        if end == start + 1 and batch.size() > (self._max_message_bytes or batch.size()):
+            raise RecordRefused(TOO_LARGE)
         return batch, end
 
     def _partitions(self) -> list[int]:
+        if self._producer is None:
+            return []
         return sorted(self._producer.client.cluster.partitions_for_topic(self._plan.name) or ())
 
+    async def _find_topic(self) -> None:
+        """See that the topic is there, and how large its messages may be."""
+        admin: Any = AIOKafkaAdminClient(
+            bootstrap_servers=self._bootstrap_servers, client_id="juinie-publisher",
+            request_timeout_ms=int(REQUEST_SECONDS * 1000),
+        )  # fmt: skip
+        await start_within(admin, admin.close, CONNECT_SECONDS, self._background)
+        try:
+            found = await ensure_topic(admin, self._plan)
+        finally:
+            self._background.add(admin.close())
+        self._max_message_bytes = found.max_message_bytes
+        if found.created:
+            self._on_created()
+
     async def _start_producer(self) -> None:
-        self._failed = False
-        self._producer = aiokafka.AIOKafkaProducer(
+        producer: Any = aiokafka.AIOKafkaProducer(
             bootstrap_servers=self._bootstrap_servers,
             client_id="juinie-publisher",
             acks="all",
             enable_idempotence=True,
-            max_batch_size=BATCH_BYTES,
+            max_batch_size=min(BATCH_BYTES, self._max_message_bytes or BATCH_BYTES),
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
             metadata_max_age_ms=10_000,
         )
-        await self._producer.start()
+        await start_within(producer, partial(_stop, producer), CONNECT_SECONDS, self._background)
+        self._failed = False
+        self._producer = producer
         while not self._partitions():
             await asyncio.sleep(METADATA_RETRY_SECONDS)
-            await self._producer.client.force_metadata_update()
+            await producer.client.force_metadata_update()
 
     def _put_away(self) -> None:
         """Let go of the producer; it is stopped behind our back, as a broker that hangs makes that slow."""
         if self._producer is not None:
-            task = asyncio.create_task(_stop(self._producer))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._background.add(_stop(self._producer))
             self._producer = None
+
+
+def _append(batch: Any, record: Record) -> bool:
+    """Whether it fit. The first of a batch always does."""
+    taken = batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers())
+    return taken is not None
 
 
 async def _stop(producer: Any) -> None:

@@ -1,9 +1,10 @@
-"""Creates the topic when it is missing. An existing topic stays as it is, whatever the settings say."""
+"""Creates a topic when it is missing. An existing topic stays as it is, whatever the settings say."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 _OPTIONS = {"message.timestamp.type": "LogAppendTime"}
@@ -19,22 +20,33 @@ class TopicPlan:
     replication_factor: int
 
 
-async def ensure_topic(bootstrap_servers: str, plan: TopicPlan, request_seconds: float) -> bool:
-    """Create the topic if it is not there. Gives whether it was created.
+@dataclass(frozen=True, slots=True)
+class TopicFound:
+    """The topic as it is there. `max_message_bytes`: what its brokers take as one batch; None where they do not say."""
+
+    created: bool
+    max_message_bytes: int | None
+
+
+async def ensure_topic(admin: Any, plan: TopicPlan) -> TopicFound:
+    """Create the topic if it is not there, and see how large its messages may be. `admin`: a client that was started.
 
     Raises:
         KafkaError: Kafka does not answer, or refuses.
     """
-    admin: Any = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap_servers, client_id="juinie-publisher", request_timeout_ms=int(request_seconds * 1000)
-    )  # fmt: skip
-    try:
-        await admin.start()
-        if plan.name in await admin.list_topics():
-            return False
-        return await _create(admin, plan)
-    finally:
-        await admin.close()
+    created = plan.name not in await admin.list_topics() and await _create(admin, plan)
+    return TopicFound(created, await _max_message_bytes(admin, plan.name))
+
+
+async def _max_message_bytes(admin: Any, topic: str) -> int | None:
+    """As the topic's configuration says. Whoever may not read that finds out by what is refused."""
+    asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
+    for response in await admin.describe_configs([asked]):
+        for _code, _message, _type, _name, entries in response.resources:
+            for name, value, *_rest in entries:
+                if name == "max.message.bytes" and value is not None:
+                    return int(value)
+    return None
 
 
 async def _create(admin: Any, plan: TopicPlan) -> bool:

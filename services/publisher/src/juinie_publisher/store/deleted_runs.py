@@ -4,12 +4,15 @@ from juinie_shared.db.pool import Pool
 
 LOCK_DELETED_RUN = """
     SELECT run_id FROM run
-    WHERE deleted_at IS NOT NULL AND NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
+    WHERE deleted_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
+      AND NOT EXISTS (SELECT FROM dead_letter WHERE dead_letter.run_id = run.run_id)
     ORDER BY deleted_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 """One deleted run of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
 
-Locks the run's row against another publisher that purges. Indexes: run_deleted_idx, outbox (run_id).
+Locks the run's row against another publisher that purges. Indexes: run_deleted_idx, outbox (run_id),
+dead_letter (run_id).
 """
 
 PURGE_EVENTS = """

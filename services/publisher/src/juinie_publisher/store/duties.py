@@ -61,6 +61,8 @@ and what it skips of its own is lost. `now()`: the lease begins before the state
 tables, which stay small.
 """
 
+PAUSED = "SELECT paused_at IS NOT NULL FROM relay_state"
+
 GIVE_BACK = """
     WITH gone AS (DELETE FROM publisher WHERE publisher_id = $1)
     UPDATE duty SET publisher_id = NULL, expires_at = NULL WHERE publisher_id = $1
@@ -71,11 +73,15 @@ WAKE = f"NOTIFY {DUTIES_CHANNEL}"
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one turn gave: the duties held now by name, those of them that are shards, and those given back."""
+    """What one turn gave: the duties held now by name, those of them that are shards, and those given back.
+
+    `paused`: an operator has paused the relay. What is held stays so.
+    """
 
     held: frozenset[str]
     shards: frozenset[int]
     given_back: frozenset[str]
+    paused: bool = False
 
 
 class DutyStore:
@@ -91,7 +97,8 @@ class DutyStore:
         async with self._pool.connection() as connection:
             lease = timedelta(seconds=lease_seconds)
             rows = await connection.fetch(SHARE_OUT, self._publisher_id, self._name, lease)
-        return _share(rows)
+            paused: bool = await connection.fetchval(PAUSED)
+        return _share(rows, paused)
 
     async def give_all_back(self) -> None:
         """Leave: hold nothing, be no member."""
@@ -104,13 +111,10 @@ class DutyStore:
             await connection.execute(WAKE)
 
 
-def _share(rows: Sequence[Row]) -> Share:
+def _share(rows: Sequence[Row], paused: bool) -> Share:
     kept = [row for row in rows if row["stays"]]
-    return Share(
-        _names(kept),
-        frozenset(row["shard"] for row in kept if row["shard"] is not None),
-        _names(row for row in rows if not row["stays"]),
-    )
+    shards = frozenset(row["shard"] for row in kept if row["shard"] is not None)
+    return Share(_names(kept), shards, _names(row for row in rows if not row["stays"]), paused)
 
 
 def _names(rows: Iterable[Row]) -> frozenset[str]:

@@ -24,7 +24,11 @@ TENANTS = """
 """
 """The tenants that do not keep all for ever. Within what a timestamp can bear, whatever somebody wrote by hand."""
 
-_PUBLISHED = "NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)"
+_PUBLISHED = """
+    NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
+    AND NOT EXISTS (SELECT FROM dead_letter WHERE dead_letter.run_id = run.run_id)
+"""
+"""Indexes: outbox_run_id_idx, dead_letter_run_id_idx."""
 
 REMOVE_EVENTS = f"""
     WITH old AS MATERIALIZED (

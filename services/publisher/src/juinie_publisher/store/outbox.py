@@ -7,7 +7,7 @@ ones of its run; and `FETCH` cuts only at the end of the id order.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from juinie_shared.contracts.record import RunEventRecord
@@ -18,10 +18,13 @@ from juinie_shared.domain.ids import RunId, Seq, TenantId
 FETCH = f"""
     WITH due AS MATERIALIZED (
         SELECT o.*, count(*) OVER () AS due,
-               row_number() OVER (ORDER BY o.id) AS place, sum(o.bytes) OVER (ORDER BY o.id) AS bytes_so_far
+               row_number() OVER (ORDER BY o.id) AS place, sum(o.bytes) OVER (ORDER BY o.id) AS bytes_so_far,
+               sum(o.last_seq - o.first_seq + 1) OVER (ORDER BY o.id) AS records_so_far
         FROM (
             SELECT o.* FROM unnest($1::smallint[]) AS s (shard)
-            CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.shard = s.shard ORDER BY id LIMIT $2) AS o
+            CROSS JOIN LATERAL (
+                SELECT * FROM outbox WHERE outbox.shard = s.shard AND run_id <> ALL($6::uuid[]) ORDER BY id LIMIT $2
+            ) AS o
             ORDER BY o.id LIMIT $3::integer + 1
         ) AS o
     )
@@ -39,10 +42,10 @@ FETCH = f"""
             ORDER BY e.seq
         ) AS ordered
     ) AS events
-    WHERE d.place = 1 OR (d.place <= $3 AND d.bytes_so_far <= $4)
+    WHERE d.place = 1 OR (d.place <= $3 AND d.bytes_so_far <= $4 AND d.records_so_far <= $5)
     ORDER BY d.id
 """  # noqa: S608 - two constants of ours
-"""The oldest rows of the shards $1, at most $2 a shard, $3 rows and $4 bytes in all, but at least one.
+"""The oldest rows of the shards $1 but for the runs $6: at most $2 a shard; $3 rows, $4 bytes, $5 records; at least one.
 
 No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
 seq), run (run_id); LATERAL and the scalar subquery leave no other plan, whatever the statistics say of a table that
@@ -57,7 +60,8 @@ DELETE = """
 
 BACKLOG = """
     SELECT count(*) AS pending,
-           coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_age_seconds
+           coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_age_seconds,
+           (SELECT count(*) FROM dead_letter) AS dead_letters
     FROM outbox
 """
 
@@ -97,14 +101,16 @@ class WindowLimits:
     rows: int = 500
     rows_a_shard: int = 64
     bytes: int = 4 * 1024 * 1024
+    records: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in the outbox."""
+    """What waits in the outbox, and how many dead letters lie beside it."""
 
     pending: int
     oldest_age_seconds: float
+    dead_letters: int = 0
 
 
 class OutboxStore:
@@ -113,10 +119,20 @@ class OutboxStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def fetch(self, shards: Iterable[int], limits: WindowLimits) -> Window:
-        """The oldest rows of these shards: per run a prefix of what is left."""
+    async def fetch(
+        self, shards: Iterable[int], limits: WindowLimits, without: Collection[RunId] = ()
+    ) -> Window:
+        """The oldest rows of these shards: nothing of the runs `without`, of each other run a prefix of what is left."""
         async with self._pool.connection() as connection:
-            rows = await connection.fetch(FETCH, list(shards), limits.rows_a_shard, limits.rows, limits.bytes)
+            rows = await connection.fetch(
+                FETCH,
+                list(shards),
+                limits.rows_a_shard,
+                limits.rows,
+                limits.bytes,
+                limits.records,
+                list(without),
+            )
         per_shard = Counter[int](row["shard"] for row in rows)
         full = bool(rows) and (rows[0]["due"] > len(rows) or max(per_shard.values()) >= limits.rows_a_shard)
         return Window([_pending_row(row) for row in rows], full, time.monotonic())
@@ -130,7 +146,7 @@ class OutboxStore:
     async def backlog(self) -> Backlog:
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(BACKLOG)
-        return Backlog(row["pending"], row["oldest_age_seconds"]) if row else Backlog(0, 0.0)
+        return Backlog(**row) if row else Backlog(0, 0.0)
 
 
 def _pending_row(row: Row) -> PendingRow:

@@ -1,0 +1,103 @@
+"""Send events to Kafka once more: of a run, or of all runs that were created within a time.
+
+They become outbox rows like any other, written in many small statements, so that no append waits for them. What is
+written before something fails stays: asking again only sends some of it twice.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from juinie_api.store import outbox
+from juinie_shared.db.pool import Pool, Row
+from juinie_shared.domain.errors import RunNotFound
+from juinie_shared.domain.ids import RunId, TenantId
+
+STATEMENT_SEQS = 5_000
+ROW_EVENTS = 500
+ROW_BYTES = 1024 * 1024
+PAGE_RUNS = 500
+_FIRST_ID = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Seqs of a run, both ends included."""
+
+    run_id: RunId
+    first_seq: int
+    last_seq: int
+
+
+class Republisher:
+    """For one tenant. `traceparent`: of the request that asks, which its records carry. `wake`: the publisher."""
+
+    def __init__(
+        self, pool: Pool, tenant_id: TenantId, traceparent: str | None, wake: Callable[[], None]
+    ) -> None:
+        self._pool = pool
+        self._tenant_id = tenant_id
+        self._traceparent = traceparent
+        self._wake = wake
+
+    async def run(self, run_id: RunId, from_seq: int, to_seq: int) -> int:
+        """The events of a run from one seq to another, as far as they are kept. Gives how many.
+
+        Raises:
+            RunNotFound: there is none, or it is another tenant's, or it is deleted.
+        """
+        async with self._pool.connection() as connection:
+            row = await connection.fetchrow(outbox.READ_SPAN, run_id, self._tenant_id)
+        if row is None:
+            raise RunNotFound
+        kept = _span(row)
+        return await self._write([Span(run_id, max(from_seq, kept.first_seq), min(to_seq, kept.last_seq))])
+
+    async def created(self, after: datetime, before: datetime) -> int:
+        """All kept events of the runs that were created after one moment and before another. Gives how many."""
+        records, last, last_id = 0, after, _FIRST_ID
+        while True:
+            async with self._pool.connection() as connection:
+                rows = await connection.fetch(
+                    outbox.READ_SPANS, self._tenant_id, after, before, last, last_id, PAGE_RUNS
+                )
+            records += await self._write(_span(row) for row in rows)
+            if len(rows) < PAGE_RUNS:
+                return records
+            last, last_id = rows[-1]["created_at"], rows[-1]["run_id"]
+
+    async def _write(self, spans: Iterable[Span]) -> int:
+        records = 0
+        for batch in batches(spans, STATEMENT_SEQS):
+            async with self._pool.connection() as connection:
+                records += await connection.fetchval(
+                    outbox.REPUBLISH,
+                    [span.run_id for span in batch],
+                    [span.first_seq for span in batch],
+                    [span.last_seq for span in batch],
+                    self._tenant_id, self._traceparent, ROW_EVENTS, ROW_BYTES,
+                )  # fmt: skip
+            self._wake()
+        return records
+
+
+def batches(spans: Iterable[Span], most: int) -> Iterator[list[Span]]:
+    """The same seqs in the same order, at most so many in each list: long spans are cut, empty ones left out."""
+    batch, room = list[Span](), most
+    for span in spans:
+        first = span.first_seq
+        while first <= span.last_seq:
+            last = min(span.last_seq, first + room - 1)
+            batch.append(Span(span.run_id, first, last))
+            room -= last - first + 1
+            first = last + 1
+            if not room:
+                yield batch
+                batch, room = [], most
+    if batch:
+        yield batch
+
+
+def _span(row: Row) -> Span:
+    return Span(row["run_id"], row["first_seq"], row["last_seq"])
