@@ -76,7 +76,7 @@ async def test_broker_that_hangs_up(kafka_topic):
         await assert_away_and_nothing_left(servers, kafka_topic)
 
 
-async def test_broker_that_falls_silent_in_mid_start(kafka_topic, kafka_bootstrap_servers):
+async def test_broker_that_falls_silent_in_mid_start(kafka_topic, kafka_bootstrap_servers, monkeypatch):
     """It answers what versions it speaks, and then nothing: the connection that is lost when its start is cut."""
     host, port = kafka_bootstrap_servers.split(",")[0].rsplit(":", 1)
 
@@ -91,5 +91,7 @@ async def test_broker_that_falls_silent_in_mid_start(kafka_topic, kafka_bootstra
         finally:
             theirs_writer.transport.abort()
 
-    async with broker(answer_once) as one, broker(answer_once) as two:
-        await assert_away_and_nothing_left(f"{one},{two}", kafka_topic)
+    # As behind a broker that took most of our time: we stop waiting while this one owes its second answer.
+    monkeypatch.setattr("juinie_publisher.edges.kafka.CONNECT_SECONDS", 0.2)
+    async with broker(answer_once) as servers:
+        await assert_away_and_nothing_left(servers, kafka_topic)
