@@ -24,7 +24,7 @@ HOLD_SECONDS = 0.25
 MOST_HELD = 500
 """Refusals that wait at once, at most: each is a connection that does nothing."""
 
-_ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+_ALWAYS = [(b"referrer-policy", b"no-referrer")]
 
 
 class Admitted:
