@@ -129,7 +129,7 @@ class ServiceProcess:
 
 
 class Stack:
-    """api, publisher and one or more stream gateways. `directory` gets their logs; `environment` their extra settings."""
+    """One or more of each service. `directory` gets their logs; `environment` their extra settings."""
 
     def __init__(
         self,
@@ -139,6 +139,9 @@ class Stack:
         directory: Path,
         gateways: int = 1,
         environment: dict[str, str] | None = None,
+        *,
+        apis: int = 1,
+        publishers: int = 1,
     ) -> None:
         self.database_url, self.kafka_topic = database_url, kafka_topic
         self.kafka_bootstrap_servers = kafka_bootstrap_servers
@@ -157,12 +160,28 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
             **(environment or {}),
         }
-        self.publisher = self._service("publisher", "juinie_publisher", "JUINIE_PUBLISHER_PORT")
+        self.publishers = [
+            self._service(name, "juinie_publisher", "JUINIE_PUBLISHER_PORT")
+            for name in _names("publisher", publishers)
+        ]
         self.gateways = [
             self._service(f"gateway-{number}", "juinie_stream_gateway", "JUINIE_STREAM_PORT")
             for number in range(1, gateways + 1)
         ]
-        self.api = self._service("api", "juinie_api", "JUINIE_API_PORT", JUINIE_STREAM_URL=self.gateway.url)
+        self.apis = [
+            self._service(name, "juinie_api", "JUINIE_API_PORT", JUINIE_STREAM_URL=self.gateway.url)
+            for name in _names("api", apis)
+        ]
+
+    @property
+    def api(self) -> ServiceProcess:
+        """The first api."""
+        return self.apis[0]
+
+    @property
+    def publisher(self) -> ServiceProcess:
+        """The first publisher."""
+        return self.publishers[0]
 
     @property
     def gateway(self) -> ServiceProcess:
@@ -171,7 +190,7 @@ class Stack:
 
     @property
     def services(self) -> list[ServiceProcess]:
-        return [self.api, self.publisher, *self.gateways]
+        return [*self.apis, *self.publishers, *self.gateways]
 
     async def start(self) -> None:
         """Start what does not run, all at once, and wait until all is ready."""
@@ -211,3 +230,7 @@ class Stack:
         port = free_port()
         environment = {**self._common, port_setting: str(port), **more}
         return ServiceProcess(name, module, port, environment, self._directory / f"{name}.log")
+
+
+def _names(name: str, count: int) -> list[str]:
+    return [name, *(f"{name}-{number}" for number in range(2, count + 1))]
