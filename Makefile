@@ -90,6 +90,11 @@ test-faults: .venv/installed ## Everything broken under load, and checked: make 
 	@$(FAULTS) run --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(RECONNECTS),--reconnects $(RECONNECTS))
 faults-report: .venv/installed ## All that was kept of make test-faults, added up
 	@$(FAULTS) report
+.PHONY: fuzz test-rolling
+fuzz: .venv/installed ## Fuzz both HTTP ports and the stream: make fuzz CASES=50000 SEED=1
+	@JUINIE_FUZZ_CASES=$(or $(CASES),50000) JUINIE_FUZZ_SEED=$(or $(SEED),1) $(BIN)/pytest -s tests/fuzz
+test-rolling: .venv/installed ## Rolling restarts of every service under load: make test-rolling RESTARTS=20 SEED=1
+	@JUINIE_TEST_RESTARTS=$(or $(RESTARTS),20) JUINIE_TEST_SEED=$(or $(SEED),1) $(BIN)/pytest -s tests/lifecycle/test_rolling_restarts.py
 
 # One service alone, with its part of the lock and nothing else. The venv is synced, so what the lock drops goes.
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))

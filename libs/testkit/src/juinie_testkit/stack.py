@@ -38,6 +38,11 @@ class ServiceProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that was started last."""
+        return self._process and self._process.pid
+
     async def start(self) -> None:
         """Start it and wait until it is ready. One that runs is left alone, and woken if it was frozen."""
         self.launch()

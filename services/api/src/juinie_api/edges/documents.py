@@ -2,7 +2,8 @@
 what FastAPI would take from signatures is said here, from the same classes.
 """
 
-from typing import Any
+import re
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -25,10 +26,19 @@ _BODIES: tuple[type[BaseModel], ...] = (
     answer_schemas.ProblemAnswer,
 )  # fmt: skip
 
+_PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "run_id": {"type": "string", "format": "uuid"},
+    "id": {"type": "integer", "minimum": 1},
+}
+
 _HEADERS = {
     IDEMPOTENCY_KEY: "Repeating the request with the same key is answered as the first time.",
     LEASE: "The worker's lease on the run. One that is lost is refused.",
     "If-None-Match": "An ETag that this route gave.",
+}
+
+_HEADER_SCHEMAS: dict[str, dict[str, Any]] = {
+    IDEMPOTENCY_KEY: {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
 }
 
 _REFUSALS = {
@@ -90,19 +100,23 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         "schemas": dict(sorted(definitions["$defs"].items())),
         "securitySchemes": SECURITY_SCHEMES,
     }
-    for path in document["paths"].values():
-        for operation in path.values():
-            _leave_out_validation(operation)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["parameters"] = [*_path_parameters(path), *operation.get("parameters", ())]
     return document
 
 
-def _leave_out_validation(operation: dict[str, Any]) -> None:
-    """FastAPI describes path parameters from the path alone; what it would answer by itself never happens."""
-    for parameter in operation.get("parameters", ()):
-        if parameter["name"] == "run_id":
-            parameter["schema"] = {"type": "string", "format": "uuid"}
-        if parameter["name"] == "id":
-            parameter["schema"] = {"type": "integer", "minimum": 1}
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    """Read from the path: no function has them in its signature."""
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": _PATH_PARAMETERS.get(name, {"type": "string"}),
+        }
+        for name in re.findall(r"{(\w+)}", path)
+    ]
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
@@ -141,19 +155,33 @@ RATE_HEADERS = {
 def _query_parameters(query: type[Query] | None) -> list[dict[str, Any]]:
     if query is None:
         return []
-    described = query.model_json_schema()["properties"]
+    described = query.model_json_schema()
+    named = described.get("$defs", {})
     return [
         {
             "name": name,
             "in": "query",
             "required": False,
-            "schema": {k: v for k, v in schema.items() if k != "title"},
+            "schema": {k: v for k, v in _spelled_out(schema, named).items() if k != "title"},
         }
-        for name, schema in described.items()
+        for name, schema in described["properties"].items()
     ]
+
+
+def _spelled_out(schema: Any, named: dict[str, Any]) -> Any:
+    """A schema without references: they would lead to where pydantic had put them, which is not in the document."""
+    if isinstance(schema, list):
+        return [_spelled_out(part, named) for part in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    parts = cast("dict[str, Any]", schema)
+    if "$ref" in parts:
+        return _spelled_out(named[parts["$ref"].rpartition("/")[2]], named)
+    return {key: _spelled_out(part, named) for key, part in parts.items()}
 
 
 def _header_parameter(name: str) -> dict[str, Any]:
     return {
-        "name": name, "in": "header", "required": False, "description": _HEADERS[name], "schema": {"type": "string"},
+        "name": name, "in": "header", "required": False, "description": _HEADERS[name],
+        "schema": _HEADER_SCHEMAS.get(name, {"type": "string"}),
     }  # fmt: skip

@@ -1,0 +1,88 @@
+"""One stack of real processes that all the fuzzers knock at.
+
+`JUINIE_FUZZ_CASES` and `JUINIE_FUZZ_SEED` say how many cases there are in all, and which: `make fuzz CASES=… SEED=…`.
+"""
+
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import pytest
+
+from juinie_shared.db.pool import open_pool
+from juinie_testkit import databases
+from juinie_testkit.backing.ready import run_aside
+from juinie_testkit.backing.session import BackingSession
+from juinie_testkit.plugin import SIGNING_KEYS, own_name
+from juinie_testkit.seed import Seed, SeededKey
+from juinie_testkit.stack import Stack
+
+SHARES = {
+    "bytes at the api": 0.45,
+    "bytes at the gateway": 0.2,
+    "openapi": 0.15,
+    "positions": 0.1,
+    "filters": 0.05,
+    "frames": 0.05,
+}
+"""Of all cases, by what is fuzzed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is fuzzed, and from which seed."""
+
+    cases: int
+    seed: int
+
+    def cases_of(self, what: str) -> int:
+        return max(10, int(self.cases * SHARES[what]))
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    return Plan(
+        int(os.environ.get("JUINIE_FUZZ_CASES", "1500")), int(os.environ.get("JUINIE_FUZZ_SEED", "1"))
+    )
+
+
+@pytest.fixture(scope="session")
+def stack(
+    backing_session: BackingSession,
+    postgres_url: str,
+    template_database: str,
+    kafka_bootstrap_servers: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Stack]:
+    """One of each service, in the state in which the fuzzer before left it."""
+    name = own_name(backing_session)
+    database_url = run_aside(databases.clone(postgres_url, template_database, name))
+    settings = {"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS, "JUINIE_LOG_LEVEL": "warning"}
+    made = Stack(database_url, kafka_bootstrap_servers, name, tmp_path_factory.mktemp("fuzz"), 1, settings)
+    run_aside(made.start())
+    yield made
+    made.end()
+    run_aside(databases.drop(postgres_url, name))
+
+
+@pytest.fixture(scope="session")
+def key(stack: Stack) -> SeededKey:
+    """A key that may do everything, so that little is refused before it is read."""
+
+    async def make() -> SeededKey:
+        pool = await open_pool(stack.database_url, "test")
+        try:
+            return await Seed(pool).key()
+        finally:
+            await pool.close()
+
+    return run_aside(make())
+
+
+@pytest.fixture(autouse=True)
+def whole(stack: Stack) -> Generator[None]:
+    """No service has ended, whatever came. Its log is shown where a test fails."""
+    before = {service.name: service.pid for service in stack.services}
+    yield
+    print(stack.logs())
+    assert {service.name: service.pid for service in stack.services if service.running} == before

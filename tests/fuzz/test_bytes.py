@@ -1,0 +1,106 @@
+"""Bytes that are nearly requests, at both HTTP ports: no 5xx, no hang over 5 s, no exit, and all given back afterwards."""
+
+import random
+from typing import Any
+
+import httpx
+import pytest
+
+from juinie_testkit.client import ApiClient
+from juinie_testkit.fuzz.cost import Cost
+from juinie_testkit.fuzz.mutations import MUTATIONS, make_case
+from juinie_testkit.fuzz.requests import api_requests, stream_requests
+from juinie_testkit.fuzz.wire import Tally, knock
+from juinie_testkit.seed import SeededKey
+from juinie_testkit.stack import ServiceProcess, Stack
+from juinie_testkit.waits import eventually
+
+RUNS = 40
+WARM_UP = 400
+"""Cases before anything is measured: what is made once (code, caches, pools) is there then."""
+SLACK_BYTES = 24 * 2**20
+SLACK_DESCRIPTORS = 12
+"""The pool's connections, which come and go."""
+
+pytestmark = pytest.mark.timeout(3600)
+
+
+async def make_runs(api: ApiClient) -> list[str]:
+    """Runs in every state that an append can bring about."""
+    made: list[str] = []
+    for number in range(RUNS):
+        run_id = str((await api.create())["run_id"])
+        made.append(run_id)
+        if number % 4:
+            await api.append(run_id, ("a", 1), ("b", {"x": "y"}), ("c", None))
+        if number % 4 == 3:
+            await api.finish(run_id)
+    return made
+
+
+async def fuzz(service: ServiceProcess, requests: list[bytes], cases: int, seed: str) -> Tally:
+    """Warm up, measure, send all cases, and see that the service holds no more than before."""
+    dice = random.Random(seed)
+    await knock(service.port, (make_case(dice, requests) for _ in range(min(cases, WARM_UP))), dice)
+    before = Cost.of(service.pid or 0)
+    tally = await knock(service.port, (make_case(dice, requests) for _ in range(cases)), dice)
+    await given_back(service, before)
+    print(f"{service.name}, seed {seed!r}: {tally}; before: {before}; after: {Cost.of(service.pid or 0)}")
+    return tally
+
+
+async def given_back(service: ServiceProcess, before: Cost) -> None:
+    def is_back() -> bool:
+        now = Cost.of(service.pid or 0)
+        return (
+            now.resident_bytes <= before.resident_bytes * 1.15 + SLACK_BYTES
+            and now.descriptors <= before.descriptors + SLACK_DESCRIPTORS
+            and now.threads <= before.threads + 2
+        )
+
+    await eventually(
+        is_back, 30, f"{service.name} holds what it held, {before}, and not {Cost.of(service.pid or 0)}"
+    )
+
+
+def assert_all_went_well(tally: Tally, cases: int) -> None:
+    assert tally.failures == []
+    assert tally.cases.total() == cases
+    assert tally.statuses[200] + tally.statuses[201] > 0, "no valid request was among them"
+
+
+async def test_bytes_at_the_api(stack: Stack, key: SeededKey, plan: Any):
+    async with ApiClient(stack.api.url, key.text) as api:
+        run_ids = await make_runs(api)
+        document = (await api.http.get("/openapi.json")).json()
+    requests = api_requests(document, key.text, run_ids)
+    cases = plan.cases_of("bytes at the api")
+    assert_all_went_well(await fuzz(stack.api, requests, cases, f"{plan.seed} api"), cases)
+
+
+async def test_bytes_at_the_gateway(stack: Stack, key: SeededKey, plan: Any):
+    async with ApiClient(stack.api.url, key.text) as api:
+        run_ids = await make_runs(api)
+        token = await api.stream_token(run_ids[0], ttl_seconds=3600)
+    requests = stream_requests(key.text, token, run_ids)
+    cases = plan.cases_of("bytes at the gateway")
+    assert_all_went_well(await fuzz(stack.gateway, requests, cases, f"{plan.seed} gateway"), cases)
+    await eventually(lambda: open_streams(stack), 30, "no stream is open")
+
+
+async def open_streams(stack: Stack) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        lines = (await http.get(f"{stack.gateway.url}/metrics")).text.splitlines()
+    return "juinie_streams_open 0.0" in lines
+
+
+def test_same_seed_makes_the_same_cases_of_every_kind():
+    requests = [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
+    ]
+    first, second = (
+        [make_case(dice, requests) for _ in range(500)] for dice in (random.Random(7), random.Random(7))
+    )
+    assert first == second
+    assert {kind for kind, _ in first} == {mutation.__name__ for mutation in MUTATIONS}
