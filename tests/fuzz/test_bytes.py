@@ -1,16 +1,23 @@
 """Bytes that are nearly requests, at both HTTP ports: no 5xx, no hang over 5 s, no exit, and all given back afterwards."""
 
+import asyncio
 import random
 from typing import Any
 
 import httpx
 import pytest
 
+from juinie_api import app as api_app
+from juinie_api.settings import Settings as ApiSettings
+from juinie_stream_gateway import app as gateway_app
+from juinie_stream_gateway.settings import Settings as GatewaySettings
+from juinie_testkit.any_service import AnyService
 from juinie_testkit.client import ApiClient
 from juinie_testkit.fuzz.cost import Cost
-from juinie_testkit.fuzz.mutations import MUTATIONS, make_case
+from juinie_testkit.fuzz.mutations import make_case
 from juinie_testkit.fuzz.requests import api_requests, stream_requests
 from juinie_testkit.fuzz.wire import Tally, knock
+from juinie_testkit.running import running
 from juinie_testkit.seed import SeededKey
 from juinie_testkit.stack import ServiceProcess, Stack
 from juinie_testkit.waits import eventually
@@ -94,13 +101,22 @@ async def open_streams(stack: Stack) -> bool:
     return "juinie_streams_open 0.0" in lines
 
 
-def test_same_seed_makes_the_same_cases_of_every_kind():
-    requests = [
-        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
-    ]
-    first, second = (
-        [make_case(dice, requests) for _ in range(500)] for dice in (random.Random(7), random.Random(7))
+@pytest.mark.parametrize("service", [api_app, gateway_app], ids=["api", "gateway"])
+async def test_bytes_leave_no_task_behind(service: Any, stack: Stack, key: SeededKey, plan: Any):
+    """In this process, where tasks can be counted."""
+    settings_class = ApiSettings if service is api_app else GatewaySettings
+    settings = AnyService("", service.serve, settings_class, "", "").settings(
+        stack.database_url, stack.kafka_bootstrap_servers, stack.kafka_topic
     )
-    assert first == second
-    assert {kind for kind, _ in first} == {mutation.__name__ for mutation in MUTATIONS}
+    async with ApiClient(stack.api.url, key.text) as api:
+        run_id = str((await api.create())["run_id"])
+        document = (await api.http.get("/openapi.json")).json()
+    requests = api_requests(document, key.text, [run_id])
+    if service is gateway_app:
+        requests = stream_requests(key.text, "x", [run_id])
+    async with running(service.serve, settings) as started:
+        dice = random.Random(f"{plan.seed} tasks")
+        await knock(started.port, (make_case(dice, requests) for _ in range(40)), dice)
+        before = {str(task.get_coro()) for task in asyncio.all_tasks()}
+        await knock(started.port, (make_case(dice, requests) for _ in range(80)), dice)
+        await eventually(lambda: len(asyncio.all_tasks()) <= len(before), 20, f"no task but {sorted(before)}")

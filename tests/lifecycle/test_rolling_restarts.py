@@ -28,6 +28,8 @@ from juinie_testkit.waits import await_outbox_flush, eventually
 RESTARTS = int(os.environ.get("JUINIE_TEST_RESTARTS", "1"))
 """Rolling restarts of each service: twice as many processes, for there are two replicas."""
 SEED = int(os.environ.get("JUINIE_TEST_SEED", "1"))
+STOP_SECONDS = 60
+"""A process that gets no processor cannot end. That a service takes 10 s at most is tried where nothing else runs."""
 THINKING_SECONDS = (0.0, 0.02, 0.2, 0.2, 5.0)
 """A writer each, and its longest pause: some never let their connection rest, one for longer than the last call lasts."""
 APPENDS_PER_RUN = 40
@@ -95,7 +97,7 @@ class Watch:
 
 async def restart(service: ServiceProcess, balancer: Balancer | None) -> None:
     """Replace one replica, once the balancer knows of the other."""
-    assert await service.stop(timeout_seconds=10) == 0, service.tail()
+    assert await service.stop(STOP_SECONDS) == 0, service.tail()
     await service.start()
     if balancer is not None:
         await eventually(lambda: service.url in balancer.ready, 30, f"{service.name} is balanced again")
