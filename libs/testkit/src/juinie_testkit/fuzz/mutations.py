@@ -211,4 +211,9 @@ def make_case(dice: random.Random, requests: Sequence[bytes]) -> tuple[str, byte
     if first is not nothing and dice.random() < 0.25:
         for mutation in dice.choices(MUTATIONS, k=2):
             data = mutation(dice, data or b"\r\n", requests)
-    return first.__name__, data or b"\r\n"
+    return first.__name__, _without_long_polls(data) or b"\r\n"
+
+
+def _without_long_polls(data: bytes) -> bytes:
+    """A long poll with other requests behind it holds its connection for as long as it asks to: that would pass for a hang."""
+    return data.replace(b"/wait", b"/w_it") if data.count(b" HTTP/1.") > 1 else data
