@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import cast
 from typing import NoReturn, cast
 
 import uvloop
@@ -21,9 +20,8 @@ FORCED_EXIT = 130
 
 
 def run_process(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run `serve(stopping)` to its end. `stopping` is set by SIGTERM or SIGINT; a second signal exits at once."""
-    allow_descriptors()
     """Run `serve(stopping)` to its end, and exit. `stopping` is set by SIGTERM or SIGINT; a second signal exits at once."""
+    allow_descriptors()
     try:
         uvloop.run(_until_stopped(serve))
     except* (Permanent, Transient) as group:
