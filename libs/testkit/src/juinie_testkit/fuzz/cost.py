@@ -15,9 +15,10 @@ class Cost:
     @classmethod
     def of(cls, pid: int) -> "Cost":
         """Ask Linux."""
-        status = dict(
-            line.partition(":")[::2] for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        )
+        status: dict[str, str] = {}
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            status[name] = value
         return cls(
             resident_bytes=int(status["VmRSS"].split()[0]) * 1024,
             descriptors=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
