@@ -4,6 +4,8 @@ A session never mends itself. It finds out that it is no good any more and says 
 """
 
 import asyncio
+import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -112,24 +114,33 @@ async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
 
 
 async def start_consumer(consumer: Any) -> None:
-    """Start it. aiokafka drops the connection it talks over, open, when its start is cancelled: so let it end first."""
-    starting = asyncio.create_task(consumer.start())
-    try:
-        await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await asyncio.wait({starting}, timeout=LISTEN_SECONDS)
-        starting.cancel()
-        with suppress(KafkaError, OSError, asyncio.CancelledError):
-            await starting
-        raise
+    """Start it. aiokafka drops the connection it talks over, open, when its start is cancelled."""
+    await _to_its_end(consumer.start())
 
 
 async def stop_consumer(consumer: Any) -> None:
+    """Stop it, whoever is cancelled meanwhile: half stopped, it would go on fetching."""
     try:
         async with asyncio.timeout(LISTEN_SECONDS):
-            await consumer.stop()
+            await _to_its_end(consumer.stop())
     except (KafkaError, TimeoutError, OSError):
         return
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do what must not be broken off. Who is cancelled meanwhile, be it twice, waits a moment before breaking it off."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        until = time.monotonic() + LISTEN_SECONDS
+        while not working.done() and (left := until - time.monotonic()) > 0:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({working}, timeout=left)
+        working.cancel()
+        with suppress(KafkaError, OSError, asyncio.CancelledError):
+            await working
+        raise
 
 
 @lru_cache(maxsize=65_536)
