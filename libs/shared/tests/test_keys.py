@@ -1,5 +1,8 @@
 """API keys: shown once, stored as a hash, refused alike whether unknown, revoked or expired."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from juinie_shared.contracts.names import DEV_API_KEY
@@ -13,8 +16,9 @@ from juinie_shared.db.keys import (
     revoke_key,
 )
 from juinie_shared.db.pool import Pool
-from juinie_shared.domain.errors import DevKeyOutsideDev, NotAuthenticated
+from juinie_shared.domain.errors import DatabaseBusy, DevKeyOutsideDev, NotAuthenticated
 from juinie_shared.domain.runs import Scope
+from juinie_shared.runtime import keys
 from juinie_shared.runtime.keys import LONGEST_KEY, KeyRing
 from juinie_testkit.seed import Seed
 
@@ -96,6 +100,42 @@ async def test_no_text_of_a_key_is_remembered_or_compared(pool: Pool):
     remembered = repr(vars(ring))
     assert repr(hash_key(key.text)) in remembered
     assert key.text not in remembered
+
+
+async def test_many_requests_with_one_key_ask_about_it_once(pool: Pool, monkeypatch: pytest.MonkeyPatch):
+    key, asked = await Seed(pool).key(), 0
+
+    async def counted(connection: Any, text: str) -> Any:
+        nonlocal asked
+        asked += 1
+        return await find_key(connection, text)
+
+    monkeypatch.setattr(keys, "find_key", counted)
+    ring = KeyRing(pool)
+    found = await asyncio.gather(*(ring.principal(key.text) for _ in range(100)))
+    assert {principal.key_id for principal in found} == {key.key_id}
+    assert asked == 1
+
+
+async def test_who_waits_too_long_for_the_answer_about_a_key_is_told_that_the_database_is_busy(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+):
+    key, answered = await Seed(pool).key(), asyncio.Event()
+
+    async def late(connection: Any, text: str) -> Any:
+        await answered.wait()
+        return await find_key(connection, text)
+
+    monkeypatch.setattr(keys, "find_key", late)
+    monkeypatch.setattr(keys, "TURN_SECONDS", 0.05)
+    ring = KeyRing(pool)
+    first = asyncio.create_task(ring.principal(key.text))
+    await asyncio.sleep(0)
+    with pytest.raises(DatabaseBusy):
+        await ring.principal(key.text)
+    answered.set()
+    assert (await first).key_id == key.key_id
+    assert (await ring.principal(key.text)).key_id == key.key_id
 
 
 async def test_revoking_twice_keeps_the_first_time_and_an_unknown_id_is_none(pool: Pool):

@@ -151,3 +151,14 @@ async def test_a_heartbeat_of_another_tenant_finds_no_run(api: Any, claimed: Any
             f"/v1/runs/{claimed['run']['run_id']}/heartbeat", headers=held(claimed["lease"])
         )
     assert answer.status_code == 404
+
+
+async def test_success_of_a_run_that_went_back_to_pending_needs_a_claim(api: Any, claimed: Any):
+    run_id = claimed["run"]["run_id"]
+    await api.rows("UPDATE run SET status = 'pending', lease_token = NULL, lease_expires_at = NULL")
+    refused = await api.client.post(f"/v1/runs/{run_id}/finish", json={"status": "success"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "run_not_claimed")
+    assert len(await api.events(run_id)) == 2
+    assert (await api.append(run_id)).status_code == 201, "an input is welcome"
+    failed = await api.client.post(f"/v1/runs/{run_id}/finish", json={"status": "error", "error": "gave up"})
+    assert (failed.status_code, failed.json()["status"]) == (200, "error")

@@ -21,6 +21,7 @@
         ├── DeadLetterNotFound
         ├── RunFinished
         ├── RunNotFinished
+        ├── RunNotClaimed
         ├── RunIdTaken
         ├── LeaseLost
         ├── IdempotencyKeyReused
@@ -173,6 +174,12 @@ class RunNotFinished(Permanent):
     """The run has not finished. Cancel it and wait for its end first."""
 
     code = "run_not_finished"
+
+
+class RunNotClaimed(Permanent):
+    """The run went back to pending, and nobody works on it. Claim it before you finish it with success."""
+
+    code = "run_not_claimed"
 
 
 class RunIdTaken(Permanent):

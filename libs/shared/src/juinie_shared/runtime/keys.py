@@ -6,19 +6,27 @@ No secret is compared byte by byte here: a key is found by its hash (Python's, w
 and then SHA-256 in the database), so the time that a wrong one takes says nothing of how much of it is right.
 """
 
+import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Collection
+from collections import Counter, OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from juinie_shared.db.keys import Principal, find_key, find_key_by_id, hash_key
-from juinie_shared.db.pool import Pool
-from juinie_shared.domain.errors import NotAuthenticated
+from juinie_shared.db.pool import Connection, Pool
+from juinie_shared.domain.errors import DatabaseBusy, NotAuthenticated
 from juinie_shared.domain.ids import KeyId
 
 REMEMBER_SECONDS = 30.0
 REMEMBER_KEYS = 10_000
 LONGEST_KEY = 200
+TURN_SECONDS = 1.6
+"""How long a request waits while another one asks about the same key, before it gives up as if no connection were free."""
+
+type _Known[K] = OrderedDict[K, tuple[float, Principal]]
+"""By what: until when it is remembered, and who it is."""
+type _Ask = Callable[[Connection], Awaitable[Principal | None]]
 
 
 class KeyRing:
@@ -27,8 +35,9 @@ class KeyRing:
     def __init__(self, pool: Pool, remember_seconds: float = REMEMBER_SECONDS) -> None:
         self._pool = pool
         self._remember_seconds = remember_seconds
-        self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
-        self._by_id: OrderedDict[UUID, tuple[float, Principal]] = OrderedDict()
+        self._known: _Known[bytes] = OrderedDict()
+        self._by_id: _Known[UUID] = OrderedDict()
+        self._asking = _Turns()
 
     async def principal(self, key: str) -> Principal:
         """Who shows `key`.
@@ -40,17 +49,7 @@ class KeyRing:
         if not key or len(key) > LONGEST_KEY or not key.isascii():
             raise NotAuthenticated
         # No key's text is kept, or compared: how long that takes would tell something of it.
-        digest = hash_key(key)
-        now = time.monotonic()
-        if (entry := self._known.get(digest)) and entry[0] > now:
-            return entry[1]
-        async with self._pool.connection() as connection:
-            principal = await find_key(connection, key)
-        if principal is None:
-            self._known.pop(digest, None)
-            raise NotAuthenticated
-        _remember(self._known, digest, (now + self._remember_seconds, principal))
-        return principal
+        return await self._find(self._known, hash_key(key), lambda connection: find_key(connection, key))
 
     def forget(self, key_ids: Collection[KeyId]) -> None:
         """These have been found to be valid no more: whoever comes with one is asked about in the database."""
@@ -66,20 +65,58 @@ class KeyRing:
             NotAuthenticated: it is revoked or expired.
             Transient: the database cannot be asked.
         """
-        now = time.monotonic()
-        if (entry := self._by_id.get(key_id)) and entry[0] > now:
-            return entry[1]
-        async with self._pool.connection() as connection:
-            principal = await find_key_by_id(connection, key_id)
-        if principal is None:
-            self._by_id.pop(key_id, None)
-            raise NotAuthenticated
-        _remember(self._by_id, key_id, (now + self._remember_seconds, principal))
-        return principal
+        return await self._find(self._by_id, key_id, lambda connection: find_key_by_id(connection, key_id))
+
+    async def _find[K](self, known: _Known[K], key: K, ask: _Ask) -> Principal:
+        if entry := _remembered(known, key):
+            return entry
+        async with self._asking.turn(key):
+            if entry := _remembered(known, key):  # who asked before us
+                return entry
+            now = time.monotonic()
+            async with self._pool.connection() as connection:
+                principal = await ask(connection)
+            if principal is None:
+                known.pop(key, None)
+                raise NotAuthenticated
+            _remember(known, key, (now + self._remember_seconds, principal))
+            return principal
 
 
-def _remember[K, V](known: OrderedDict[K, V], key: K, value: V) -> None:
-    known[key] = value
+class _Turns:
+    """One question at a time about each key: a thousand requests that come with it at once take one connection."""
+
+    def __init__(self) -> None:
+        self._locks: dict[object, asyncio.Lock] = {}
+        self._users: Counter[object] = Counter()
+
+    @asynccontextmanager
+    async def turn(self, about: object) -> AsyncGenerator[None]:
+        lock = self._locks.setdefault(about, asyncio.Lock())
+        self._users[about] += 1
+        try:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await lock.acquire()
+            except TimeoutError as error:
+                raise DatabaseBusy from error
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            self._users[about] -= 1
+            if not self._users[about]:
+                del self._locks[about], self._users[about]
+
+
+def _remembered[K](known: _Known[K], key: K) -> Principal | None:
+    entry = known.get(key)
+    return entry[1] if entry and entry[0] > time.monotonic() else None
+
+
+def _remember[K](known: _Known[K], key: K, entry: tuple[float, Principal]) -> None:
+    known[key] = entry
     known.move_to_end(key)
     if len(known) > REMEMBER_KEYS:
         known.popitem(last=False)

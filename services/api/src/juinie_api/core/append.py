@@ -19,7 +19,13 @@ from juinie_api.core.run import Run, run_of
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import events, runs
 from juinie_shared.db.pool import Connection, Row
-from juinie_shared.domain.errors import IdempotencyKeyReused, LeaseLost, RunFinished, RunNotFound
+from juinie_shared.domain.errors import (
+    IdempotencyKeyReused,
+    LeaseLost,
+    RunFinished,
+    RunNotClaimed,
+    RunNotFound,
+)
 from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_shared.domain.runs import RunStatus
@@ -90,6 +96,7 @@ class Appender(Protocol):
             RunNotFound: there is no such run, for this tenant.
             RunFinished: it has ended.
             LeaseLost: `lease` is not the run's.
+            RunNotClaimed: it is to end in success, and waits for the worker of its next attempt.
             IdempotencyKeyReused: the key came with another request before.
             Transient: the database is away, or the run's row stayed locked.
         """
@@ -122,7 +129,7 @@ class OneByOne:
 
 
 async def write(connection: Connection, append: Append) -> Row | None:
-    """Run the statement. None: no such run. `first_seq` is NULL: refused, `open` and `fenced` say why."""
+    """Run the statement. None: no such run. `first_seq` is NULL: refused, `open`, `fenced` and `claimed` say why."""
     ending = append.ending
     return await connection.fetchrow(
         events.APPEND,
@@ -157,7 +164,9 @@ async def _explain(connection: Connection, append: Append, row: Row) -> Appended
     """Why nothing was written. A key that was used before is answered as then, whatever happened to the run since."""
     if append.once is not None and (replayed := await _find_replay(connection, append.run_id, append.once)):
         return replayed
-    raise LeaseLost if row["open"] else RunFinished
+    if not row["open"]:
+        raise RunFinished
+    raise RunNotClaimed if row["fenced"] else LeaseLost
 
 
 async def _replay(connection: Connection, append: Append) -> Appended:

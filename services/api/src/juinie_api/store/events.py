@@ -15,19 +15,20 @@ APPEND = """
     WITH locked AS MATERIALIZED (
         SELECT shard, status, last_seq, attempt,
                status IN ('pending', 'running') AS open,
-               $3::uuid IS NULL OR lease_token IS NOT DISTINCT FROM $3 AS fenced
+               $3::uuid IS NULL OR lease_token IS NOT DISTINCT FROM $3 AS fenced,
+               $8::text IS DISTINCT FROM 'success' OR status <> 'pending' OR attempt = 0 AS claimed
         FROM run
         WHERE run_id = $1::uuid AND tenant_id = $2::uuid AND deleted_at IS NULL
         FOR UPDATE
     ), turn AS (
         SELECT shard, status, last_seq AS before_seq, attempt,
                ($4::bool AND attempt = 0)::int AS starts
-        FROM locked WHERE open AND fenced
+        FROM locked WHERE open AND fenced AND claimed
     ), taken AS (
         UPDATE run SET
             last_seq = turn.before_seq + turn.starts + cardinality($5::text[]),
             attempt = turn.attempt + turn.starts,
-            status = coalesce($8::text, CASE turn.starts WHEN 1 THEN 'running' ELSE turn.status END),
+            status = coalesce($8, CASE turn.starts WHEN 1 THEN 'running' ELSE turn.status END),
             started_at = CASE turn.starts WHEN 1 THEN clock_timestamp() ELSE run.started_at END,
             output = $9::text,
             error = $10::text,
@@ -63,7 +64,7 @@ APPEND = """
         SELECT $1, $14::text, $15::text, $16::bytea, before_seq + starts + 1, last_seq, status, cancel_requested
         FROM taken WHERE $14 IS NOT NULL
     )
-    SELECT locked.open, locked.fenced, taken.before_seq + taken.starts + 1 AS first_seq, taken.last_seq,
+    SELECT locked.open, locked.fenced, locked.claimed, taken.before_seq + taken.starts + 1 AS first_seq, taken.last_seq,
            coalesce(taken.status, locked.status) AS status, taken.cancel_requested
     FROM locked LEFT JOIN taken ON true
 """
