@@ -59,9 +59,14 @@ async def run(arguments: argparse.Namespace) -> Summary:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     async with Deployment() as deployment:
-        load = Load(rate=arguments.rate, runs_at_once=arguments.runs)
+        load = Load(
+            rate=arguments.rate,
+            runs_at_once=arguments.runs,
+            watchers=arguments.watchers,
+            batch=arguments.batch,
+        )
         scene = Scene(deployment.client, load, random.Random(arguments.seed), stopping=stopping)
-        away = SHORT_AWAY_SECONDS if arguments.seconds < SHORT_SECONDS else AWAY_SECONDS
+        away = arguments.away or (SHORT_AWAY_SECONDS if arguments.seconds < SHORT_SECONDS else AWAY_SECONDS)
         faults = [fault for fault in all_faults(scene, deployment, away) if arguments.only in fault.name]
         deployment.keep = True  # unless all goes well
         if arguments.reconnects:
@@ -90,7 +95,8 @@ def _teller(scene: Scene) -> Callable[[Episode], None]:
         print(
             f"{time.monotonic() - began:6.0f} s  {scene.checker.events:8d} events  {scene.checker.findings.counts.total()} found"
             f"  {' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, well again after"
-            f" {'never' if recovery is None else f'{recovery:.1f} s'}, latest event {episode.longest_delay_seconds:.1f} s",
+            f" {'never' if recovery is None else f'{recovery:.1f} s'}, latest event {episode.longest_delay_seconds:.1f} s"
+            f" (99 of 100: {episode.p99_delay_seconds:.1f} s)",
             flush=True,
         )
 
@@ -107,6 +113,9 @@ def main() -> int:
     running.add_argument("--seed", type=int, default=random.randrange(10**6))
     running.add_argument("--rate", type=float, default=1500, help="events a second")
     running.add_argument("--runs", type=int, default=12, help="runs at once")
+    running.add_argument("--watchers", type=int, default=2, help="watchers of each run")
+    running.add_argument("--batch", type=int, default=100, help="events in an append, at most")
+    running.add_argument("--away", type=float, default=0, help="for how many seconds Kafka is away")
     running.add_argument(
         "--reconnects", type=int, default=0, help="instead: so many at random positions, without faults"
     )

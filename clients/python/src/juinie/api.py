@@ -19,6 +19,8 @@ from juinie.errors import NoAnswer, Refused, refusal
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 3.0
 _PASSING = frozenset({429, 500, 502, 503, 504})
+_TOO_MANY = 429
+"""The one passing answer that says that nothing was done; the others may come from a proxy, or after the commit."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Api:
         deadline = time.monotonic() + limit
         sent_headers = {**(headers or {}), **({"Content-Type": "application/json"} if content else {})}
         timeout = timeout_seconds or httpx.USE_CLIENT_DEFAULT
+        doubtful = False
         for attempt in itertools.count():
             url = self.urls[next(self._turn) % len(self.urls)]
             try:
@@ -62,10 +65,11 @@ class Api:
                     timeout=timeout,
                 )  # fmt: skip
             except httpx.TransportError as error:
-                why, wait = type(error).__name__, _wait(attempt)
+                why, wait, doubtful = type(error).__name__, _wait(attempt), True
             else:
                 if answer.status_code not in _PASSING:
-                    return _good(answer)
+                    return _good(answer, doubtful)
+                doubtful = doubtful or answer.status_code != _TOO_MANY
                 why, wait = f"status {answer.status_code}", max(_wait(attempt), _asked_for(answer))
             if time.monotonic() + wait > deadline:
                 raise NoAnswer(why)
@@ -86,16 +90,16 @@ def _asked_for(answer: httpx.Response) -> float:
     return min(float(text), 30.0) if text.isdecimal() else 0.0
 
 
-def _good(answer: httpx.Response) -> httpx.Response:
+def _good(answer: httpx.Response, doubtful: bool) -> httpx.Response:
     if answer.is_success:
         return answer
-    raise refused(answer)
+    raise refused(answer, doubtful)
 
 
-def refused(answer: httpx.Response) -> Refused:
+def refused(answer: httpx.Response, after_no_answer: bool = False) -> Refused:
     """The error that an answer's problem document stands for."""
     try:
         problem: dict[str, Any] = answer.json()
     except ValueError:
         problem = {}
-    return refusal(answer.status_code, problem)
+    return refusal(answer.status_code, problem, after_no_answer)

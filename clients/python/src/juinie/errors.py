@@ -28,12 +28,16 @@ class NoAnswer(JuinieError):
 
 @dataclass
 class Refused(JuinieError):
-    """Juinie refused. `code` is stable, `detail` is for people, `problem` is the whole answer."""
+    """Juinie refused. `code` is stable, `detail` is for people, `problem` is the whole answer.
+
+    `after_no_answer`: an earlier try of the same request got none, so this is no proof that nothing was done.
+    """
 
     status: int
     code: str
     detail: str
     problem: dict[str, Any]
+    after_no_answer: bool = False
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.detail}"
@@ -54,7 +58,7 @@ class LeaseLost(Refused):
 _BY_CODE = {"run_not_found": NotFound, "run_finished": RunFinished, "lease_lost": LeaseLost}
 
 
-def refusal(status: int, problem: dict[str, Any]) -> Refused:
+def refusal(status: int, problem: dict[str, Any], after_no_answer: bool = False) -> Refused:
     """The error for an answer's status and problem document, which is empty where something else answered."""
     code, detail = str(problem.get("code", "unknown")), str(problem.get("detail", "no problem document"))
-    return _BY_CODE.get(code, Refused)(status, code, detail, problem)
+    return _BY_CODE.get(code, Refused)(status, code, detail, problem, after_no_answer)

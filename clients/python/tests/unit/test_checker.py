@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from juinie.torture.checker import Checker
+from juinie.torture.delays import Delays
 from juinie.torture.findings import Kind
 
 RUN = "run"
@@ -196,6 +197,28 @@ def test_refused_append_that_is_there_is_corrupt(story: Story) -> None:
     assert story.found() == {Kind.CORRUPT}
 
 
+@pytest.mark.parametrize(
+    ("log", "kinds"),
+    [
+        ([None, b"b0", b"b1", None], set[Kind]()),
+        ([None, None], set[Kind]()),
+        ([None, b"b0", None], {Kind.TORN}),
+    ],
+    ids=["there", "not there", "there in part"],
+)
+def test_refusal_after_a_try_without_an_answer_proves_nothing(
+    story: Story, log: list[bytes | None], kinds: set[Kind]
+) -> None:
+    story.checker.send(RUN, "b", [b"b0", b"b1"])
+    story.checker.refuse(RUN, "b", after_no_answer=True)
+    story.log = log
+    story.see(*range(1, len(log) + 1))
+    story.finish()
+    story.end()
+
+    assert story.found() == kinds
+
+
 def test_two_appends_with_one_seq_are_corrupt(story: Story) -> None:
     story.append("a", 2, b"a0", b"a1")
     story.append("b", 3, b"b0")
@@ -266,12 +289,22 @@ def test_time_without_a_connection_does_not_make_late(story: Story) -> None:
 def test_longest_delay_counts_from_the_ack_or_the_connection(story: Story) -> None:
     story.append_all()
     story.see(1, 2, 3, at=2.5)
-    assert story.checker.take_longest_delay() == 1.5
+    delays = story.checker.take_delays()
+    assert (delays.longest, delays.within(0.99)) == (1.5, 1.5)
     story.checker.open(RUN, "w", 3, at=10)
     story.see(4, at=10.25)
 
-    assert story.checker.take_longest_delay() == 0.25
-    assert story.checker.take_longest_delay() == 0
+    assert story.checker.take_delays().longest == 0.25
+    assert story.checker.take_delays().longest == 0
+
+
+def test_delays_are_told_by_their_share() -> None:
+    delays = Delays()
+    assert delays.within(0.99) == 0
+    for seconds in (*[0.01] * 98, 0.5, 3.0):
+        delays.add(seconds)
+
+    assert (delays.within(0.98), delays.within(0.99), delays.within(1)) == (0.02, 0.52, 3.0)
 
 
 def test_watcher_that_is_never_told_of_the_end_misses_it(story: Story) -> None:

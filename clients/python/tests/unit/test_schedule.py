@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from juinie.events import events_of_page
+from juinie.torture.delays import Delays
 from juinie.torture.hooks import HookFailed, command_faults
 from juinie.torture.payloads import batch, content
 from juinie.torture.schedule import Episode, Fault, Schedule
@@ -32,7 +33,7 @@ async def dealt(seed: int, episodes: int, names: str = "abcdef") -> list[str]:
 
     faults = [Fault(name, name, inject, seconds=(0, 0)) for name in names]
     probe: Any = AlwaysWell()
-    schedule = Schedule(faults, random.Random(seed), probe, lambda: 0.0, stopping, tell, calm_seconds=(0, 0))
+    schedule = Schedule(faults, random.Random(seed), probe, Delays, stopping, tell, calm_seconds=(0, 0))
     async with asyncio.timeout(20):
         await schedule.run()
     return told
@@ -60,7 +61,7 @@ async def test_fault_that_could_not_be_injected_is_healed_and_ends_the_torture()
     probe: Any = AlwaysWell()
     fault = Fault("a", "a", inject, heal)
     schedule = Schedule(
-        [fault], random.Random(1), probe, lambda: 0.0, asyncio.Event(), lambda _: None, calm_seconds=(0, 0)
+        [fault], random.Random(1), probe, Delays, asyncio.Event(), lambda _: None, calm_seconds=(0, 0)
     )
     with pytest.raises(HookFailed):
         await schedule.run()

@@ -1,6 +1,7 @@
 """`juinie-api`: serve, migrate, keys, tenants, openapi.
 
-What serves is imported by the commands that need it: making a key loads no web framework.
+What a command needs is imported by it: making a key loads no web framework, and serving neither Alembic nor SQLAlchemy,
+which take longer to load than all the rest.
 """
 
 import asyncio
@@ -24,7 +25,6 @@ from juinie_api.edges.quota_commands import (
 )
 from juinie_api.edges.tenant_commands import add_tenant_commands
 from juinie_shared.db import keys as key_table
-from juinie_shared.db import migrate as migrations
 from juinie_shared.db.pool import Connection, connect, driver_errors
 from juinie_shared.db.schema import check_schema, found_revision, known_revisions
 from juinie_shared.db.sessions import require_sessions
@@ -141,6 +141,8 @@ def openapi() -> None:
 
 
 async def _migrate(url: str, to: str) -> None:
+    from juinie_shared.db import migrate as migrations
+
     await require_sessions(url, "juinie-api-cli")
     if to in {"head", "heads"} or not await _is_older(url, to):
         await migrations.migrate(url, to)

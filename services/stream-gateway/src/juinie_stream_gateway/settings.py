@@ -70,13 +70,13 @@ class Settings(EdgeSettings):
         description="How often a filtered stream's cursor moves past what the filter leaves out.",
     )
     tail_check_seconds: float = Field(
-        1.0,
+        0.75,
         gt=0,
         validation_alias="JUINIE_TAIL_CHECK_SECONDS",
         description="How often all open streams are compared with Postgres.",
     )
     tail_poll_seconds: float = Field(
-        0.5,
+        0.375,
         gt=0,
         validation_alias="JUINIE_TAIL_POLL_SECONDS",
         description="How often runs that Kafka is behind on are compared with Postgres.",

@@ -7,6 +7,7 @@ once all its readers are done; nothing is kept of it afterwards, so millions of 
 
 from collections.abc import Iterable
 
+from juinie.torture.delays import Delays
 from juinie.torture.findings import Findings, Kind
 from juinie.torture.reader_history import Finding, ReaderHistory
 from juinie.torture.run_history import RunHistory
@@ -23,7 +24,7 @@ class Checker:
         self.events = self.deliveries = self.runs = 0
         self._late_seconds = late_seconds
         self._runs: dict[str, RunHistory] = {}
-        self._longest_delay = 0.0
+        self._delays = Delays()
 
     # ---- writers
 
@@ -34,8 +35,10 @@ class Checker:
     def acknowledge(self, run: str, append: str, first_seq: int, last_seq: int, at: float) -> None:
         self._note(run, append, self._run(run).acknowledge(append, first_seq, last_seq, at))
 
-    def refuse(self, run: str, append: str) -> None:
-        self._run(run).refuse(append)
+    def refuse(self, run: str, append: str, after_no_answer: bool = False) -> None:
+        """The append was refused: it may not be there. After a try without an answer that is no proof: it stays doubtful."""
+        if not after_no_answer:
+            self._run(run).refuse(append)
 
     def finish(self, run: str, last_seq: int, at: float) -> None:
         """The run's end was acknowledged."""
@@ -66,7 +69,7 @@ class Checker:
         self._note(run, reader, seen.see(seq, last))
         self._note(run, reader, history.show(seq, content, whole))
         if seen.open_since is not None:
-            self._longest_delay = max(self._longest_delay, history.delay(seq, seen.open_since, at))
+            self._delays.add(history.delay(seq, seen.open_since, at))
 
     def drop(self, run: str, reader: str) -> None:
         """The connection ended, not with the end of the run."""
@@ -114,10 +117,10 @@ class Checker:
             for reader, finding in history.overdue(at, self._late_seconds):
                 self._note(run, reader.name, [finding])
 
-    def take_longest_delay(self) -> float:
-        """The longest time from an ack to an open watcher since this was asked last, in seconds."""
-        longest, self._longest_delay = self._longest_delay, 0.0
-        return longest
+    def take_delays(self) -> Delays:
+        """The times from acks to open watchers, of all events since this was asked last."""
+        delays, self._delays = self._delays, Delays()
+        return delays
 
     def conclude(self, run: str) -> None:
         """All readers are done with the run, or have had their time."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from juinie.torture.delays import Delays
 from juinie.torture.probe import Probe
 
 _TWO_AT_ONCE = 0.15
@@ -40,6 +41,7 @@ class Episode:
     lasted_seconds: float
     recovery_seconds: float | None
     longest_delay_seconds: float
+    p99_delay_seconds: float
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Schedule:
     faults: Sequence[Fault]
     chance: random.Random
     probe: Probe
-    take_longest_delay: Callable[[], float]
+    take_delays: Callable[[], Delays]
     stopping: asyncio.Event
     tell: Callable[[Episode], None]
     calm_seconds: tuple[float, float] = (0.5, 2.0)
@@ -59,12 +61,13 @@ class Schedule:
         """One episode after the other. What was injected is healed, whatever happens."""
         async for faults in self._deals():
             began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-            self.take_longest_delay()
+            self.take_delays()
             await asyncio.gather(*(self._one(fault) for fault in faults))
             lasted = time.monotonic() - began
             recovery = await self.probe.until_well(_WELL_AGAIN_SECONDS)
             names, areas = tuple(fault.name for fault in faults), tuple(fault.area for fault in faults)
-            episode = Episode(names, areas, began_at, lasted, recovery, self.take_longest_delay())
+            delays = self.take_delays()
+            episode = Episode(names, areas, began_at, lasted, recovery, delays.longest, delays.within(0.99))
             self.episodes.append(episode)
             self.tell(episode)
 

@@ -45,6 +45,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "lasted_seconds": round(episode.lasted_seconds, 2),
         "recovery_seconds": None if recovery is None else round(recovery, 2),
         "longest_delay_seconds": round(episode.longest_delay_seconds, 2),
+        "p99_delay_seconds": round(episode.p99_delay_seconds, 2),
     }
 
 

@@ -31,7 +31,7 @@ async def torture(
     began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     probe = Probe(probing or scene.client)
     await probe.begin()
-    take = scene.checker.take_longest_delay
+    take = scene.checker.take_delays
     # Of its own: what the load draws depends on time.
     order = random.Random(f"order of faults {seed}")  # noqa: S311 - chance, not secrecy
     schedule = Schedule(faults, order, probe, take, scene.stopping, tell)

@@ -113,7 +113,7 @@ class _Program:
         try:
             first, last = await self._post(key, body)
         except Refused as refusal:
-            scene.checker.refuse(self.run_id, key)
+            scene.checker.refuse(self.run_id, key, refusal.after_no_answer)
             scene.figures.wrong_answers[f"append: {refusal.status} {refusal.code}"] += 1
         except NoAnswer:
             pass  # stored once, or not at all: the checker finds out which

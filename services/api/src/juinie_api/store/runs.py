@@ -4,12 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, or_, select
-from sqlmodel import col
-
 from juinie_shared.db.pool import Connection, Row
-from juinie_shared.db.select import fetch
-from juinie_shared.db.tables import Run
 from juinie_shared.domain.ids import RunId, TenantId
 
 RUN_COLUMNS = """
@@ -126,38 +121,39 @@ class ListFilter:
     before: tuple[datetime, RunId] | None = None
 
 
-_LISTED: tuple[Any, ...] = (
-    col(Run.run_id), col(Run.agent), col(Run.thread_id), col(Run.status), col(Run.error), col(Run.metadata_),
-    col(Run.last_seq), col(Run.attempt), col(Run.cancel_requested_at).is_not(None).label("cancel_requested"),
-    col(Run.created_at), col(Run.started_at), col(Run.finished_at), col(Run.deadline_at),
-)  # fmt: skip
+# By run_tenant_created_idx or run_tenant_thread_idx, backwards. What is asked for besides the tenant comes in between.
+LIST = (
+    """
+    SELECT run_id, agent, thread_id, status, error, metadata, last_seq, attempt,
+           cancel_requested_at IS NOT NULL AS cancel_requested, created_at, started_at, finished_at, deadline_at
+    FROM run WHERE """,
+    " ORDER BY created_at DESC, run_id DESC LIMIT ",
+)
 
 
 async def list_runs(connection: Connection, tenant_id: TenantId, wanted: ListFilter, limit: int) -> list[Row]:
-    """Newest first, without input and output. By run_tenant_created_idx or run_tenant_thread_idx, backwards."""
-    statement = (
-        select(*_LISTED)
-        .where(*_conditions(tenant_id, wanted))
-        .order_by(col(Run.created_at).desc(), col(Run.run_id).desc())
-        .limit(limit)
-    )
-    return await fetch(connection, statement)
+    """Newest first, without input and output."""
+    conditions, values = _conditions(tenant_id, wanted)
+    select, newest_first = LIST
+    statement = f"{select}{' AND '.join(conditions)}{newest_first}${len(values) + 1}"
+    return await connection.fetch(statement, *values, limit)
 
 
-def _conditions(tenant_id: TenantId, wanted: ListFilter) -> list[Any]:
-    conditions: list[Any] = [col(Run.tenant_id) == tenant_id, col(Run.deleted_at).is_(None)]
-    if wanted.status is not None:
-        conditions.append(col(Run.status) == wanted.status)
-    if wanted.agent is not None:
-        conditions.append(col(Run.agent) == wanted.agent)
-    if wanted.thread_id is not None:
-        conditions.append(col(Run.thread_id) == wanted.thread_id)
-    if wanted.created_after is not None:
-        conditions.append(col(Run.created_at) > wanted.created_after)
-    if wanted.created_before is not None:
-        conditions.append(col(Run.created_at) < wanted.created_before)
+def _conditions(tenant_id: TenantId, wanted: ListFilter) -> tuple[list[str], list[Any]]:
+    """What is asked for and nothing else, so that each question is planned for itself."""
+    asked: list[tuple[str, Any]] = [
+        ("status = ${}", wanted.status),
+        ("agent = ${}", wanted.agent),
+        ("thread_id = ${}", wanted.thread_id),
+        ("created_at > ${}", wanted.created_after),
+        ("created_at < ${}", wanted.created_before),
+    ]
+    conditions, values = ["tenant_id = $1", "deleted_at IS NULL"], list[Any]([tenant_id])
+    for condition, value in asked:
+        if value is not None:
+            values.append(value)
+            conditions.append(condition.format(len(values)))
     if wanted.before is not None:
-        created_at, run_id = wanted.before
-        older = and_(col(Run.created_at) == created_at, col(Run.run_id) < run_id)
-        conditions.append(or_(col(Run.created_at) < created_at, older))
-    return conditions
+        values += wanted.before
+        conditions.append(f"(created_at, run_id) < (${len(values) - 1}, ${len(values)})")
+    return conditions, values

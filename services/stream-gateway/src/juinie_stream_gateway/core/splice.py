@@ -115,8 +115,12 @@ class Splice:
     @property
     def suspect(self) -> bool:
         """Ask Postgres about this run sooner than about the others."""
-        owed = self._stored is not None and self.head is not None and self.head < self._stored
-        return self.behind or owed
+        return self.behind or self.owed
+
+    @property
+    def owed(self) -> bool:
+        """The last check found events that have not come."""
+        return self._stored is not None and self.head is not None and self.head < self._stored
 
     def want_read(self) -> None:
         """Somebody knows of events that the head has not reached."""

@@ -1,8 +1,9 @@
 """The tail check: one query holds all open streams against Postgres, so that no event is later than two seconds.
 
 It finds what no gap in the records reveals: the lost last event, a run that finished or was deleted, a database that
-was set back. Runs that Kafka is behind on are asked about more often, and all of them while Kafka is away; so nothing
-here needs to know whether it is the broker or the publisher that fails.
+was set back. Runs that Kafka is behind on are asked about more often, and all of them while it is behind on any, or away:
+that it is gone shows on the first run seconds before its client says so. So nothing here needs to know whether it is the
+broker or the publisher that fails.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ class TailCheck:
         self._read_runs = read_runs
         self._poll_seconds = poll_seconds
         self._polls_per_round = max(1, round(every_seconds / poll_seconds))
+        self._doubtful = False
 
     async def run(self) -> None:
         """For ever. A database that is away is asked again: open streams go on from Kafka meanwhile."""
@@ -37,14 +39,16 @@ class TailCheck:
 
     async def check(self, everyone: bool = True) -> None:
         """One round."""
-        due = self._due(everyone or not self._hub.kafka_live)
+        due = self._due(everyone or self._doubtful or not self._hub.kafka_live)
         if not due:
+            self._doubtful = False
             return
         heads_before = [room.splice.head for room in due]
         rows = await self._read_runs([room.run_id for room in due])
         for room, head_before in zip(due, heads_before, strict=True):
             if room.watchers:
                 self._hub.take_row(room, rows.get(room.run_id), head_before)
+        self._doubtful = any(room.splice.behind and room.splice.owed for room in due)
 
     def _due(self, everyone: bool) -> list[Room]:
         return [room for room in self._hub.rooms() if everyone or room.splice.suspect]

@@ -1,0 +1,54 @@
+"""What a refusal proves: nothing was done, unless an earlier try of the same request got no answer."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from juinie.api import Api
+from juinie.errors import LeaseLost, Refused
+
+type Answer = httpx.Response | Exception
+
+LOST = {"code": "lease_lost", "detail": "Another worker has the run."}
+
+
+async def refused_after(*answers: Answer) -> Refused:
+    """What is raised when these come, one after the other."""
+    coming = iter(answers)
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        match next(coming):
+            case httpx.Response() as response:
+                return response
+            case Exception() as error:
+                raise error
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        with pytest.raises(Refused) as raised:
+            await Api(http, ["http://juinie.test"]).send("POST", "/v1/runs/r/events", json={})
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("first", "doubtful"),
+    [
+        (lambda: httpx.ReadTimeout("no answer"), True),
+        (lambda: httpx.ConnectError("refused"), True),
+        (lambda: httpx.Response(503), True),
+        (lambda: httpx.Response(502), True),
+        (lambda: httpx.Response(429), False),
+    ],
+    ids=["no answer", "no connection", "503", "502", "429"],
+)
+async def test_refusal_says_whether_an_earlier_try_may_have_been_done(
+    first: Callable[[], Answer], doubtful: bool
+) -> None:
+    refusal = await refused_after(first(), httpx.Response(409, json=LOST))
+
+    assert isinstance(refusal, LeaseLost)
+    assert refusal.after_no_answer is doubtful
+
+
+async def test_refusal_of_the_first_try_is_a_proof() -> None:
+    assert (await refused_after(httpx.Response(409, json=LOST))).after_no_answer is False

@@ -1,0 +1,69 @@
+"""The tail check by example: whom it asks about, and how often."""
+
+from collections.abc import Collection
+
+from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
+from juinie_shared.domain.runs import RunStatus
+from juinie_stream_gateway.core.hub import Hub, Room
+from juinie_stream_gateway.core.recent import RecentFrames
+from juinie_stream_gateway.core.start import Start
+from juinie_stream_gateway.core.tail import TailCheck
+from juinie_stream_gateway.core.watcher import Watcher
+from juinie_stream_gateway.store import Page, RunRow
+
+TENANT, KEY = TenantId(new_uuid7()), KeyId(new_uuid7())
+
+
+class Outlet:
+    written_bytes, full, closing = 0, False, None
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def reconnect(self, reason: str) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def wait(self, seconds: float | None = None) -> None: ...
+
+
+class Database:
+    """Says how far each run is, and remembers which it was asked about."""
+
+    def __init__(self) -> None:
+        self.last_seqs: dict[RunId, int] = {}
+        self.asked: set[RunId] = set()
+
+    async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow]:
+        self.asked = set(run_ids)
+        return {run_id: RunRow(Seq(self.last_seqs[run_id]), RunStatus.RUNNING) for run_id in run_ids}
+
+
+def watched(hub: Hub, database: Database) -> Room:
+    run_id = RunId(new_uuid7())
+    room = hub.attach(run_id, TENANT, KEY, Watcher(Outlet(), Start(Seq(1), Seq(1)), None))
+    hub.take_page(room, Page(RunRow(Seq(1), RunStatus.RUNNING), ()))
+    database.last_seqs[run_id] = 1
+    return room
+
+
+async def test_all_runs_are_asked_about_sooner_while_kafka_owes_any() -> None:
+    database, refills = Database(), list[Room]()
+    hub = Hub(RecentFrames(10**6), refills.append)
+    hub.kafka_live = True
+    tail = TailCheck(hub, database.read_runs, 1.0, 0.5)
+    late, other = watched(hub, database), watched(hub, database)
+    database.last_seqs[late.run_id] = 2
+
+    await tail.check()
+    await tail.check(everyone=False)
+    assert (database.asked, refills) == ({late.run_id}, [late])
+    await tail.check(everyone=False)
+    assert database.asked == {late.run_id, other.run_id}
+
+    hub.end_read(late, None)
+    late.splice.head = Seq(2)  # it came
+    await tail.check()
+    await tail.check(everyone=False)
+    assert database.asked == {late.run_id}
