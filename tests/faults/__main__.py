@@ -94,7 +94,8 @@ def _teller(scene: Scene) -> Callable[[Episode], None]:
         recovery = episode.recovery_seconds
         print(
             f"{time.monotonic() - began:6.0f} s  {scene.checker.events:8d} events  {scene.checker.findings.counts.total()} found"
-            f"  {' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, well again after"
+            f"  {' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, served after"
+            f" {'never' if episode.served_seconds is None else f'{episode.served_seconds:.1f} s'}, well again after"
             f" {'never' if recovery is None else f'{recovery:.1f} s'}, latest event {episode.longest_delay_seconds:.1f} s"
             f" (99 of 100: {episode.p99_delay_seconds:.1f} s)",
             flush=True,

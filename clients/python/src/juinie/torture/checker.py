@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from juinie.torture.delays import Delays
 from juinie.torture.findings import Findings, Kind
+from juinie.torture.leases import Turn
 from juinie.torture.reader_history import Finding, ReaderHistory
 from juinie.torture.run_history import RunHistory
 
@@ -28,9 +29,9 @@ class Checker:
 
     # ---- writers
 
-    def send(self, run: str, append: str, contents: Iterable[bytes]) -> None:
-        """An append is about to be sent; `contents` must differ within the run."""
-        self._run(run).send(append, contents)
+    def send(self, run: str, append: str, contents: Iterable[bytes], attempt: int | None = None) -> None:
+        """An append is about to be sent, with the lease of this attempt; `contents` must differ within the run."""
+        self._run(run).send(append, contents, attempt)
 
     def acknowledge(self, run: str, append: str, first_seq: int, last_seq: int, at: float) -> None:
         self._note(run, append, self._run(run).acknowledge(append, first_seq, last_seq, at))
@@ -43,6 +44,20 @@ class Checker:
     def finish(self, run: str, last_seq: int, at: float) -> None:
         """The run's end was acknowledged."""
         self._note(run, "finish", self._run(run).finish(last_seq, at))
+
+    def finished(self, run: str) -> bool:
+        """Somebody was told that the run has ended."""
+        return self._run(run).last_seq is not None
+
+    # ---- workers
+
+    def claim(self, run: str, attempt: int, worker: str) -> None:
+        """A worker was given the run."""
+        self._note(run, worker, self._run(run).leases.claim(attempt, worker))
+
+    def lose_lease(self, run: str, attempt: int) -> None:
+        """The worker of this attempt was told that its lease is lost."""
+        self._run(run).leases.lose(attempt)
 
     # ---- readers
 
@@ -61,13 +76,19 @@ class Checker:
         whole: bytes,
         at: float,
         last: bool = False,
+        turn: Turn | None = None,
     ) -> None:
-        """An event arrived: its content (None for one of Juinie's own), all its bytes, and whether it is the terminal one."""
+        """An event arrived: its content (None for one of Juinie's own), all its bytes, and whether it is the terminal one.
+
+        `turn`: it says that an attempt has begun, or is over.
+        """
         history = self._run(run)
         seen = history.reader(reader)
         self.deliveries += 1
         self._note(run, reader, seen.see(seq, last))
         self._note(run, reader, history.show(seq, content, whole))
+        if turn is not None:
+            history.leases.turn(seq, turn)
         if seen.open_since is not None:
             self._delays.add(history.delay(seq, seen.open_since, at))
 

@@ -26,6 +26,11 @@ class Kind(StrEnum):
     """The run has ended, and a watcher was not told, or was told without the run's last event."""
     END_TWICE = "end twice"
     AFTER_END = "event after end"
+    TWO_HOLDERS = "two holders"
+    """A run that was with two workers at a time."""
+    WRONG_ATTEMPT = "wrong attempt"
+    """An attempt that is not one more than the last, or that nobody has."""
+    FENCED = "written after the lease was lost"
     STALE_READ = "stale read"
     """A read that shows less than was acknowledged before it began."""
 

@@ -3,6 +3,7 @@
 import random
 
 from juinie.events import RunEvent
+from juinie.torture.leases import EXPIRED, STARTED, Turn
 
 _TYPE = "torture"
 _TEXTS = (
@@ -21,6 +22,13 @@ def batch(chance: random.Random, writer: str, number: int, size: int) -> tuple[b
 def content(event: RunEvent) -> bytes | None:
     """What an event says, without its seq and time; None for Juinie's own."""
     return None if event.type.startswith("run.") else _content(event.type, event.raw_data)
+
+
+def turn(event: RunEvent) -> Turn | None:
+    """What an event says of who holds the run."""
+    if event.type not in {STARTED, EXPIRED}:
+        return None
+    return Turn(event.type, event.data["attempt"], event.data.get("worker_id"))
 
 
 def _content(name: str, data: bytes) -> bytes:

@@ -3,8 +3,9 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import httpx
 
@@ -43,6 +44,20 @@ class Probe:
             return None
         return time.monotonic() - began
 
+    async def until_served(self, timeout_seconds: float) -> float | None:
+        """Seconds from now until an append that began after now was answered by any address, and came out of any gateway.
+
+        What a client feels that goes elsewhere when it has to. None: not within the time.
+        """
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                seq = await _first(self._append_to(url) for url in self._client.api.urls)
+                await _first(self._deliver(url, seq) for url in self._client.stream_urls)
+        except TimeoutError:
+            return None
+        return time.monotonic() - began
+
     async def _append(self, urls: Sequence[str]) -> int:
         """Through every address of the API; the seq of the last."""
         seqs = [await self._append_to(url) for url in urls]
@@ -77,6 +92,18 @@ class Probe:
                 return await _brings(connection, seq)
         except (httpx.TransportError, JuinieError, TimeoutError):
             return False
+
+
+async def _first[T](tries: Iterable[Coroutine[Any, Any, T]]) -> T:
+    """What the quickest gives; the others are left."""
+    tasks = [asyncio.ensure_future(one) for one in tries]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _brings(connection: Connection, seq: int) -> bool:

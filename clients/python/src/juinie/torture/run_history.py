@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from juinie.torture.findings import Kind
+from juinie.torture.leases import LeaseHistory
 from juinie.torture.reader_history import Finding, ReaderHistory
 
 _UNKNOWN = 0
@@ -25,6 +26,7 @@ class RunHistory:
 
     def __init__(self) -> None:
         self.readers: dict[str, ReaderHistory] = {}
+        self.leases = LeaseHistory()
         self.acked_head = 0
         self.last_seq: int | None = None
         self.head = 0
@@ -36,9 +38,11 @@ class RunHistory:
     def reader(self, name: str) -> ReaderHistory:
         return self.readers.setdefault(name, ReaderHistory(name))
 
-    def send(self, append: str, contents: Iterable[bytes]) -> None:
+    def send(self, append: str, contents: Iterable[bytes], attempt: int | None = None) -> None:
         """An append is about to be sent. It stays doubtful until it is acknowledged or refused."""
-        self._doubtful[append] = tuple(map(_hashed, contents))
+        self._doubtful[append] = hashes = tuple(map(_hashed, contents))
+        if attempt is not None:
+            self.leases.send(hashes, attempt)
 
     def acknowledge(self, append: str, first: int, last: int, at: float) -> Iterator[Finding]:
         """The append is stored at these seqs, says the answer."""
@@ -97,6 +101,7 @@ class RunHistory:
         if self.last_seq is None:
             yield Kind.END_MISSING, self.head, "the run was never finished"
         places = self._places()
+        yield from self.leases.conclude(self._seen)
         for append, hashes in self._doubtful.items():
             yield from _whole_or_not_at_all(append, hashes, places)
         yield from self._strangers(set(self._expected), set(places))

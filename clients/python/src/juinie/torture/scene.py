@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 
 from juinie.client import Client
 from juinie.torture.checker import Checker
+from juinie.torture.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,8 @@ class Load:
 
     rate: float = 500.0
     runs_at_once: int = 8
+    worked_at_once: int = 3
+    """Runs that workers claim, besides."""
     watchers: int = 2
     batch: int = 100
     run_events: int = 1500
@@ -34,6 +38,9 @@ class Figures:
     unanswered: int = 0
     """Appends that got no answer, for as long as there was patience."""
     connections: int = 0
+    claims: int = 0
+    leases_lost: int = 0
+    """How often a worker was told that its lease is lost."""
     wrong_answers: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -49,6 +56,10 @@ class Scene:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     open_runs: set[str] = field(default_factory=set[str])
     """Runs that are written to now: a fault may pick one."""
+    jobs: dict[str, Job] = field(default_factory=dict[str, Job])
+    """Runs that workers may claim, or have."""
+    work_agent: str = field(default_factory=lambda: f"torture-{uuid.uuid4().hex[:12]}")
+    """Of its own, so that nobody claims what is not of this torture."""
     _next_at: float = 0.0
 
     def now(self) -> float:

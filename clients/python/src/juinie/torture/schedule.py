@@ -33,13 +33,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """What happened: one fault or two, how long, and how long it took from the end to be well again (None: it was not)."""
+    """What happened: one fault or two, how long, and how long it took from the end to be well again (None: it was not).
+
+    `served_seconds`: from the moment the fault was there until another replica, or the same, had served a client.
+    """
 
     names: tuple[str, ...]
     areas: tuple[str, ...]
     began_at: str
     lasted_seconds: float
     recovery_seconds: float | None
+    served_seconds: float | None
     longest_delay_seconds: float
     p99_delay_seconds: float
 
@@ -60,16 +64,25 @@ class Schedule:
     async def run(self) -> None:
         """One episode after the other. What was injected is healed, whatever happens."""
         async for faults in self._deals():
-            began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-            self.take_delays()
-            await asyncio.gather(*(self._one(fault) for fault in faults))
-            lasted = time.monotonic() - began
-            recovery = await self.probe.until_well(_WELL_AGAIN_SECONDS)
-            names, areas = tuple(fault.name for fault in faults), tuple(fault.area for fault in faults)
-            delays = self.take_delays()
-            episode = Episode(names, areas, began_at, lasted, recovery, delays.longest, delays.within(0.99))
+            episode = await self._episode(faults)
             self.episodes.append(episode)
             self.tell(episode)
+
+    async def _episode(self, faults: Sequence[Fault]) -> Episode:
+        began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        self.take_delays()
+        injected = asyncio.Event()
+        serving = asyncio.create_task(self._served(injected))
+        try:
+            await asyncio.gather(*(self._one(fault, injected) for fault in faults))
+            lasted = time.monotonic() - began
+            recovery = await self.probe.until_well(_WELL_AGAIN_SECONDS)
+            served = await serving
+        finally:
+            serving.cancel()
+        names, areas = tuple(fault.name for fault in faults), tuple(fault.area for fault in faults)
+        delays = self.take_delays()
+        return Episode(names, areas, began_at, lasted, recovery, served, delays.longest, delays.within(0.99))
 
     async def _deals(self) -> AsyncGenerator[list[Fault]]:
         deck = list[Fault]()
@@ -91,10 +104,15 @@ class Schedule:
             self.chance.shuffle(deck)
         return deck.pop()
 
-    async def _one(self, fault: Fault) -> None:
+    async def _served(self, injected: asyncio.Event) -> float | None:
+        await injected.wait()
+        return await self.probe.until_served(_WELL_AGAIN_SECONDS)
+
+    async def _one(self, fault: Fault, injected: asyncio.Event) -> None:
         seconds = self.chance.uniform(*fault.seconds)
         try:
             await fault.inject()
+            injected.set()
             await self._sleep(seconds)
         finally:
             await fault.heal()

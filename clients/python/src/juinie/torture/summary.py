@@ -26,6 +26,8 @@ def summary(scene: Scene, episodes: Sequence[Episode], seed: int, began_at: str,
         "deliveries": checker.deliveries,
         "connections": figures.connections,
         "appends": figures.appends,
+        "claims": figures.claims,
+        "leases_lost": figures.leases_lost,
         "given_up": figures.given_up,
         "unanswered": figures.unanswered,
         "repeats": dict(scene.client.api.repeats),
@@ -43,6 +45,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "areas": episode.areas,
         "began_at": episode.began_at,
         "lasted_seconds": round(episode.lasted_seconds, 2),
+        "served_seconds": None if episode.served_seconds is None else round(episode.served_seconds, 2),
         "recovery_seconds": None if recovery is None else round(recovery, 2),
         "longest_delay_seconds": round(episode.longest_delay_seconds, 2),
         "p99_delay_seconds": round(episode.p99_delay_seconds, 2),
@@ -67,6 +70,7 @@ def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
         *((name, f"{sum(one[name] for one in all_of_them):,}") for name in ("runs", "events", "deliveries")),
         ("connections of watchers", f"{sum(one['connections'] for one in all_of_them):,}"),
         ("appends", _appends(all_of_them)),
+        ("claims by workers, leases lost", _claims(all_of_them)),
         ("faults", f"{faults.total()} of {len(faults)} kinds"),
         *((f"violations: {kind}", str(violations[kind])) for kind in Kind),
         ("wrong answers", str(_counted(one["wrong_answers"] for one in all_of_them).total())),
@@ -89,6 +93,11 @@ def _appends(all_of_them: Sequence[Summary]) -> str:
     return f"{appends:,} ({given_up:,} given up on purpose, {unanswered:,} unanswered)"
 
 
+def _claims(all_of_them: Sequence[Summary]) -> str:
+    claims, lost = (sum(one.get(name, 0) for one in all_of_them) for name in ("claims", "leases_lost"))
+    return f"{claims:,}, {lost:,}"
+
+
 def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """By area, of the episodes with one fault."""
     lines = list[tuple[str, str]]()
@@ -96,11 +105,17 @@ def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         mine = [episode for episode in episodes if list(episode["areas"]) == [area]]
         well = [episode["recovery_seconds"] for episode in mine if episode["recovery_seconds"] is not None]
         if well:
-            figure = f"median {statistics.median(well):.1f} s, longest {max(well):.1f} s, {len(well)} times"
-            lines.append((f"well again: {area}", figure))
+            lines.append((f"well again: {area}", _spread(well)))
+        served = [seconds for episode in mine if (seconds := episode.get("served_seconds")) is not None]
+        if served:
+            lines.append((f"served, {area} broken", _spread(served)))
         if len(well) < len(mine):
             lines.append((f"not well again: {area}", str(len(mine) - len(well))))
     return lines
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    return f"median {statistics.median(seconds):.1f} s, longest {max(seconds):.1f} s, {len(seconds)} times"
 
 
 def _counted(counts: Iterable[Mapping[str, int]]) -> Counter[str]:

@@ -11,6 +11,8 @@ from juinie.torture.probe import Probe
 from juinie.torture.scene import Scene
 from juinie.torture.schedule import Episode, Fault, Schedule
 from juinie.torture.summary import Summary, summary
+from juinie.torture.worked_runs import make_work
+from juinie.torture.worker import work_for_ever
 from juinie.torture.writer import write_runs
 
 _LOOK_EVERY_SECONDS = 1.0
@@ -41,6 +43,9 @@ async def torture(
         async with asyncio.TaskGroup() as group:
             for _ in range(scene.load.runs_at_once):
                 group.create_task(write_runs(scene))
+            for number in range(scene.load.worked_at_once):
+                group.create_task(make_work(scene))
+                group.create_task(work_for_ever(scene, f"worker-{number}"))
             if faults:
                 group.create_task(schedule.run())
         looking.cancel()

@@ -10,7 +10,7 @@ from juinie.connection import Connection, Ending, connect
 from juinie.errors import Refused
 from juinie.events import RUN_FINISHED, RunEvent
 from juinie.sse import Frame
-from juinie.torture.payloads import content
+from juinie.torture.payloads import content, turn
 from juinie.torture.scene import Scene
 
 _SILENCE_SECONDS = 15.0
@@ -89,7 +89,9 @@ class TortureWatcher:
         if self._until_drop is not None:
             self._until_drop -= 1
         scene, last = self._scene, event.type == RUN_FINISHED
-        scene.checker.see(self._run_id, self._name, event.seq, content(event), event.raw, scene.now(), last)
+        scene.checker.see(
+            self._run_id, self._name, event.seq, content(event), event.raw, scene.now(), last, turn(event)
+        )
 
     def _end(self, last_seq: int) -> None:
         self._ended = True

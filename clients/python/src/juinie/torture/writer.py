@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from juinie.errors import NoAnswer, Refused
 from juinie.events import RUN_FINISHED
-from juinie.torture.payloads import batch, content
+from juinie.torture.payloads import batch, content, turn
 from juinie.torture.scene import Scene
 from juinie.torture.watcher import TortureWatcher
 
@@ -35,7 +35,7 @@ async def write_runs(scene: Scene) -> None:
 async def _one_run(scene: Scene, run_id: str) -> None:
     await scene.client.create_run("torture", run_id=run_id, idempotency_key=run_id)
     scene.open_runs.add(run_id)
-    async with _watched(scene, run_id):
+    async with watched(scene, run_id, scene.load.end_seconds):
         events = scene.chance.randint(scene.load.run_events // 10 + 1, scene.load.run_events)
         programs = scene.chance.choice((1, 1, 1, 2))
         async with asyncio.TaskGroup() as group:
@@ -43,13 +43,13 @@ async def _one_run(scene: Scene, run_id: str) -> None:
                 group.create_task(_Program(scene, run_id, f"p{number}", events // programs).write())
         scene.open_runs.discard(run_id)
         await _finish(scene, run_id)
-    await _read_back(scene, run_id)
+    await read_back(scene, run_id)
     scene.checker.conclude(run_id)
 
 
 @asynccontextmanager
-async def _watched(scene: Scene, run_id: str) -> AsyncGenerator[None]:
-    """Watchers from now on; at the end they get their time to see the run's end."""
+async def watched(scene: Scene, run_id: str, end_seconds: float) -> AsyncGenerator[None]:
+    """Watchers from now on; at the end they get so many seconds to see the run's end."""
     watchers = [
         asyncio.create_task(TortureWatcher(scene, run_id, f"watcher {number}").watch())
         for number in range(scene.load.watchers)
@@ -57,7 +57,7 @@ async def _watched(scene: Scene, run_id: str) -> AsyncGenerator[None]:
     try:
         yield
         if watchers:
-            await asyncio.wait(watchers, timeout=scene.load.end_seconds)
+            await asyncio.wait(watchers, timeout=end_seconds)
     finally:
         for watcher in watchers:
             watcher.cancel()
@@ -76,7 +76,7 @@ async def _finish(scene: Scene, run_id: str) -> None:
     scene.checker.finish(run_id, answer.json()["last_seq"], scene.now())
 
 
-async def _read_back(scene: Scene, run_id: str) -> None:
+async def read_back(scene: Scene, run_id: str) -> None:
     """The pages, as one more reader."""
     checker, last_seq = scene.checker, 0
     checker.open(run_id, "pages", 0, scene.now())
@@ -84,7 +84,9 @@ async def _read_back(scene: Scene, run_id: str) -> None:
         async for page in pages:
             for event in page:
                 last, last_seq = event.type == RUN_FINISHED, event.seq
-                checker.see(run_id, "pages", event.seq, content(event), event.raw, scene.now(), last)
+                checker.see(
+                    run_id, "pages", event.seq, content(event), event.raw, scene.now(), last, turn(event)
+                )
     checker.end(run_id, "pages", last_seq)
 
 
