@@ -2,16 +2,18 @@
 
 import asyncio
 from contextlib import suppress
+from uuid import UUID
 
 import httpx
 import pytest
 
+from juinie.torture.proxy import BadLine, Mode
 from juinie_shared.db.pool import Pool
 from juinie_testkit.client import ApiClient
 from juinie_testkit.follower import Follower
-from juinie_testkit.seed import SeededKey
-from juinie_testkit.stack import Stack
-from juinie_testkit.waits import await_outbox_flush, eventually
+from juinie_testkit.seed import Seed, SeededKey
+from juinie_testkit.stack import ServiceProcess, Stack
+from juinie_testkit.waits import await_outbox_flush, await_stream_completion, eventually
 from juinie_testkit.watcher import Watcher
 
 pytestmark = pytest.mark.timeout(300)
@@ -105,6 +107,35 @@ async def test_api_killed_in_mid_append_and_retried_with_the_same_keys(
         assert data[first - 3 : last - 2] == [("a", number), ("b", number)]
 
 
+async def test_api_killed_between_the_commit_and_its_answer(
+    stack: Stack, stack_pool: Pool, api: ApiClient, key: SeededKey
+):
+    """The line brings the request and not the answer: to its client, an api killed then has said nothing."""
+    run_id = (await api.create())["run_id"]
+    events = (("a", 1), ("b", 2))
+    async with BadLine("127.0.0.1", stack.api.port) as line:
+        line.set(Mode.ONE_WAY)
+        async with ApiClient(f"http://127.0.0.1:{line.port}", key.text, timeout_seconds=60) as deaf:
+            unanswered = asyncio.create_task(deaf.append(run_id, *events, idempotency_key="once"))
+            await eventually(lambda: stored(stack_pool, run_id, 4), 20, "the commit")
+            await stack.api.kill()
+            line.cut()
+            with pytest.raises(httpx.TransportError):
+                await unanswered
+    await stack.api.start()
+
+    assert await stored(stack_pool, run_id, 4)
+    again = await api.append(run_id, *events, idempotency_key="once")
+    assert (again["first_seq"], again["last_seq"]) == (3, 4)
+    assert [event["type"] for event in await api.events(run_id)] == ["run.created", "run.started", "a", "b"]
+
+
+async def stored(pool: Pool, run_id: str, last_seq: int) -> bool:
+    """Whether the run's last seq in Postgres is this."""
+    async with pool.connection() as connection:
+        return await connection.fetchval("SELECT last_seq FROM run WHERE run_id = $1", run_id) == last_seq
+
+
 async def test_gateway_restarted_while_the_last_event_is_on_its_way(
     stack: Stack, api: ApiClient, key: SeededKey
 ):
@@ -134,6 +165,60 @@ async def test_stopped_gateway_sends_its_watchers_away_and_exits_with_0(
     assert watcher.state == "cut"
     assert watcher.controls[-1].event == "stream.reconnect"
     assert watcher.controls[-1].json == {"reason": "draining"}
+
+
+async def crash_in_a_loop(service: ServiceProcess, while_it_does: asyncio.Task[None]) -> int:
+    """Kill a service each time it has begun to come up, for as long as something else goes on, and five times at least."""
+    crashes = 0
+    while crashes < 5 or not while_it_does.done():
+        await service.kill()
+        service.launch()
+        crashes += 1
+        await asyncio.sleep(0)
+    return crashes
+
+
+@pytest.mark.parametrize("crashing", ["publisher", "gateway-2"])
+async def test_service_that_crashes_again_and_again_leaves_the_others_alone(
+    stack: Stack, api: ApiClient, key: SeededKey, crashing: str
+):
+    service = next(service for service in stack.services if service.name == crashing)
+    others = [(other, other.pid) for other in stack.services if other is not service]
+    run_id = (await api.create())["run_id"]
+    async with Watcher(stack.gateway.url, run_id, key=key.text) as watcher:
+        await watcher.until_caught_up()
+        feeding = asyncio.create_task(feed(api, run_id, 50))
+        await crash_in_a_loop(service, feeding)
+        await feeding
+        await watcher.until_seq(52)
+        await api.finish(run_id)
+        await await_stream_completion(watcher)
+    assert watcher.seqs == list(range(1, 54))
+    assert [(other.running, other.pid) for other, _ in others] == [(True, pid) for _, pid in others]
+    await service.start()
+
+
+async def test_api_that_crashes_again_and_again_leaves_open_streams_alone(
+    stack: Stack, stack_pool: Pool, api: ApiClient, key: SeededKey
+):
+    run_id = (await api.create())["run_id"]
+    seed = Seed(stack_pool, notify=True)
+    async with Watcher(stack.gateway.url, run_id, key=key.text) as watcher:
+        await watcher.until_caught_up()
+        await crash_in_a_loop(stack.api, asyncio.create_task(append_by_hand(seed, run_id)))
+        await watcher.until_seq(21)
+        await stack.api.start()
+        await api.finish(run_id)
+        await await_stream_completion(watcher)
+    last_seq = (await api.get(run_id))["last_seq"]
+    assert watcher.seqs == list(range(1, last_seq + 1))
+    assert watcher.state == "ended"
+
+
+async def append_by_hand(seed: Seed, run_id: str) -> None:
+    """As another api would."""
+    for number in range(20):
+        await seed.append(UUID(run_id), ("by hand", number))
 
 
 async def test_all_services_killed_at_once_come_back_in_any_order(

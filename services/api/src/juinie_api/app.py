@@ -34,6 +34,7 @@ from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
+from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import AsgiApp, probe_apps
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
@@ -108,6 +109,7 @@ async def serve(
                 health.watch(),
                 counts.run(_report_counts),
                 over_limit.run(),
+                watch_loop_lag(metrics.loop_lag.observe),
             )
             background = [tasks.create_task(loop) for loop in loops]
             tasks.create_task(_drain_when(stopping, health, waker, desk))

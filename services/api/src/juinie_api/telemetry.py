@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
+from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
+
 SERVICE = "juinie-api"
 
 # Log events.
@@ -42,6 +44,7 @@ class Metrics:
     notify_failures: Counter
     over_limit: Counter
     connections_refused: Counter
+    loop_lag: Histogram
 
 
 def build_metrics() -> Metrics:
@@ -86,5 +89,11 @@ def build_metrics() -> Metrics:
         ),
         connections_refused=Counter(
             "juinie_api_connections_refused", "Connections closed as one too many.", registry=registry
+        ),
+        loop_lag=Histogram(
+            "juinie_api_loop_lag_seconds",
+            "By how much later than it should the event loop ran a timer.",
+            registry=registry,
+            buckets=LAG_BUCKETS,
         ),
     )

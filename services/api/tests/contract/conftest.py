@@ -32,6 +32,10 @@ class Api:
     def client_of(self, key: SeededKey) -> httpx.AsyncClient:
         return client_of(self.service, key)
 
+    def client_of_service(self, service: RunningService) -> httpx.AsyncClient:
+        """A client of another api, with the same key."""
+        return client_of(service, self.key)
+
     async def create(self, **body: Any) -> Json:
         response = await self.client.post("/v1/runs", json={"agent": "agent", **body})
         assert response.status_code in {200, 201}, response.text

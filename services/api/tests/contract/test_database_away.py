@@ -5,11 +5,13 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from juinie_api.app import serve
 from juinie_api.settings import Settings
 from juinie_shared.db.keys import ensure_dev_key
 from juinie_shared.domain.errors import DevKeyOutsideDev, PortTaken
+from juinie_testkit.crowded import crowded_server
 from juinie_testkit.proxy import Proxy
 from juinie_testkit.running import running
 from juinie_testkit.seed import Seed
@@ -67,6 +69,70 @@ async def test_requests_are_refused_in_time_while_the_database_is_away(
             await proxy.resume()
             await eventually(lambda: ready(client), 20, "ready again")
             assert (await client.post(f"/v1/runs/{run_id}/events", json=append)).status_code == 201
+
+
+async def test_requests_are_refused_while_no_connection_is_left(
+    settings: Settings, database_url: str, pool: Any
+):
+    import httpx
+
+    from juinie_testkit.waits import eventually
+
+    key = await Seed(pool).key()
+    headers = {"Authorization": f"Bearer {key.text}"}
+    async with (
+        crowded_server(database_url) as server,
+        running(serve, settings.model_copy(update={"database_url": SecretStr(server.url)})) as service,
+        httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False, timeout=30) as client,
+    ):
+        run_id = (await client.post("/v1/runs", json={"agent": "a"})).json()["run_id"]
+        append = {"events": [{"type": "x"}]}
+        await server.full()
+        answers = await asyncio.gather(
+            *(client.post(f"/v1/runs/{run_id}/events", json=append) for _ in range(20))
+        )
+        for answer in answers:
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), answer.text
+        await eventually(lambda: _is_not_ready(client), 10, "not ready")
+        assert (await client.get("/livez")).status_code == 200
+        await server.free()
+        await eventually(lambda: ready(client), 20, "ready again")
+        assert (await client.post(f"/v1/runs/{run_id}/events", json=append)).json()["first_seq"] == 3
+
+
+REFUSAL = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'as the server would' USING ERRCODE = '{state}'; END $$
+"""
+REFUSE = "CREATE TRIGGER refuse BEFORE INSERT ON run_event FOR EACH ROW EXECUTE FUNCTION refuse()"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param("53100", id="disk full"),
+        pytest.param("53200", id="out of memory"),
+        pytest.param("40P01", id="deadlock"),
+        pytest.param("40001", id="serialization failure"),
+        pytest.param("25006", id="read only, as a standby"),
+    ],
+)
+async def test_what_the_server_cannot_do_now_is_a_503_that_wrote_nothing_and_may_be_repeated(
+    api: Any, state: str
+):
+    run_id = (await api.create())["run_id"]
+    once = {"Idempotency-Key": "once"}
+    await api.rows(REFUSAL.format(state=state))
+    await api.rows(REFUSE)
+    refused = await api.append(run_id, "a", "b", headers=once)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), refused.text
+    assert [event["seq"] for event in await api.events(run_id)] == [1]  # reads go on
+
+    await api.rows("DROP TRIGGER refuse ON run_event")
+    stored = await api.append(run_id, "a", "b", headers=once)
+    assert (stored.status_code, stored.json()["first_seq"], stored.json()["last_seq"]) == (201, 3, 4)
+    assert "idempotency-replayed" not in stored.headers
+    assert [event["seq"] for event in await api.events(run_id)] == [1, 2, 3, 4]
 
 
 async def _is_not_ready(client: Any) -> bool:

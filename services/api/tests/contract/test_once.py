@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from juinie_api.app import serve
+from juinie_testkit.running import running
+
 KEY = {"Idempotency-Key": "k 1"}
 
 
@@ -127,3 +130,22 @@ async def test_a_key_is_printable_ascii(api: Any, key: str):
     run_id = (await api.create())["run_id"]
     refused = await api.append(run_id, headers={"Idempotency-Key": key.encode()})
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_idempotency_key")
+
+
+async def test_twins_at_two_apis_at_once_and_later_are_one_request(api: Any, settings: Any):
+    run_id = (await api.create())["run_id"]
+    async with running(serve, settings) as second, api.client_of_service(second) as other:
+        body = {"events": [{"type": "a"}, {"type": "b"}]}
+        path = f"/v1/runs/{run_id}/events"
+        at_once = [
+            client.post(path, json=body, headers=KEY) for client in (api.client, other) for _ in range(10)
+        ]
+        answers = await asyncio.gather(*at_once)
+        later = await other.post(path, json=body, headers=KEY)
+        differing = await other.post(path, json={"events": [{"type": "c"}]}, headers=KEY)
+
+    assert {answer.status_code for answer in (*answers, later)} == {201}
+    assert {answer.text for answer in (*answers, later)} == {later.text}
+    assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 1
+    assert (differing.status_code, differing.json()["code"]) == (422, "idempotency_key_reused")
+    assert [event["seq"] for event in await api.events(run_id)] == [1, 2, 3, 4]

@@ -41,6 +41,7 @@ from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.domain.ids import new_uuid7
 from juinie_shared.runtime.http_server import HttpServer
+from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.tracing import configure_tracing
 
@@ -146,12 +147,14 @@ async def _run(
         tasks.create_task(parts.health.watch(stopping))
         bells = {OUTBOX_CHANNEL: parts.doorbell, DUTIES_CHANNEL: parts.duty_bell}
         listening = tasks.create_task(listen(database_url, bells, parts.telemetry))
+        watching = tasks.create_task(watch_loop_lag(parts.telemetry.loop_was_late))
         working = tasks.create_task(_work(parts, settings, stopping))
         await stopping.wait()
         for bell in bells.values():
             bell.ring()
         await asyncio.wait({working})
         listening.cancel()
+        watching.cancel()
 
 
 async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from juinie_shared.runtime.logs import get_logger
+from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
 from juinie_shared.runtime.tracing import current_traceparent, span_link
 
 PUBLISH_SPAN = "juinie.run-events publish"
@@ -97,6 +98,14 @@ class Telemetry:
             "juinie_runs_overdue", "Runs that have been due for over five seconds and that nobody has swept.",
             registry=registry,
         )  # fmt: skip
+
+        self._loop_lag = Histogram(
+            "juinie_publisher_loop_lag_seconds", "By how much later than it should the event loop ran a timer.",
+            buckets=LAG_BUCKETS, registry=registry,
+        )  # fmt: skip
+
+    def loop_was_late(self, seconds: float) -> None:
+        self._loop_lag.observe(seconds)
 
     @contextmanager
     def round(self, traceparents: Iterable[str | None], records: int) -> Generator[None]:

@@ -12,6 +12,7 @@ from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
+from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
@@ -106,6 +107,7 @@ class _Gateway:
             Pulse(hub, settings.stream_heartbeat_seconds, settings.stream_cursor_seconds).run,
             self._readiness.run,
             lambda: self.counts.run(_report_counts),
+            lambda: watch_loop_lag(telemetry.loop_lag.observe),
         ]
         probes = probe_apps(self._readiness.waiting_for, telemetry.registry)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))

@@ -3,6 +3,8 @@
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
+
 SERVICE = "juinie-stream-gateway"
 
 SPAN_STREAM = "stream"
@@ -68,6 +70,12 @@ class Telemetry:
         self.position_lost = Counter(
             "juinie_stream_kafka_position_lost_total",
             "Times that Kafka no longer had what was to be read next.",
+            registry=self.registry,
+        )
+        self.loop_lag = Histogram(
+            "juinie_stream_loop_lag_seconds",
+            "By how much later than it should the event loop ran a timer.",
+            buckets=LAG_BUCKETS,
             registry=self.registry,
         )
         self._mode = Gauge(
