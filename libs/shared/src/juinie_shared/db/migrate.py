@@ -1,17 +1,20 @@
 """Bring the schema up (or down). A one-shot step that several may start at once: one works, the others wait for it."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from juinie_shared.db.indexes import LOCK_TIMEOUT
 from juinie_shared.db.pool import driver_errors, plain_url
 from juinie_shared.db.schema import MIGRATIONS
 from juinie_shared.domain.errors import DatabaseBusy
@@ -19,22 +22,31 @@ from juinie_shared.domain.errors import DatabaseBusy
 type Step = Callable[[Config], None]
 
 _LOCK = 0x6A75_696E_6965
-"""Advisory lock that a migrator's transaction holds ("juinie")."""
+"""Advisory lock that a migrator's session holds ("juinie"); it goes with the session, however that ends."""
+_TAKE = text("SELECT pg_try_advisory_lock(:lock)").bindparams(lock=_LOCK)
+_LET_GO = text("SELECT pg_advisory_unlock(:lock)").bindparams(lock=_LOCK)
 
 
 async def migrate(database_url: str, revision: str = "head", wait_seconds: float = 60.0) -> None:
-    """Upgrade to `revision`, in one transaction.
+    """Upgrade to `revision`, each revision in a transaction of its own.
+
+    An index on a large table commits what came before it in its revision (`db/indexes.py`). A migrator that is ended
+    leaves a revision done, or one that the next migrator begins again.
 
     Raises:
         DatabaseAway: Postgres does not answer.
         DatabaseBusy: another migrator, or somebody's table lock, did not let go within `wait_seconds`.
     """
-    await _run(database_url, lambda config: command.upgrade(config, revision), wait_seconds)
+    await _run(
+        database_url, lambda config: command.upgrade(_each_alone(config, True), revision), wait_seconds
+    )
 
 
 async def downgrade(database_url: str, revision: str, wait_seconds: float = 60.0) -> None:
-    """Downgrade to `revision` (`base`: nothing is left). As `migrate`."""
-    await _run(database_url, lambda config: command.downgrade(config, revision), wait_seconds)
+    """Downgrade to `revision` (`base`: nothing is left), in one transaction. Raises as `migrate` does."""
+    await _run(
+        database_url, lambda config: command.downgrade(_each_alone(config, False), revision), wait_seconds
+    )
 
 
 async def _run(database_url: str, step: Step, wait_seconds: float) -> None:
@@ -44,36 +56,63 @@ async def _run(database_url: str, step: Step, wait_seconds: float) -> None:
         f"postgresql+asyncpg://{rest}", poolclass=NullPool, connect_args={"timeout": 5}
     )
     try:
-        async with asyncio.timeout(wait_seconds):
-            with driver_errors():
-                while not await _try(engine, step):
-                    await asyncio.sleep(0.5)
-    except TimeoutError as error:
-        message = (
-            f"Another migration, or a lock on a table, did not let go within {wait_seconds:g} s. Try again."
-        )
-        raise DatabaseBusy(message) from error
+        with driver_errors():
+            await _try_for(wait_seconds, engine, step)
     finally:
         await engine.dispose()
 
 
-async def _try(engine: Any, step: Step) -> bool:
-    """One try: False when another migrator works, or a lock that the step needs is not free within 3 s."""
-    async with engine.connect() as connection:
+async def _try_for(wait_seconds: float, engine: AsyncEngine, step: Step) -> None:
+    """Time is for waiting only: work that has begun takes as long as it takes."""
+    deadline = time.monotonic() + wait_seconds
+    while not await _try(engine, step):
+        if time.monotonic() > deadline:
+            message = f"Another migration, or a lock on a table, did not let go within {wait_seconds:g} s. Try again."
+            raise DatabaseBusy(message)
+        await asyncio.sleep(0.5)
+
+
+async def _try(engine: AsyncEngine, step: Step) -> bool:
+    """One try: False when another migrator works, or a lock that the step needs was not free in time."""
+    async with _session(engine) as connection:
         try:
-            async with connection.begin():
-                if not await connection.scalar(
-                    text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}
-                ):
-                    return False
-                # Waiting longer for a table lock would queue all traffic on that table behind us.
-                await connection.execute(text("SET LOCAL lock_timeout = '3s'"))
-                await connection.run_sync(_apply, step)
-        except DBAPIError as error:
-            if isinstance(error.orig and error.orig.__cause__, asyncpg.LockNotAvailableError):
+            if not await connection.scalar(_TAKE):
                 return False
-            raise
+            await connection.execute(text(LOCK_TIMEOUT))
+            await connection.commit()
+            await connection.run_sync(_apply, step)
+            await connection.execute(_LET_GO)
+        except SQLAlchemyError as error:
+            said = _driver_error(error)
+            if isinstance(said, (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)):
+                return False
+            raise said or error from None
         return True
+
+
+@asynccontextmanager
+async def _session(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    """A connection that is gone afterwards, and its lock with it. One that broke SQLAlchemy would leave open."""
+    connection = await engine.connect().start()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    try:
+        yield connection
+    finally:
+        await connection.close()
+        driver.terminate()
+
+
+def _driver_error(error: BaseException | None) -> BaseException | None:
+    """What the driver said, below what SQLAlchemy and Alembic made of it."""
+    while error and not isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _each_alone(config: Config, each_alone: bool) -> Config:
+    """Whether each revision has a transaction of its own, or all of them have one."""
+    config.attributes["each_alone"] = each_alone
+    return config
 
 
 def alembic_config() -> Config:

@@ -19,6 +19,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # A create locks its run before its tenant. A downgrade that goes on to change runs has to do so, too.
+    op.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
     op.drop_table("shared_count")
     op.drop_column("api_key", "quotas")
     op.drop_column("tenant", "quotas")
