@@ -39,10 +39,10 @@ from juinie_shared.runtime.probes import AsgiApp, probe_apps
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
 
-TURN_SECONDS = 2.2
+TURN_SECONDS = 2.8
 LOCK_SECONDS = 1.0
-"""How long a request waits for a run: first for its turn here, then for the row. Both, and a connection with the turn
-of its tenant, in 5 s."""
+"""How long a request waits for a run: first for its turn, at the run and among its tenant's, then for the row. Both, and
+for a connection to be made, in 5 s."""
 
 
 _log = get_logger("api")

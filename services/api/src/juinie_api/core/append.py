@@ -112,8 +112,10 @@ class OneByOne:
         self._wake_publisher = wake_publisher
 
     async def commit(self, append: Append) -> Appended:
-        pool = self._pools.of(append.tenant_id)
-        async with self._lanes.turn(append.run_id), pool.connection() as connection:
+        async with (
+            self._lanes.turn(append.run_id) as seconds_left,
+            self._pools.of(append.tenant_id, seconds_left).connection() as connection,
+        ):
             try:
                 row = await write(connection, append)
             except asyncpg.UniqueViolationError as error:

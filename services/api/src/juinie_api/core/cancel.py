@@ -6,9 +6,9 @@ from juinie_api.core.append import Append, Ending, write
 from juinie_api.core.finish import with_ending
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.run import Run, run_of
+from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import runs
 from juinie_shared.contracts.run_event_data import cancel_requested_data
-from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import RunNotFound
 from juinie_shared.domain.events import RUN_CANCEL_REQUESTED, NewEvent
 from juinie_shared.domain.ids import RunId, TenantId
@@ -16,7 +16,7 @@ from juinie_shared.domain.runs import RunStatus
 
 
 async def cancel(
-    pool: Pool,
+    pools: TenantPools,
     lanes: RunLanes,
     wake_publisher: Callable[[], None],
     run_id: RunId,
@@ -31,7 +31,7 @@ async def cancel(
     Raises:
         RunNotFound: no such run.
     """
-    async with lanes.turn(run_id), pool.transaction() as tx:
+    async with lanes.turn(run_id) as seconds_left, pools.of(tenant_id, seconds_left).transaction() as tx:
         row = await tx.fetchrow(runs.LOCK_RUN, run_id, tenant_id)
         if row is None:
             raise RunNotFound

@@ -5,6 +5,7 @@ whose row stays locked would take one connection after the other from the pool, 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -22,14 +23,15 @@ class RunLanes:
         self._lanes: dict[RunId, _Lane] = {}
 
     @asynccontextmanager
-    async def turn(self, run_id: RunId) -> AsyncGenerator[None]:
-        """First come, first served.
+    async def turn(self, run_id: RunId) -> AsyncGenerator[float]:
+        """First come, first served. Gives how many of `wait_seconds` are left, for what is waited for next.
 
         Raises:
             RunLocked: the turn did not come within `wait_seconds`.
         """
         lane = self._lanes.setdefault(run_id, _Lane())
         lane.users += 1
+        until = time.monotonic() + self._wait_seconds
         try:
             try:
                 async with asyncio.timeout(self._wait_seconds):
@@ -37,7 +39,7 @@ class RunLanes:
             except TimeoutError as error:
                 raise RunLocked from error
             try:
-                yield
+                yield max(0.0, until - time.monotonic())
             finally:
                 lane.room.release()
         finally:

@@ -14,7 +14,8 @@ from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import DatabaseBusy
 from juinie_shared.domain.ids import TenantId
 
-WAIT_SECONDS = 0.6
+WAIT_SECONDS = 1.5
+"""For a connection, where nothing else was waited for before."""
 
 
 class Shares:
@@ -85,18 +86,21 @@ class TenantPools:
     def __init__(self, pool: Pool, size: int) -> None:
         self._pool, self._shares = pool, Shares(size)
 
-    def of(self, tenant_id: TenantId) -> Pool:
-        return _TenantPool(self._pool, self._shares, tenant_id)
+    def of(self, tenant_id: TenantId, wait_seconds: float = WAIT_SECONDS) -> Pool:
+        """The pool as this tenant sees it. Its `connection()` waits so long for the tenant's turn."""
+        return _TenantPool(self._pool, self._shares, tenant_id, wait_seconds)
 
 
 class _TenantPool(Pool):
     """Lends the shared pool's connections in the tenant's turn."""
 
-    def __init__(self, shared: Pool, shares: Shares, tenant_id: TenantId) -> None:
+    def __init__(self, shared: Pool, shares: Shares, tenant_id: TenantId, wait_seconds: float) -> None:
         self._shared, self._shares, self._tenant_id = shared, shares, tenant_id
+        self._wait_seconds = wait_seconds
 
     @asynccontextmanager
     @override
     async def connection(self) -> AsyncGenerator[Connection]:
-        async with self._shares.turn(self._tenant_id), self._shared.connection() as lent:
+        turn = self._shares.turn(self._tenant_id, self._wait_seconds)
+        async with turn, self._shared.connection() as lent:
             yield lent

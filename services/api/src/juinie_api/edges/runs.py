@@ -189,7 +189,7 @@ async def cancel_run(call: Authenticated) -> Response:
     call.require(Scope.WRITE)
     services = call.services
     run, had_ended = await cancel(
-        call.pool, services.lanes, services.wake_publisher, call.run_id(), call.principal.tenant_id, body.reason,
+        services.pools, services.lanes, services.wake_publisher, call.run_id(), call.principal.tenant_id, body.reason,
         current_traceparent(),
     )  # fmt: skip
     return run_answer(run, services.stream_url, 200 if had_ended else 202)
