@@ -63,13 +63,12 @@ class Api:
     async def lose_lease(self, run_id: str) -> None:
         """Put a run back, as the sweeper does with one whose lease has run out."""
         await self.rows(
-            """UPDATE run SET status = 'pending', lease_token = NULL, lease_expires_at = NULL, last_seq = last_seq + 1
-               WHERE run_id = $1""",
-            UUID(run_id),
-        )
-        await self.rows(
-            """INSERT INTO run_event (run_id, seq, type, data)
-               SELECT run_id, last_seq, 'run.lease_expired', '{"attempt":' || attempt || '}' FROM run WHERE run_id = $1""",
+            """WITH back AS (
+                   UPDATE run SET status = 'pending', lease_token = NULL, lease_expires_at = NULL, last_seq = last_seq + 1
+                   WHERE run_id = $1 RETURNING run_id, last_seq, attempt
+               )
+               INSERT INTO run_event (run_id, seq, type, data)
+               SELECT run_id, last_seq, 'run.lease_expired', '{"attempt":' || attempt || '}' FROM back""",
             UUID(run_id),
         )
 
