@@ -110,7 +110,7 @@ CONTRACT_SERVICE := $(and $(filter 1,$(words $(SERVICE))),$(filter $(SERVICES),$
 
 .PHONY: test-contract no-such-service
 test-contract: $(if $(CONTRACT_SERVICE),.venvs/contract-$(SERVICE)/installed,no-such-service) ## One service's contract tests, with only its dependencies: make test-contract SERVICE=api
-	@.venvs/contract-$(SERVICE)/bin/python -m pytest services/$(SERVICE)/tests/contract
+	@.venvs/contract-$(SERVICE)/bin/python -m pytest -n 2 --dist loadfile services/$(SERVICE)/tests/contract
 no-such-service:
 	$(error SERVICE is one of: $(SERVICES); not "$(SERVICE)")
 
