@@ -66,21 +66,24 @@ async def test_slow_connections_harm_nobody_and_are_closed(stack: Stack, key: st
     held = await asyncio.gather(
         *(asyncio.open_connection("127.0.0.1", service.port) for service in services for _ in range(SLOW))
     )
-    for _, writer in held[::2]:
-        writer.write(b"GET /livez HTTP/1.1\r\nX: ")
-    async with httpx.AsyncClient(
-        trust_env=False, timeout=30, headers={"Authorization": f"Bearer {key}"}
-    ) as client:
-        good = [await client.get(f"{service.url}/livez") for service in services for _ in range(50)]
-        good += [await client.get(f"{stack.api.url}/v1/runs") for _ in range(50)]
-        good += [await client.post(f"{stack.api.url}/v1/runs", json={"agent": "a"}) for _ in range(50)]
-    assert [answer.status_code for answer in good] == [200] * 150 + [201] * 50
-    assert not [reader for reader, _ in held if reader.at_eof()], "they were open meanwhile"
-    await eventually(
-        lambda: sum(reader.at_eof() for reader, _ in held) == len(held), 60, "all slow connections closed"
-    )
-    for _, writer in held:
-        writer.transport.abort()
+    try:
+        for _, writer in held[::2]:
+            writer.write(b"GET /livez HTTP/1.1\r\nX: ")
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=30, headers={"Authorization": f"Bearer {key}"}
+        ) as client:
+            good = [await client.get(f"{service.url}/livez") for service in services]
+            assert not [reader for reader, _ in held if reader.at_eof()], "they were open meanwhile"
+            good += [await client.get(f"{service.url}/livez") for service in services for _ in range(49)]
+            good += [await client.get(f"{stack.api.url}/v1/runs") for _ in range(50)]
+            good += [await client.post(f"{stack.api.url}/v1/runs", json={"agent": "a"}) for _ in range(50)]
+        assert [answer.status_code for answer in good] == [200] * 150 + [201] * 50
+        await eventually(
+            lambda: sum(reader.at_eof() for reader, _ in held) == len(held), 60, "all slow connections closed"
+        )
+    finally:
+        for _, writer in held:
+            writer.transport.abort()
 
 
 # ---- what every answer carries, and whom it lets read it ------------------------------------------------------------------------
