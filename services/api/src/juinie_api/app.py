@@ -41,8 +41,8 @@ from juinie_shared.runtime.tracing import configure_tracing
 
 TURN_SECONDS = 2.8
 LOCK_SECONDS = 1.0
-"""How long a request waits for a run: first for its turn, at the run and among its tenant's, then for the row. Both, and
-for a connection to be made, in 5 s."""
+"""A request waits so long for its turn, at the run and among its tenant's, and for the run's row, which is asked for again
+every `LOCK_SECONDS`. Both together, and a connection to be made, end within 5 s."""
 
 
 _log = get_logger("api")

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from juinie_api.app import LOCK_SECONDS
 from juinie_testkit.waits import eventually
 
 
@@ -160,6 +161,15 @@ async def test_a_locked_run_is_refused_in_time_and_no_other_waits(api: Any):
         "1",
     )
     assert (await api.append(locked)).json()["first_seq"] == 3, "nothing of the refused one was left"
+
+
+async def test_a_run_that_is_locked_for_longer_than_one_try_is_waited_for(api: Any):
+    run_id = (await api.create())["run_id"]
+    async with api.pool.transaction() as tx:
+        await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", UUID(run_id))
+        waiting = asyncio.create_task(api.append(run_id))
+        await asyncio.sleep(1.5 * LOCK_SECONDS)
+    assert (await waiting).status_code == 201
 
 
 async def test_many_writers_of_a_locked_run_take_no_connection_from_the_others(api: Any):

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from juinie_api.core.lanes import RunLanes
+from juinie_api.core.lanes import RunLanes, Turn
 from juinie_api.core.run import Run, run_of
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import events, runs
@@ -113,11 +113,11 @@ class OneByOne:
 
     async def commit(self, append: Append) -> Appended:
         async with (
-            self._lanes.turn(append.run_id) as seconds_left,
-            self._pools.of(append.tenant_id, seconds_left).connection() as connection,
+            self._lanes.turn(append.run_id) as turn,
+            self._pools.of(append.tenant_id, turn.seconds_left()).connection() as connection,
         ):
             try:
-                row = await write(connection, append)
+                row = await _write_in_time(connection, append, turn)
             except asyncpg.UniqueViolationError as error:
                 if _constraint_of(error) != "append_key_pkey":
                     raise
@@ -152,6 +152,16 @@ async def write(connection: Connection, append: Append) -> Row | None:
         append.once and append.once.route,
         append.once and append.once.fingerprint,
     )
+
+
+async def _write_in_time(connection: Connection, append: Append, turn: Turn) -> Row | None:
+    """As `write`. A row that stays locked is waited for again, as long as the turn has time left."""
+    while True:
+        try:
+            return await write(connection, append)
+        except asyncpg.LockNotAvailableError:
+            if not turn.seconds_left():
+                raise
 
 
 async def _committed(connection: Connection, append: Append, row: Row) -> Appended:

@@ -31,7 +31,7 @@ async def cancel(
     Raises:
         RunNotFound: no such run.
     """
-    async with lanes.turn(run_id) as seconds_left, pools.of(tenant_id, seconds_left).transaction() as tx:
+    async with lanes.turn(run_id) as turn, pools.of(tenant_id, turn.seconds_left()).transaction() as tx:
         row = await tx.fetchrow(runs.LOCK_RUN, run_id, tenant_id)
         if row is None:
             raise RunNotFound

@@ -15,6 +15,17 @@ from juinie_shared.domain.ids import RunId
 WIDTH = 2
 
 
+class Turn:
+    """One's turn at a run, and the time that is left for what it is needed for."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        self._until = time.monotonic() + wait_seconds
+
+    def seconds_left(self) -> float:
+        """0 when it is over."""
+        return max(0.0, self._until - time.monotonic())
+
+
 class RunLanes:
     """`async with lanes.turn(run_id)` around what takes the run's row lock."""
 
@@ -23,15 +34,15 @@ class RunLanes:
         self._lanes: dict[RunId, _Lane] = {}
 
     @asynccontextmanager
-    async def turn(self, run_id: RunId) -> AsyncGenerator[float]:
-        """First come, first served. Gives how many of `wait_seconds` are left, for what is waited for next.
+    async def turn(self, run_id: RunId) -> AsyncGenerator[Turn]:
+        """First come, first served. `wait_seconds` are for this and for what is waited for next.
 
         Raises:
             RunLocked: the turn did not come within `wait_seconds`.
         """
         lane = self._lanes.setdefault(run_id, _Lane())
         lane.users += 1
-        until = time.monotonic() + self._wait_seconds
+        turn = Turn(self._wait_seconds)
         try:
             try:
                 async with asyncio.timeout(self._wait_seconds):
@@ -39,7 +50,7 @@ class RunLanes:
             except TimeoutError as error:
                 raise RunLocked from error
             try:
-                yield max(0.0, until - time.monotonic())
+                yield turn
             finally:
                 lane.room.release()
         finally:
