@@ -1,6 +1,7 @@
 """The pool is bounded in every wait, and says in our words what went wrong."""
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -84,6 +85,29 @@ async def _use_while_it_is_ended(pool: Pool, killer: Connection) -> None:
         pid = await connection.fetchval("SELECT pg_backend_pid()")
         await killer.execute("SELECT pg_terminate_backend($1)", pid)
         await connection.fetchval("SELECT 1")
+
+
+async def test_task_that_is_cancelled_ends_though_its_statement_does_not(database_url: str):
+    limits = PoolLimits(size=1, acquire_seconds=0.1)
+    async with Proxy.before(database_url) as proxy:
+        pool = await open_pool(proxy.url_through(database_url), "test", limits)
+
+        asking = asyncio.Event()
+
+        async def ask_and_go_on() -> None:
+            with suppress(Transient):
+                async with pool.connection() as connection:
+                    proxy.hang()
+                    asking.set()
+                    await connection.fetchval("SELECT 1")
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(ask_and_go_on())
+        await asking.wait()
+        task.cancel()
+        await asyncio.wait({task}, timeout=10)
+        assert task.cancelled()
+        await pool.close(within_seconds=0.1)
 
 
 async def test_ended_sessions_heal_at_the_next_call(database_url: str):

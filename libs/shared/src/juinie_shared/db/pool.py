@@ -159,7 +159,32 @@ def _passing(error: asyncpg.PostgresError) -> DatabaseAway | None:
 
 @contextmanager
 def driver_errors() -> Generator[None]:
-    """Turn what the driver raises while Postgres is away, busy or locked into our errors. The rest is a fault of ours."""
+    """Turn what the driver raises while Postgres is away, busy or locked into our errors. The rest is a fault of ours.
+
+    A task that is cancelled inside ends so, whatever the driver raises then: it waits for the server to give up a
+    statement, and when that does not come in time, its error takes the place of the cancellation.
+    """
+    cancelled_before = _cancellations()
+    try:
+        with _as_ours():
+            yield
+    except Exception as error:
+        if _cancellations() > cancelled_before:
+            raise asyncio.CancelledError from error
+        raise
+
+
+def _cancellations() -> int:
+    """How often the task that runs now was asked to end; 0 where none runs."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task else 0
+
+
+@contextmanager
+def _as_ours() -> Generator[None]:
     try:
         yield
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
