@@ -16,6 +16,7 @@ import pytest
 
 from juinie_shared.db.pool import Pool
 from juinie_testkit.access import Operation, bare, operations_of, undocumented
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.stack import Stack
 
 SCOPES = ("read", "write", "admin")
@@ -123,14 +124,14 @@ def nobodys() -> dict[str, object]:
 
 @pytest.fixture
 async def caller(stack: Stack) -> AsyncGenerator[Caller]:
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(verify=NO_TLS, timeout=30, trust_env=False) as http:
         yield Caller(stack, http)
 
 
 @pytest.fixture
 async def operations(stack: Stack) -> list[Operation]:
     """All that is served under /v1, by both public services."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as http:
         document = (await http.get(f"{stack.api.url}/openapi.json")).json()
     served = [*operations_of(document), Operation("GET", "/v1/runs/{run_id}/stream", on_gateway=True)]
     return sorted(served, key=lambda operation: str(operation) in LAST)
@@ -354,7 +355,7 @@ async def test_no_path_has_a_method_that_is_not_documented(
     ids = {**await caller.run(owner), "id": uuid4()}
     served = [operation for operation in operations if not operation.on_gateway]
     gateway = [operation for operation in operations if operation.on_gateway]
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(verify=NO_TLS, timeout=30, trust_env=False) as http:
         for operation in [*undocumented(served), *undocumented(gateway)]:
             service = stack.gateway if operation.on_gateway else stack.api
             url = f"{service.url}{operation.filled(ids)}"

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from juinie_testkit.hostile import AMBIGUOUS, HOST, all_answers
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.stack import ServiceProcess, Stack
 from juinie_testkit.waits import eventually
 
@@ -29,7 +30,7 @@ def service(request: pytest.FixtureRequest, stack: Stack) -> ServiceProcess:
 
 
 async def is_alive(service: ServiceProcess) -> bool:
-    async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, base_url=service.url, trust_env=False, timeout=10) as client:
         return (await client.get("/livez")).status_code == 200
 
 
@@ -70,7 +71,7 @@ async def test_slow_connections_harm_nobody_and_are_closed(stack: Stack, key: st
         for _, writer in held[::2]:
             writer.write(b"GET /livez HTTP/1.1\r\nX: ")
         async with httpx.AsyncClient(
-            trust_env=False, timeout=30, headers={"Authorization": f"Bearer {key}"}
+            verify=NO_TLS, trust_env=False, timeout=30, headers={"Authorization": f"Bearer {key}"}
         ) as client:
             good = [await client.get(f"{service.url}/livez") for service in services]
             assert not [reader for reader, _ in held if reader.at_eof()], "they were open meanwhile"
@@ -90,7 +91,7 @@ async def test_slow_connections_harm_nobody_and_are_closed(stack: Stack, key: st
 
 
 async def test_every_answer_is_kept_from_guessing_browsers_and_names_no_software(service: ServiceProcess):
-    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, base_url=service.url, trust_env=False) as client:
         answers = [
             await client.request(method, path)
             for method in ("GET", "POST", "DELETE", "OPTIONS", "TRACE", "BREW")
@@ -113,7 +114,7 @@ async def test_every_answer_is_kept_from_guessing_browsers_and_names_no_software
 @pytest.mark.parametrize("origin", STRANGERS)
 async def test_no_stranger_may_read_an_answer(stack: Stack, key: str, origin: str):
     shown = {"Origin": origin, "Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         for url in (
             f"{stack.api.url}/v1/runs",
             f"{stack.gateway.url}/v1/runs/{uuid4()}/stream",
@@ -143,7 +144,7 @@ IDS = [
 async def test_ids_that_are_none_are_as_unknown_as_any(stack: Stack, api: Any, key: str):
     run_id = await api.new_run()
     shown = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(trust_env=False, headers=shown) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, headers=shown) as client:
         for template in IDS:
             text = template.replace("{run_id}", run_id)
             for url in (
@@ -158,7 +159,7 @@ async def test_ids_that_are_none_are_as_unknown_as_any(stack: Stack, api: Any, k
 async def test_sql_in_a_filter_is_text(stack: Stack, api: Any, key: str):
     await api.create(agent="a'b")
     async with httpx.AsyncClient(
-        base_url=stack.api.url, trust_env=False, headers={"Authorization": f"Bearer {key}"}
+        verify=NO_TLS, base_url=stack.api.url, trust_env=False, headers={"Authorization": f"Bearer {key}"}
     ) as client:
         for text in ("' OR '1'='1", "a' --", "'; DROP TABLE run; --", "%", "_", "\\", '"', "$1", "a\u2028b"):
             for name in ("agent", "thread_id"):

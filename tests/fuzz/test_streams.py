@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from juinie_testkit.backing.ready import run_aside
 from juinie_testkit.client import ApiClient
 from juinie_testkit.frames import Frame, FrameReader
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.seed import SeededKey
 from juinie_testkit.stack import Stack
 
@@ -60,6 +61,7 @@ def finished_run(stack: Stack, key: SeededKey) -> str:
 @pytest.fixture(scope="module")
 def http(stack: Stack, key: SeededKey) -> Any:
     with httpx.Client(
+        verify=NO_TLS,
         base_url=stack.gateway.url,
         headers={"Authorization": f"Bearer {key.text}"},
         trust_env=False,
@@ -215,7 +217,11 @@ def _store(stack: Stack, key: SeededKey, events: list[tuple[str, Any]], escape: 
     run_id = uuid4()
     last = [{"type": name, "data": data} for name, data in events]
     with httpx.Client(
-        base_url=stack.api.url, headers={"Authorization": f"Bearer {key.text}"}, trust_env=False, timeout=20
+        verify=NO_TLS,
+        base_url=stack.api.url,
+        headers={"Authorization": f"Bearer {key.text}"},
+        trust_env=False,
+        timeout=20,
     ) as client:
         for path, body in (
             ("/v1/runs", {"agent": "agent", "run_id": str(run_id)}),

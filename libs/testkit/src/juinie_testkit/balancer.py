@@ -12,6 +12,8 @@ from typing import Self
 
 import httpx
 
+from juinie_testkit.plain_http import NO_TLS
+
 LOOK_EVERY_SECONDS = 0.25
 LOOK_SECONDS = 1.0
 """A replica that answers no probe within this is not ready."""
@@ -52,7 +54,9 @@ class Balancer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look(self, url: str) -> None:
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=LOOK_SECONDS) as client:
+        async with httpx.AsyncClient(
+            verify=NO_TLS, base_url=url, trust_env=False, timeout=LOOK_SECONDS
+        ) as client:
             while True:
                 try:
                     ready = (await client.get("/readyz")).status_code == 200

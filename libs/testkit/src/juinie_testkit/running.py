@@ -8,6 +8,7 @@ from typing import Protocol
 
 import httpx
 
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.waits import StillMissing
 
 _LOOK_EVERY_SECONDS = 0.02
@@ -46,7 +47,7 @@ class RunningService:
             StillMissing: it did not come; the message has what the service waits for.
         """
         answer = "nothing"
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=NO_TLS, base_url=self.url, trust_env=False) as client:
             try:
                 async with asyncio.timeout(timeout_seconds):
                     while not self._serving.done():

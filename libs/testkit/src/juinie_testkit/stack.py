@@ -16,6 +16,7 @@ from typing import Self
 import httpx
 
 from juinie_testkit.backing.docker import free_port
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.waits import StillMissing
 
 START_SECONDS = 120
@@ -119,7 +120,7 @@ class ServiceProcess:
     def _until_ready(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
         answer = "nothing"
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=5) as client:
+        with httpx.Client(verify=NO_TLS, base_url=self.url, trust_env=False, timeout=5) as client:
             while self.running and time.monotonic() < deadline:
                 try:
                     response = client.get("/readyz")

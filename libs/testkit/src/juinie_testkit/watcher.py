@@ -5,7 +5,6 @@ EventSource it tells a body that ended with its last chunk from one that was cut
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -13,6 +12,7 @@ from uuid import UUID
 import httpx
 
 from juinie_testkit.frames import Frame, FrameReader, StreamViolation
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.waits import StillMissing
 
 type State = Literal[
@@ -20,10 +20,6 @@ type State = Literal[
 ]
 """`ended`: stream.end, then the last chunk. `clean`: the last chunk without stream.end, which must never be.
 `cut`: without the last chunk. `refused`: an answer that is not 200. `broken`: a violation of the protocol."""
-
-_NO_TLS = ssl.SSLContext(
-    ssl.PROTOCOL_TLS_CLIENT
-)  # made once: httpx would load all authorities for each client
 
 
 class Watcher:
@@ -164,7 +160,7 @@ class Watcher:
     async def _read(self) -> None:
         try:
             async with httpx.AsyncClient(
-                verify=_NO_TLS, trust_env=False, timeout=httpx.Timeout(10, read=None)
+                verify=NO_TLS, trust_env=False, timeout=httpx.Timeout(10, read=None)
             ) as client:
                 url = f"{self._base_url}/v1/runs/{self._run_id}/stream"
                 async with client.stream(

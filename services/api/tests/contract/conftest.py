@@ -12,6 +12,7 @@ from juinie_api.app import serve
 from juinie_api.settings import Settings
 from juinie_shared.db.pool import Pool
 from juinie_testkit.backing.docker import free_port
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import eventually
@@ -75,7 +76,7 @@ class Api:
     async def until_waiting(self, workers: int) -> None:
         """Wait until so many workers wait at this api for a run."""
 
-        async with httpx.AsyncClient(base_url=self.service.url, trust_env=False) as probe:
+        async with httpx.AsyncClient(verify=NO_TLS, base_url=self.service.url, trust_env=False) as probe:
 
             async def wait() -> bool:
                 return f"juinie_api_claims_waiting {workers}.0" in (await probe.get("/metrics")).text
@@ -96,7 +97,7 @@ def client_of(service: RunningService, key: SeededKey) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {key.text}"}
     limits = httpx.Limits(max_connections=200)
     return httpx.AsyncClient(
-        base_url=service.url, headers=headers, trust_env=False, timeout=60, limits=limits
+        verify=NO_TLS, base_url=service.url, headers=headers, trust_env=False, timeout=60, limits=limits
     )
 
 

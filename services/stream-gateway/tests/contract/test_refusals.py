@@ -18,6 +18,7 @@ from juinie_shared.db.pool import Pool
 from juinie_shared.domain.ids import new_run_id
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import await_stream_completion
@@ -45,7 +46,7 @@ async def ask(
     sent = [("Origin", ORIGIN), *(headers or [])]
     if key is not None:
         sent.append(("Authorization", f"Bearer {key}"))
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
         return await client.request(method, f"{service.url}/v1/runs/{run_id}/stream{query}", headers=sent)
 
 
@@ -162,7 +163,7 @@ async def test_runs_of_others_deleted_runs_and_unknown_runs_are_not_found_alike(
 
 
 async def test_other_paths_are_not_found(gateway: RunningService) -> None:
-    async with httpx.AsyncClient(trust_env=False, base_url=gateway.url) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, base_url=gateway.url) as client:
         for path in ("/", "/v1/runs", f"/v1/runs/{new_run_id()}/events", f"/v1/runs/{new_run_id()}/stream/"):
             response = await client.get(path, headers={"Origin": ORIGIN})
             check_problem(response, 404, "not_found")
@@ -327,7 +328,7 @@ async def test_cors_is_on_streams_and_on_204(gateway: RunningService, seed: Seed
 
 
 async def test_probes_answer(gateway: RunningService) -> None:
-    async with httpx.AsyncClient(trust_env=False, base_url=gateway.url) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, base_url=gateway.url) as client:
         live, ready, metrics = await asyncio.gather(*map(client.get, ("/livez", "/readyz", "/metrics")))
     assert (live.status_code, ready.json()) == (200, {"ready": True, "waiting_for": []})
     assert "juinie_streams_open 0.0" in metrics.text
