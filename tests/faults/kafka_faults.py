@@ -3,19 +3,17 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import NewPartitions
 from aiokafka.errors import KafkaError
 from deployment import PARTITIONS, TOPIC, Deployment
 
 from juinie.torture.schedule import Fault
 from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.domain.ids import RunId, Seq, TenantId
-from juinie_testkit.kafka import create_topic, delete_topic
+from juinie_testkit.kafka import admin_of, create_topic, delete_topic, producer_of
 
 _AREA = "kafka"
 _MOST_PARTITIONS = 12
@@ -60,14 +58,14 @@ class _Topic:
 
     async def make_again(self) -> None:
         """Unless the publisher has: what counts is that there is one."""
-        async with _admin(self._servers) as admin:
+        async with admin_of(self._servers) as admin:
             while TOPIC not in await admin.list_topics():
                 with suppress(KafkaError):
                     await create_topic(self._servers, TOPIC, PARTITIONS)
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def grow(self) -> None:
-        async with _admin(self._servers) as admin:
+        async with admin_of(self._servers) as admin:
             described = await admin.describe_topics([TOPIC])
             partitions = len(described[0]["partitions"])
             if 0 < partitions < _MOST_PARTITIONS:
@@ -82,7 +80,7 @@ class _ByHand:
 
     async def rubbish(self) -> None:
         """Bytes of no meaning, null values, foreign and known keys, large and small."""
-        async with _producer(self._servers) as producer:
+        async with producer_of(self._servers) as producer:
             for _ in range(50):
                 key = self._chance.choice((None, b"", b"stranger", (self._a_run() or "").encode()))
                 values = (
@@ -97,7 +95,7 @@ class _ByHand:
 
     async def forgeries(self) -> None:
         """Records as the publisher would write them, of events that are not: far ahead, long past, an end."""
-        async with _producer(self._servers) as producer:
+        async with producer_of(self._servers) as producer:
             for _ in range(50):
                 record = self._forged(self._a_run() or str(uuid.uuid4()))
                 await producer.send_and_wait(TOPIC, record.value, record.key, headers=record.headers())
@@ -111,23 +109,3 @@ class _ByHand:
         return RunEventRecord(
             RunId(uuid.UUID(run_id)), tenant, Seq(seq), name, time, value.encode(), traceparent=None
         )
-
-
-@asynccontextmanager
-async def _admin(servers: str) -> AsyncGenerator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
-
-
-@asynccontextmanager
-async def _producer(servers: str) -> AsyncGenerator[Any]:
-    producer = AIOKafkaProducer(bootstrap_servers=servers)
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()

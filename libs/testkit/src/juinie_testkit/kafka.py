@@ -49,43 +49,51 @@ async def produce_raw(
     partition: int | None = None,
 ) -> None:
     """Put one record on a topic that exists, whatever its bytes; returns when Kafka has it."""
-    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
-    await producer.start()
-    try:
+    async with producer_of(servers) as producer:
         await producer.send_and_wait(topic, value, key, partition=partition, headers=list(headers))
-    finally:
-        await producer.stop()
 
 
 async def create_topic(servers: str, topic: str, partitions: int = 1, **configs: str) -> None:
     """Create a topic. Its configuration's names have `_` for `.`: `max_message_bytes`."""
     named = {name.replace("_", "."): value for name, value in configs.items()}
-    async with _admin(servers) as admin:
+    async with admin_of(servers) as admin:
         await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=named)])
 
 
 async def delete_topic(servers: str, topic: str) -> None:
     """Delete a topic."""
-    async with _admin(servers) as admin:
+    async with admin_of(servers) as admin:
         await admin.delete_topics([topic])
 
 
 async def delete_topics_of(servers: str, prefix: str) -> None:
     """Delete every topic whose name begins with `prefix`."""
-    async with _admin(servers) as admin:
+    async with admin_of(servers) as admin:
         names = [name for name in await admin.list_topics() if name.startswith(prefix)]
         if names:
             await admin.delete_topics(names)
 
 
 @asynccontextmanager
-async def _admin(servers: str) -> AsyncGenerator[AIOKafkaAdminClient]:
+async def admin_of(servers: str) -> AsyncGenerator[Any]:
+    """A client for all that is done to topics; aiokafka types it in part."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:
         yield admin
     finally:
         await admin.close()
+
+
+@asynccontextmanager
+async def producer_of(servers: str) -> AsyncGenerator[Any]:
+    """A producer of any bytes, which waits for every replica."""
+    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from datetime import timedelta
 import httpx
 import pytest
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from juinie_publisher.app import serve
@@ -18,7 +17,7 @@ from juinie_publisher.store.kept_runs import KeptRunStore
 from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.contracts.record import read_record
 from juinie_shared.domain.ids import SHARDS
-from juinie_testkit.kafka import create_topic, read_topic
+from juinie_testkit.kafka import admin_of, create_topic, read_topic
 from juinie_testkit.running import running
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import await_outbox_flush, eventually
@@ -199,14 +198,10 @@ async def test_limit_that_is_lowered_while_running_costs_one_failed_batch_and_no
 
 
 async def set_limit(servers, topic, size):
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
+    async with admin_of(servers) as admin:
         await admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})]
         )
-    finally:
-        await admin.close()
 
 
 async def recorded(pool):

@@ -13,7 +13,7 @@ from juinie_shared.db.pool import Pool
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
-from juinie_testkit.kafka import create_topic
+from juinie_testkit.kafka import create_topic, producer_of
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
 
@@ -72,10 +72,8 @@ async def key(seed: Seed) -> SeededKey:
 @pytest.fixture
 async def topic(kafka_bootstrap_servers: str, kafka_topic: str, pool: Pool) -> AsyncGenerator[Topic]:
     await create_topic(kafka_bootstrap_servers, kafka_topic, partitions=3)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap_servers, acks="all")
-    await producer.start()
-    yield Topic(producer, kafka_topic, pool)
-    await producer.stop()
+    async with producer_of(kafka_bootstrap_servers) as producer:
+        yield Topic(producer, kafka_topic, pool)
 
 
 @pytest.fixture

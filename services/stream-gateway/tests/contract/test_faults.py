@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import NewPartitions
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from juinie_shared.domain.errors import DatabaseAway
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
-from juinie_testkit.kafka import create_topic, delete_topic
+from juinie_testkit.kafka import admin_of, create_topic, delete_topic
 from juinie_testkit.proxy import Proxy
 from juinie_testkit.raw_stream import LAST_CHUNK, raw_stream
 from juinie_testkit.running import RunningService, running
@@ -144,12 +144,8 @@ async def test_partitions_that_come_while_it_runs_are_read_and_what_moved_is_see
 
 
 async def grow(servers: str, topic: str, partitions: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
+    async with admin_of(servers) as admin:
         await admin.create_partitions({topic: NewPartitions(partitions)})
-    finally:
-        await admin.close()
 
 
 async def test_an_event_that_kafka_refuses_for_its_size_is_seen_all_the_same(

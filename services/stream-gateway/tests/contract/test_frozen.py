@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 
+from juinie_testkit.kafka import admin_of
 from juinie_testkit.plugin import SIGNING_KEYS
 from juinie_testkit.scrape import until_metric
 from juinie_testkit.seed import Seed, SeededKey
@@ -89,11 +90,7 @@ async def test_what_kafka_dropped_before_it_was_read_comes_from_postgres(
 
 async def drop_all(servers: str, topic: str) -> None:
     """As retention does, at once."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
+    async with admin_of(servers) as admin:
         await admin.delete_records(
             {TopicPartition(topic, number): RecordsToDelete(TO_THE_END) for number in range(3)}
         )
-    finally:
-        await admin.close()
