@@ -38,3 +38,11 @@ def test_image_ends_as_a_user_who_is_not_root():
     users = re.findall(r"^USER (.+)$", last_stage, re.MULTILINE)
     assert users == ["10001:10001"]
     assert not re.search(r"^(ADD|RUN .*(curl|wget))\b", last_stage, re.MULTILINE)
+
+
+def test_image_holds_the_bytecode_of_all_that_it_runs():
+    """Its file system is only read: what is not compiled is compiled at each start, which then takes twice as long."""
+    stages = (ROOT / "deploy/docker/Dockerfile").read_text().split("\nFROM ")
+    installs = re.findall(r"uv pip install .*--python /opt/juinie\b.*", stages[-2])
+    assert [line for line in installs if "--compile-bytecode" not in line] == []
+    assert re.search(r"^RUN python -m compileall .*stdlib", stages[-1], re.MULTILINE)
