@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -43,6 +45,16 @@ async def until_alive(process: ServiceProcess) -> None:
                 return False
 
         await eventually(alive, START_SECONDS, f"{process.name} alive; its log: {process.tail()}")
+
+
+def test_serving_imports_nothing_that_takes_long_and_is_not_needed(service: AnyService):
+    """A start is mostly imports. Here are what only migrations use, and what only those use who export traces."""
+    program = f"import sys, {service.module}.__main__, {service.module}.app; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    slow = {"alembic", "google.protobuf", "requests", "sqlalchemy", "sqlmodel"}
+    assert slow & set(loaded.stdout.split()) == set()
 
 
 async def test_process_exits_with_0_while_postgres_and_kafka_are_away(service: AnyService, tmp_path: Path):

@@ -4,18 +4,21 @@ One frozen class a service, read once in its `__main__`. All that is missing or 
 name; a secret's value never appears.
 """
 
+import os
 import re
-from typing import Annotated, Literal, override
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from juinie_shared.domain.errors import Misconfigured
 
@@ -42,21 +45,10 @@ _HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^\[\]@:,/?#\s]*)(?::[0-9]{1,5})?"
 _LIBPQ_URL = re.compile(rf"postgres(?:ql)?(?:\+\w+)?://(?:[^/?#\s]*@)?{_HOST}(?:,{_HOST})*(?:[/?][^#]*)?")
 
 
-class _Environment(EnvSettingsSource):
-    """The environment, under the names that the settings say. pydantic would take `ENV`, `HOST` and `PORT` as well,
-    which shells and platforms set for themselves, because tests name fields.
-    """
-
-    def __init__(self, settings: type[BaseSettings]) -> None:
-        super().__init__(settings)
-        self.config = self.config.copy()
-        self.config["populate_by_name"] = False
-
-
-class ServiceSettings(BaseSettings):
+class ServiceSettings(BaseModel):
     """What every service takes."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, validate_default=True)
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="Postgres, as a libpq URL.")
     env: Environment = Field(
@@ -80,18 +72,6 @@ class ServiceSettings(BaseSettings):
         description="How long open requests may go on after SIGTERM.",
     )  # fmt: skip
 
-    @classmethod
-    @override
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Environment(settings_cls)
-
     @field_validator("database_url")
     @classmethod
     def _is_libpq_url(cls, value: SecretStr) -> SecretStr:
@@ -107,7 +87,7 @@ class ServiceSettings(BaseSettings):
 class EdgeSettings(ServiceSettings):
     """What the two services with a public HTTP port take besides."""
 
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: tuple[str, ...] = Field(
         (), validation_alias="JUINIE_CORS_ORIGINS",
         description="Origins that browsers may call from, comma-separated. In dev, any port of localhost as well.",
     )  # fmt: skip
@@ -157,8 +137,10 @@ def read_settings[S: ServiceSettings](cls: type[S]) -> S:
     Raises:
         Misconfigured: one message that names every setting that is missing or wrong, and shows no value.
     """
+    names = (str(field.validation_alias) for field in cls.model_fields.values())
+    given = {name: os.environ[name] for name in names if name in os.environ}
     try:
-        return cls()  # pyright: ignore[reportCallIssue] - values come from the environment
+        return cls.model_validate(given)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(_spoken(cls, part) for part in fault['loc'])}: {fault['msg']}"
