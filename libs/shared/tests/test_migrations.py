@@ -82,6 +82,12 @@ async def test_sqlalchemys_spelling_of_the_url_is_taken_too(empty_database_url: 
     assert await ask(empty_database_url, "SELECT count(*) FROM alembic_version") == 1
 
 
+async def test_what_libpq_takes_in_the_url_is_taken_too(empty_database_url: str):
+    address = empty_database_url.replace("postgresql://", "postgres://")
+    await migrate(f"{address}{'&' if '?' in address else '?'}sslmode=prefer&application_name=migrator")
+    assert await ask(empty_database_url, "SELECT count(*) FROM alembic_version") == 1
+
+
 async def hold_table(database_url: str) -> Connection:
     holder = await connect(database_url, "holder", NO_LIMITS)
     await holder.execute("SET idle_in_transaction_session_timeout = 0")

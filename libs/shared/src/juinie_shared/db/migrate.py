@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,8 @@ from juinie_shared.db.indexes import LOCK_TIMEOUT
 from juinie_shared.db.pool import driver_errors, plain_url
 from juinie_shared.db.schema import MIGRATIONS
 from juinie_shared.domain.errors import DatabaseBusy
+
+_asyncpg: Any = asyncpg
 
 type Step = Callable[[Config], None]
 
@@ -50,11 +53,9 @@ async def downgrade(database_url: str, revision: str, wait_seconds: float = 60.0
 
 
 async def _run(database_url: str, step: Step, wait_seconds: float) -> None:
-    scheme, _, rest = plain_url(database_url).partition("://")
-    del scheme  # libpq takes postgres:// too, SQLAlchemy does not
-    engine = create_async_engine(
-        f"postgresql+asyncpg://{rest}", poolclass=NullPool, connect_args={"timeout": 5}
-    )
+    # asyncpg reads the URL, as it does in the services: SQLAlchemy would take what libpq's says, such as `sslmode`, for arguments.
+    connect = partial(_asyncpg.connect, plain_url(database_url), timeout=5)
+    engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, async_creator=connect)
     try:
         with driver_errors():
             await _try_for(wait_seconds, engine, step)
