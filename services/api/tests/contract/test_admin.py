@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from juinie_api.core.append import Append, write
+from juinie_api.store import claims, outbox, runs
 from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import connect
+from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import SHARDS, new_uuid7, shard_of
 from juinie_testkit.waits import eventually
 
@@ -205,12 +208,42 @@ async def test_many_runs_of_one_moment_go_again_each_once(api: Any, monkeypatch:
     assert await ranges(api) == [(run, 1, 1) for run in runs]
 
 
-async def test_republishing_waits_for_no_append_and_holds_up_none(api: Any):
+async def test_republishing_holds_up_nobody_who_writes_to_the_run(api: Any):
+    run, key = await api.seed.run(api.key), api.key.tenant_id
+    async with api.pool.transaction() as republishing:
+        assert await republishing.fetchval(outbox.REPUBLISH, [run], [1], [1], key, None, 500, 2**20) == 1
+        claimed = await api.claim("agent")
+        assert claimed.status_code == 200
+        lease = {"Juinie-Lease": claimed.json()["lease"]["token"]}
+        assert (await api.append(run)).status_code == 201
+        assert (await api.client.post(f"/v1/runs/{run}/heartbeat", headers=lease)).status_code == 200
+        assert (await api.client.post(f"/v1/runs/{run}/cancel")).status_code == 202
+        assert (await api.finish(run)).status_code == 200
+
+
+async def claim(tx: Any, _run: Any, key: Any) -> None:
+    assert await tx.fetchrow(claims.CLAIM, key.tenant_id, ["agent"], "w", '"w"', 30, None)
+
+
+async def beat(tx: Any, run: Any, key: Any) -> None:
+    assert await tx.fetchrow(claims.HEARTBEAT, run, key.tenant_id, None, 30)
+
+
+async def append(tx: Any, run: Any, key: Any) -> None:
+    assert await write(tx, Append(run, key.tenant_id, [NewEvent("x", "1")]))
+
+
+async def cancel(tx: Any, run: Any, key: Any) -> None:
+    assert await tx.fetchrow(runs.LOCK_RUN, run, key.tenant_id)
+
+
+@pytest.mark.parametrize("writing", [claim, beat, append, cancel])
+async def test_republishing_waits_for_nobody_who_writes_to_the_run(api: Any, writing: Any):
     run = await api.seed.run(api.key)
-    async with api.pool.transaction() as appending:
-        await appending.execute("UPDATE run SET last_seq = last_seq WHERE run_id = $1", run)
+    async with api.pool.transaction() as tx:
+        await writing(tx, run, api.key)
         answer = await api.client.post(f"/v1/admin/runs/{run}/republish", json={"from_seq": 1, "to_seq": 1})
-        assert answer.json() == {"records": 1}
+        assert (answer.status_code, answer.json()) == (202, {"records": 1})
 
 
 async def test_publisher_is_woken(api: Any, database_url: str):

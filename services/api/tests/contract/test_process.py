@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from juinie_api.__main__ import cli
 from juinie_shared.db.pool import Pool
+from juinie_shared.db.tenants import Wish, set_retention
 from juinie_shared.domain.errors import JuinieError, Misconfigured, SchemaBehind
 from juinie_shared.runtime.keys import KeyRing
 from juinie_testkit.seed import Seed
@@ -42,6 +44,12 @@ async def test_faults_of_the_setup_are_one_line():
     output, errors = await ended.communicate()
     assert (ended.returncode, output, errors.count(b"\n")) == (1, b"", 1), errors
     assert all(name in errors for name in (b"DATABASE_URL", b"JUINIE_API_PORT", b"JUINIE_ENV"))
+
+
+async def test_setting_how_long_a_tenant_keeps_its_runs_holds_up_none_that_is_created(api: Any):
+    async with api.pool.transaction() as setting:
+        await set_retention(setting, "a", runs=Wish(timedelta(days=1)))
+        assert (await api.create())["status"] == "pending"
 
 
 async def test_no_signing_key_outside_development_is_a_fault_of_the_setup(database_url: str):

@@ -11,8 +11,9 @@ _TENANT = "SELECT name, events_after, runs_after, created_at FROM tenant"
 
 _LIST = _TENANT + " ORDER BY name"
 
-# Takes the tenant's row lock: two who set one thing each see each other.
-_LOCK = _TENANT + " WHERE name = $1 FOR UPDATE"
+# Takes the tenant's row lock: two who set one thing each see each other. NO KEY: who creates runs meanwhile does not wait,
+# though the foreign key of a new run shares the lock of its tenant's key.
+_LOCK = _TENANT + " WHERE name = $1 FOR NO KEY UPDATE"
 
 _SET = "UPDATE tenant SET events_after = $2, runs_after = $3 WHERE name = $1"
 

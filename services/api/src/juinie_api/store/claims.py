@@ -27,7 +27,7 @@ CLAIM = f"""
         CROSS JOIN LATERAL (
             SELECT run.run_id, run.last_seq, run.attempt FROM run WHERE {_CLAIMABLE.format(tenant="$1")}
             ORDER BY run.created_at, run.run_id LIMIT 1
-            FOR UPDATE SKIP LOCKED
+            FOR NO KEY UPDATE SKIP LOCKED
         ) AS first
         LIMIT 1
     ), clock AS MATERIALIZED (
@@ -74,7 +74,7 @@ HEARTBEAT = """
     WITH locked AS MATERIALIZED (
         SELECT run_id, lease_token IS NOT DISTINCT FROM $3::uuid AS held, coalesce($4::int, lease_seconds) AS seconds
         FROM run WHERE run_id = $1::uuid AND tenant_id = $2::uuid AND deleted_at IS NULL
-        FOR UPDATE
+        FOR NO KEY UPDATE
     ), clock AS MATERIALIZED (
         SELECT clock_timestamp() + make_interval(secs => seconds) AS lease_expires_at FROM locked
     ), renewed AS (

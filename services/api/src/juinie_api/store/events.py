@@ -19,7 +19,7 @@ APPEND = """
                $8::text IS DISTINCT FROM 'success' OR status <> 'pending' OR attempt = 0 AS claimed
         FROM run
         WHERE run_id = $1::uuid AND tenant_id = $2::uuid AND deleted_at IS NULL
-        FOR UPDATE
+        FOR NO KEY UPDATE
     ), turn AS (
         SELECT shard, status, last_seq AS before_seq, attempt,
                ($4::bool AND attempt = 0)::int AS starts

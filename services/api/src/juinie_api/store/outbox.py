@@ -67,7 +67,7 @@ READ_SPANS = """
 """
 
 # The events of some spans of seqs as outbox rows again, in seq order. KEY SHARE keeps a run from being removed in between
-# and holds up no append. No older row of an event can be sent later than these: it was committed with the event, so its
+# and holds up no append, which locks the row FOR NO KEY UPDATE. No older row of an event can be sent later than these: it was committed with the event, so its
 # id is lower. Reads only the events' lengths, which stand beside the data. By run_pkey and run_event_pkey.
 # $1 $2 $3 runs, first and last seqs · $4 tenant, $5 traceparent · $6 events and $7 bytes that a row may have
 REPUBLISH = """

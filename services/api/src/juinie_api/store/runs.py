@@ -73,7 +73,7 @@ FIND_CREATE_KEY = "SELECT run_id, fingerprint FROM create_key WHERE tenant_id = 
 FIND_CREATED = "SELECT fingerprint FROM run WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL"
 
 # Takes the run's row lock for the rest of the transaction. By run_pkey.
-LOCK_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL FOR UPDATE"
+LOCK_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE"
 
 # By run_pkey.
 READ_RUN = RUN_FROM + "WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL"
