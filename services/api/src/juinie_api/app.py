@@ -19,7 +19,6 @@ from juinie_api.core.waker import Waker
 from juinie_api.core.windows import Windows
 from juinie_api.edges.admission import Admission
 from juinie_api.edges.call import Services
-from juinie_api.edges.health import Health
 from juinie_api.edges.http import METHODS, build_api
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.over_limit import OverLimit
@@ -28,7 +27,8 @@ from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
 from juinie_shared.db.sessions import SessionCheck
-from juinie_shared.domain.errors import JuinieError, Transient
+from juinie_shared.db.standing import DatabaseCheck
+from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.quotas import Quota
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
@@ -36,6 +36,7 @@ from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import AsgiApp, probe_apps
+from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
 
@@ -82,14 +83,15 @@ async def serve(
         health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
         stack.push_async_callback(health_pool.close)
         check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
-        health = Health(health_pool, check_sessions, dev=settings.env == "dev", report=_report_health)
+        check_database = DatabaseCheck(health_pool, check_sessions, dev=settings.env == "dev")
+        readiness = Readiness(check_database, _report_readiness)
         services = _services(settings, pool, counts, windows, notifier, waker, desk, metrics)
         over_limit = OverLimit(metrics)
         api = Admission(
             build_api(services, metrics, tracer_provider), KeyRing(pool), windows, over_limit.refused
         )
         cors = Cors(settings.cors_origins, settings.env == "dev", METHODS)
-        app = cors.around(_with_probes(api, probe_apps(health.missing, metrics.registry)))
+        app = cors.around(_with_probes(api, probe_apps(readiness.missing, metrics.registry)))
         server = HttpServer(
             app,
             settings.host,
@@ -106,13 +108,13 @@ async def serve(
                 listener.run(),
                 waker.run(),
                 desk.run(),
-                health.watch(),
+                readiness.watch(),
                 counts.run(_report_counts),
                 over_limit.run(),
                 watch_loop_lag(metrics.loop_lag.observe),
             )
             background = [tasks.create_task(loop) for loop in loops]
-            tasks.create_task(_drain_when(stopping, health, waker, desk))
+            tasks.create_task(_drain_when(stopping, readiness, waker, desk))
             on_started(server.bound_port or 0)
             _log.info(telemetry.STARTED, port=server.bound_port)
             await server.serve(socket, stopping, settings.drain_seconds, settings.last_call_seconds)
@@ -182,10 +184,10 @@ def _rates(settings: Settings) -> dict[str, int | None]:
     return {quota: rate for quota, rate in rates.items() if rate is not None}
 
 
-async def _drain_when(stopping: asyncio.Event, health: Health, waker: Waker, desk: ClaimDesk) -> None:
+async def _drain_when(stopping: asyncio.Event, readiness: Readiness, waker: Waker, desk: ClaimDesk) -> None:
     """Not ready any more, and whoever waits for a run is answered now."""
     await stopping.wait()
-    health.drain()
+    readiness.drain()
     waker.drain()
     desk.drain()
 
@@ -198,11 +200,11 @@ def _with_probes(api: AsgiApp, probes: dict[str, AsgiApp]) -> AsgiApp:
     return route
 
 
-def _report_health(error: JuinieError | None) -> None:
-    if error is None:
-        _log.info(telemetry.READY)
+def _report_readiness(missing: list[str]) -> None:
+    if missing:
+        _log.warning(telemetry.NOT_READY, waiting_for=missing)
     else:
-        _log.warning(telemetry.NOT_READY, code=error.code, waiting_for=[error.message])
+        _log.info(telemetry.READY)
 
 
 def _report_counts(error: Transient | None) -> None:

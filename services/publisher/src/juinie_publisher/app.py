@@ -23,7 +23,6 @@ from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.retention import Retention
 from juinie_publisher.core.sweep import HasDuty, Sweeper, watch_overdue
 from juinie_publisher.edges.application import make_application
-from juinie_publisher.edges.health import Health
 from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.edges.listen import listen
 from juinie_publisher.edges.topic_admin import TopicPlan
@@ -34,15 +33,16 @@ from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.duties import DutyStore
 from juinie_publisher.store.kept_runs import KeptRunStore
 from juinie_publisher.store.outbox import OutboxStore
-from juinie_publisher.store.standing import check
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.db.sessions import SessionCheck
+from juinie_shared.db.standing import DatabaseCheck
 from juinie_shared.domain.ids import new_uuid7
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import probe_apps
+from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.tracing import configure_tracing
 
 POOL_SIZE = 9
@@ -50,6 +50,8 @@ POOL_SIZE = 9
 HANDOVER_SECONDS = 0.5
 """How long the round in flight may hold up the giving back of duties, when the process is asked to stop."""
 PROBE_DRAIN_SECONDS = 1.0
+KAFKA_SECONDS = 2.0
+"""How long Kafka may take to answer before the publisher is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Parts:
     duty_bell: Doorbell
     duties: Duties
     telemetry: Telemetry
-    health: Health
+    readiness: Readiness
     application: AsgiFastStream
 
 
@@ -117,17 +119,18 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
 
     check_sessions = SessionCheck(settings.database_url.get_secret_value(), "juinie-publisher")
 
-    async def check_database() -> None:
-        """The development key is looked for once: one that somebody makes later must not end what runs."""
-        await check_sessions()
-        await check(pool, dev=settings.env == "dev" or health.database_seen.is_set())
+    async def look_at_kafka() -> list[str]:
+        return [] if await topic.is_reachable(KAFKA_SECONDS) else ["Kafka does not answer."]
 
-    health = Health(check_database, topic.is_reachable, telemetry)
-    application = make_application(plan.name, dead_plan.name, servers, probe_apps(health.readiness, registry))
+    check_database = DatabaseCheck(pool, check_sessions, dev=settings.env == "dev")
+    readiness = Readiness(check_database, telemetry.waiting_for, look_at_kafka)
+    application = make_application(
+        plan.name, dead_plan.name, servers, probe_apps(readiness.missing, registry)
+    )
     doorbell, duty_bell = Doorbell(), Doorbell()
     duties = Duties(DutyStore(pool, new_uuid7(), _own_name()), duty_bell, doorbell.ring, telemetry)
     return Parts(
-        topic, dead_topic, pool, outbox, DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry, health,
+        topic, dead_topic, pool, outbox, DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry, readiness,
         application,
     )  # fmt: skip
 
@@ -144,12 +147,14 @@ async def _run(
     database_url = settings.database_url.get_secret_value()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(probes)
-        tasks.create_task(parts.health.watch(stopping))
+        looking = tasks.create_task(parts.readiness.watch())
         bells = {OUTBOX_CHANNEL: parts.doorbell, DUTIES_CHANNEL: parts.duty_bell}
         listening = tasks.create_task(listen(database_url, bells, parts.telemetry))
         watching = tasks.create_task(watch_loop_lag(parts.telemetry.loop_was_late))
         working = tasks.create_task(_work(parts, settings, stopping))
         await stopping.wait()
+        parts.readiness.drain()
+        looking.cancel()
         for bell in bells.values():
             bell.ring()
         await asyncio.wait({working})
@@ -158,7 +163,7 @@ async def _run(
 
 
 async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> None:
-    await _first_of(parts.health.database_seen, stopping)
+    await _first_of(parts.readiness.database_seen, stopping)
 
     def shards() -> frozenset[int]:
         return parts.duties.shards

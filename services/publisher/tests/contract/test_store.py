@@ -4,9 +4,6 @@ import pytest
 
 from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.outbox import OutboxStore, WindowLimits
-from juinie_publisher.store.standing import check
-from juinie_shared.db.keys import ensure_dev_key
-from juinie_shared.domain.errors import DevKeyOutsideDev, SchemaBehind
 from juinie_shared.domain.ids import SHARDS
 from juinie_testkit.seed import Seed
 
@@ -113,15 +110,3 @@ async def test_run_that_another_publisher_is_removing_is_left_to_it(pool, store,
         await other.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", run)
         assert await DeletedRunStore(pool).purge_some(10) == (False, False)
     assert await DeletedRunStore(pool).purge_some(10) == (True, True)
-
-
-async def test_check_refuses_an_older_schema_and_the_development_key_outside_dev(pool):
-    await check(pool, dev=False)
-    async with pool.connection() as connection:
-        await ensure_dev_key(connection)
-    await check(pool, dev=True)
-    with pytest.raises(DevKeyOutsideDev):
-        await check(pool, dev=False)
-    await execute(pool, "DELETE FROM alembic_version")
-    with pytest.raises(SchemaBehind):
-        await check(pool, dev=True)

@@ -7,6 +7,7 @@ from contextlib import closing
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.db.sessions import SessionCheck
+from juinie_shared.db.standing import DatabaseCheck
 from juinie_shared.domain.errors import Transient
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
@@ -14,6 +15,7 @@ from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import probe_apps
+from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_stream_gateway.core.backfill import Backfill
@@ -28,11 +30,18 @@ from juinie_stream_gateway.edges.admit import Gate
 from juinie_stream_gateway.edges.http import http_app
 from juinie_stream_gateway.edges.kafka import RecordReader
 from juinie_stream_gateway.edges.outlet import OutletLimits
-from juinie_stream_gateway.edges.readiness import Readiness
 from juinie_stream_gateway.edges.stream import StreamRoute
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import PageLimits, Store
-from juinie_stream_gateway.telemetry import LOG_COUNTS_BACK, LOG_COUNTS_LOST, SERVICE, Telemetry
+from juinie_stream_gateway.telemetry import (
+    LOG_COUNTS_BACK,
+    LOG_COUNTS_LOST,
+    LOG_DRAINING,
+    LOG_NOT_READY,
+    LOG_READY,
+    SERVICE,
+    Telemetry,
+)
 
 SPARE_CONNECTIONS = 4
 """For the tail check, the credential check, the counts and readiness: a storm of backfills never makes them wait."""
@@ -86,14 +95,20 @@ class _Gateway:
         self._hub = hub = Hub(RecentFrames(settings.recent_bytes), self._refill)
         reader = RecordReader(hub, telemetry, settings.kafka_bootstrap_servers, settings.kafka_topic)
         check_sessions = SessionCheck(settings.database_url.get_secret_value(), SERVICE)
-        self._readiness = Readiness(pool, check_sessions, settings.env == "dev", reader.settled)
+        check_database = DatabaseCheck(pool, check_sessions, dev=settings.env == "dev")
+
+        async def look_at_kafka() -> list[str]:
+            """Streams go on from Postgres without it: it only has to have been tried."""
+            return [] if reader.settled.is_set() else ["Kafka has not been tried yet."]
+
+        self._readiness = Readiness(check_database, _report_readiness, look_at_kafka)
         keys = KeyRing(pool)
         self._streams = StreamRoute(
             Gate(
                 keys,
                 StreamTokenSigner(settings.signing_keys()),
                 store.find_run,
-                lambda: self._readiness.database_was_ready,
+                self._readiness.database_seen.is_set,
             ),
             Follower(hub, self._backfill, reader.listen),
             telemetry,
@@ -105,11 +120,11 @@ class _Gateway:
             TailCheck(hub, store.read_runs, settings.tail_check_seconds, settings.tail_poll_seconds).run,
             CredentialCheck(hub, store.valid_keys, keys.forget, settings.credential_check_seconds).run,
             Pulse(hub, settings.stream_heartbeat_seconds, settings.stream_cursor_seconds).run,
-            self._readiness.run,
+            self._readiness.watch,
             lambda: self.counts.run(_report_counts),
             lambda: watch_loop_lag(telemetry.loop_lag.observe),
         ]
-        probes = probe_apps(self._readiness.waiting_for, telemetry.registry)
+        probes = probe_apps(self._readiness.missing, telemetry.registry)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
         self.server = HttpServer(
             http_app(self._streams, probes, cors),
@@ -122,6 +137,7 @@ class _Gateway:
 
     async def drain_when(self, stopping: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
         await stopping.wait()
+        _log.info(LOG_DRAINING)
         self._readiness.drain()
         self._streams.drain()
         for task in background:
@@ -150,6 +166,13 @@ def _place_limits(settings: Settings) -> PlaceLimits:
         settings.max_streams_per_key,
         settings.max_streams_per_run,
     )
+
+
+def _report_readiness(missing: list[str]) -> None:
+    if missing:
+        _log.warning(LOG_NOT_READY, waiting_for=missing)
+    else:
+        _log.info(LOG_READY)
 
 
 def _report_counts(error: Transient | None) -> None:
