@@ -1,6 +1,7 @@
 """The publisher's settings. Every one is an environment variable; the reference page is made from this class."""
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from juinie_shared.contracts.names import DEAD_LETTERS_TOPIC, RUN_EVENTS_TOPIC
 from juinie_shared.runtime.settings import BootstrapServers, ServiceSettings, TopicName
@@ -20,8 +21,8 @@ class Settings(ServiceSettings):
         RUN_EVENTS_TOPIC, validation_alias="JUINIE_KAFKA_TOPIC", description="Topic of all run events."
     )
     kafka_dead_letter_topic: TopicName = Field(
-        DEAD_LETTERS_TOPIC, validation_alias="JUINIE_KAFKA_DEAD_LETTER_TOPIC",
-        description="Topic of the events that could not be sent.",
+        DEAD_LETTERS_TOPIC, validate_default=True, validation_alias="JUINIE_KAFKA_DEAD_LETTER_TOPIC",
+        description="Topic of the events that could not be sent. Another one than `JUINIE_KAFKA_TOPIC`.",
     )  # fmt: skip
     kafka_partitions: int = Field(
         12, ge=1, validation_alias="JUINIE_KAFKA_PARTITIONS",
@@ -43,3 +44,11 @@ class Settings(ServiceSettings):
         30.0, ge=0, le=86_400, validation_alias="JUINIE_CANCEL_GRACE_SECONDS",
         description="How long a worker may take to answer a cancel before the run is finished as `cancelled`.",
     )  # fmt: skip
+
+    @field_validator("kafka_dead_letter_topic")
+    @classmethod
+    def _is_another_topic(cls, value: str, info: ValidationInfo) -> str:
+        """A dead letter in the topic of all run events would be read as one of them."""
+        if value == info.data.get("kafka_topic"):
+            raise PydanticCustomError("same_topic", "Is the topic of all run events, too: name another one")
+        return value

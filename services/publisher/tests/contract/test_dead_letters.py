@@ -160,6 +160,29 @@ async def test_event_too_large_for_both_topics_is_recorded_without_its_json(
 
 
 @pytest.mark.usefixtures("small_topic")
+async def test_dead_letter_that_does_not_fit_its_topic_is_told_and_holds_up_nothing(
+    settings, pool, seed, kafka_bootstrap_servers, kafka_topic
+):
+    """The topic's limit is below the headers alone."""
+    await create_topic(kafka_bootstrap_servers, f"{kafka_topic}.dead", max_message_bytes="200")
+    run = await seed.run("a")
+    await seed.append(run, ("token", LARGE), ("token", LARGE))
+    with structlog.testing.capture_logs() as logs:
+        async with running(serve, settings):
+            await eventually(
+                lambda: [line for line in logs if line["event"] == "dead_letters_not_recorded"],
+                20,
+                "it is told",
+            )
+            await seed.append(run, ("token", 1))
+            await await_outbox_flush(pool, run)
+    assert [line["reason"] for line in logs if line["event"] == "dead_letters_not_recorded"] == [
+        "message_too_large"
+    ]
+    assert (len(await ask(pool, PARKED)), await recorded(pool)) == (2, 0)
+
+
+@pytest.mark.usefixtures("small_topic")
 async def test_topic_of_dead_letters_that_cannot_be_made_holds_up_nothing(settings, pool, seed):
     """A name that Kafka refuses stands for any topic that cannot be created or written."""
     refused = settings.model_copy(update={"kafka_dead_letter_topic": "x" * 250})

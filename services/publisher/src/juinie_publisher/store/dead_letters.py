@@ -1,6 +1,6 @@
 """Dead letters: parked, and those whose record is still to be written to their topic."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from juinie_shared.contracts.record import RunEventRecord
@@ -30,12 +30,14 @@ UNRECORDED = f"""
     SELECT d.id, d.run_id, d.tenant_id, d.reason, d.traceparent,
            e.seq, e.type, {EVENT_TIME} AS time, {EVENT_JSON} AS json
     FROM (
-        SELECT * FROM dead_letter WHERE recorded_at IS NULL AND shard = ANY($1::smallint[]) ORDER BY id LIMIT $2
+        SELECT * FROM dead_letter
+        WHERE recorded_at IS NULL AND shard = ANY($1::smallint[]) AND id <> ALL($3::bigint[])
+        ORDER BY id LIMIT $2
     ) AS d
     JOIN run_event AS e ON e.run_id = d.run_id AND e.seq = d.first_seq
     ORDER BY d.id
 """  # noqa: S608 - two constants of ours
-"""The oldest dead letters of the shards $1 that their topic does not have. Index: dead_letter_unrecorded_idx."""
+"""The oldest dead letters of the shards $1 that their topic does not have, but for $3. Index: dead_letter_unrecorded_idx."""
 
 RECORDED = "UPDATE dead_letter SET recorded_at = clock_timestamp() WHERE id = ANY($1::bigint[])"
 
@@ -60,10 +62,12 @@ class DeadLetterStore:
         async with self._pool.connection() as connection:
             return await connection.execute(PARK, row_id, seq, reason) == "INSERT 0 1"
 
-    async def unrecorded(self, shards: Iterable[int], limit: int) -> Sequence[DeadLetter]:
-        """The oldest dead letters of these shards whose record is not written."""
+    async def unrecorded(
+        self, shards: Iterable[int], limit: int, without: Collection[int] = ()
+    ) -> Sequence[DeadLetter]:
+        """The oldest dead letters of these shards whose record is not written, leaving out the ids `without`."""
         async with self._pool.connection() as connection:
-            rows = await connection.fetch(UNRECORDED, list(shards), limit)
+            rows = await connection.fetch(UNRECORDED, list(shards), limit, list(without))
         return [DeadLetter(row["id"], _event(row), row["reason"]) for row in rows]
 
     async def recorded(self, ids: Sequence[int]) -> None:
