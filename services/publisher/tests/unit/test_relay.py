@@ -17,7 +17,7 @@ from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.rows import rows_begun, rows_within
 from juinie_publisher.store.outbox import WindowLimits
 from juinie_shared.domain.errors import DatabaseAway, KafkaAway
-from juinie_shared.domain.ids import RunId, new_run_id, shard_of
+from juinie_shared.domain.ids import SHARDS, RunId, new_run_id, shard_of
 
 
 class Clock:
@@ -271,6 +271,25 @@ async def test_stop_lets_the_round_in_flight_end(outbox, topic, told, stopping):
     may_end.set()
     await running
     assert outbox.rows == []
+
+
+async def test_what_was_being_fetched_as_the_relay_was_paused_is_not_sent(outbox, topic, told):
+    """The rows that a fetch gives may be younger than the pause: whoever saw the pause expects nothing after it."""
+    run, held, really = new_run_id(), set(range(SHARDS)), outbox.fetch
+
+    async def fetch(*asked):
+        held.clear()
+        return await really(*asked)
+
+    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, shards=lambda: held)
+    row = await outbox.append(run)
+    outbox.fetch = fetch
+    await relay.round()
+    assert (topic.records, outbox.rows) == ([], [row])
+    held.update(range(SHARDS))
+    outbox.fetch = really
+    await relay.round()
+    assert (topic.seqs(run), outbox.rows) == ([1], [])
 
 
 async def test_partition_whose_ack_is_late_holds_up_no_other(relay, outbox, topic, monkeypatch):

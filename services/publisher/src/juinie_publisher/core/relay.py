@@ -131,7 +131,9 @@ class Relay:
         if not shards or len(left_out) > MOST_RUNS_LEFT_OUT:
             return False
         window = await self._outbox.fetch(shards, self._limits, left_out)
-        groups = self._lanes.free(group_by_partition(window.rows, self._topic.partition_of))
+        ours = frozenset(self._shards())  # again: we may have been paused, or lost some, while we fetched
+        rows = [row for row in window.rows if row.shard in ours]
+        groups = self._lanes.free(group_by_partition(rows, self._topic.partition_of))
         if groups:
             await self._publish(groups, window)
         return window.full
