@@ -21,6 +21,7 @@ from juinie_shared.domain.runs import Scope
 from juinie_shared.runtime import keys
 from juinie_shared.runtime.keys import LONGEST_KEY, KeyRing
 from juinie_testkit.seed import Seed
+from juinie_testkit.waits import eventually
 
 EXPIRE = "UPDATE api_key SET expires_at = clock_timestamp() WHERE key_id = $1"
 
@@ -136,6 +137,30 @@ async def test_who_waits_too_long_for_the_answer_about_a_key_is_told_that_the_da
     answered.set()
     assert (await first).key_id == key.key_id
     assert (await ring.principal(key.text)).key_id == key.key_id
+
+
+async def test_keys_that_nobody_has_take_few_connections_and_hold_up_no_key_that_is_known(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+):
+    key, asking, answered = await Seed(pool).key(), set[str](), asyncio.Event()
+
+    async def late(connection: Any, text: str) -> Any:
+        asking.add(text)
+        if text != key.text:
+            await answered.wait()
+        return await find_key(connection, text)
+
+    monkeypatch.setattr(keys, "find_key", late)
+    ring = KeyRing(pool, remember_seconds=0)
+    await ring.principal(key.text)
+    asking.clear()
+    flood = [asyncio.create_task(ring.principal(f"jn_{n}")) for n in range(20)]
+    await eventually(lambda: len(asking) >= 2, 10, "as many questions as there may be")
+    assert (await ring.principal(key.text)).key_id == key.key_id
+    assert len(asking) == 3, "two of them, and the known one"
+    answered.set()
+    answers = await asyncio.gather(*flood, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {NotAuthenticated}
 
 
 async def test_revoking_twice_keeps_the_first_time_and_an_unknown_id_is_none(pool: Pool):

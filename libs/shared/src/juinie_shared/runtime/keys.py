@@ -1,6 +1,7 @@
 """Who calls, remembered for a moment: one look at the database serves a key for at most 30 s.
 
-So a revoked key is refused within 30 s everywhere, well below the 60 s that are promised.
+So a revoked key is refused within 30 s everywhere, well below the 60 s that are promised. Anybody can send keys that nobody
+has: few connections are ever with those, and keys that were good before do not wait behind them.
 
 No secret is compared byte by byte here: a key is found by its hash (Python's, which is keyed and random in each process,
 and then SHA-256 in the database), so the time that a wrong one takes says nothing of how much of it is right.
@@ -10,7 +11,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
 from juinie_shared.db.keys import Principal, find_key, find_key_by_id, hash_key
@@ -21,8 +22,12 @@ from juinie_shared.domain.ids import KeyId
 REMEMBER_SECONDS = 30.0
 REMEMBER_KEYS = 10_000
 LONGEST_KEY = 200
+STRANGERS_AT_ONCE = 2
+"""Questions about keys that are not known; each has a connection of those that all tenants share."""
+KNOWN_AT_ONCE = 1
+"""Questions about keys that were good when they were last asked about."""
 TURN_SECONDS = 1.6
-"""How long a request waits while another one asks about the same key, before it gives up as if no connection were free."""
+"""How long a request waits while others ask, before it gives up as if no connection were free."""
 
 type _Known[K] = OrderedDict[K, tuple[float, Principal]]
 """By what: until when it is remembered, and who it is."""
@@ -38,6 +43,8 @@ class KeyRing:
         self._known: _Known[bytes] = OrderedDict()
         self._by_id: _Known[UUID] = OrderedDict()
         self._asking = _Turns()
+        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
+        self._regulars = asyncio.Semaphore(KNOWN_AT_ONCE)
 
     async def principal(self, key: str) -> Principal:
         """Who shows `key`.
@@ -70,7 +77,7 @@ class KeyRing:
     async def _find[K](self, known: _Known[K], key: K, ask: _Ask) -> Principal:
         if entry := _remembered(known, key):
             return entry
-        async with self._asking.turn(key):
+        async with self._asking.turn(key, self._regulars if key in known else self._strangers):
             if entry := _remembered(known, key):  # who asked before us
                 return entry
             now = time.monotonic()
@@ -84,26 +91,26 @@ class KeyRing:
 
 
 class _Turns:
-    """One question at a time about each key: a thousand requests that come with it at once take one connection."""
+    """One question at a time about each key: a thousand requests that come with it at once take one connection, and
+    one place of the `room` that all of them share."""
 
     def __init__(self) -> None:
         self._locks: dict[object, asyncio.Lock] = {}
         self._users: Counter[object] = Counter()
 
     @asynccontextmanager
-    async def turn(self, about: object) -> AsyncGenerator[None]:
+    async def turn(self, about: object, room: asyncio.Semaphore) -> AsyncGenerator[None]:
         lock = self._locks.setdefault(about, asyncio.Lock())
         self._users[about] += 1
         try:
-            try:
-                async with asyncio.timeout(TURN_SECONDS):
-                    await lock.acquire()
-            except TimeoutError as error:
-                raise DatabaseBusy from error
-            try:
+            async with AsyncExitStack() as taken:
+                try:
+                    async with asyncio.timeout(TURN_SECONDS):
+                        await taken.enter_async_context(lock)
+                        await taken.enter_async_context(room)
+                except TimeoutError as error:
+                    raise DatabaseBusy from error
                 yield
-            finally:
-                lock.release()
         finally:
             self._users[about] -= 1
             if not self._users[about]:
