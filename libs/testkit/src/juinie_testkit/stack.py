@@ -20,7 +20,7 @@ from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.waits import StillMissing
 
 START_SECONDS = 120
-"""A service's imports alone take two seconds of a whole processor, and a busy machine has none."""
+"""A service's imports alone take most of a second of a whole processor, and a busy machine has none."""
 
 _LOOK_EVERY_SECONDS = 0.05
 _LOG_LINES = 20
