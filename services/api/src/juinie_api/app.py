@@ -43,7 +43,9 @@ from juinie_shared.runtime.tracing import configure_tracing
 TURN_SECONDS = 2.8
 LOCK_SECONDS = 1.0
 """A request waits so long for its turn, at the run and among its tenant's, and for the run's row, which is asked for again
-every `LOCK_SECONDS`. Both together, and a connection to be made, end within 5 s."""
+every `LOCK_SECONDS`. Both together, and a connection to be made, end within 5 s. A key that is not remembered is looked up before,
+within a time of its own (`runtime/keys.py`).
+"""
 
 
 _log = get_logger("api")

@@ -172,12 +172,33 @@ async def test_a_run_that_is_locked_for_longer_than_one_try_is_waited_for(api: A
     assert (await waiting).status_code == 201
 
 
-async def test_many_writers_of_a_locked_run_take_no_connection_from_the_others(api: Any):
+def append(api: Any, run_id: str) -> Any:
+    return api.append(run_id)
+
+
+def beat(api: Any, run_id: str) -> Any:
+    return api.client.post(f"/v1/runs/{run_id}/heartbeat", headers={"Juinie-Lease": str(uuid4())})
+
+
+def cancel(api: Any, run_id: str) -> Any:
+    return api.client.post(f"/v1/runs/{run_id}/cancel")
+
+
+def delete(api: Any, run_id: str) -> Any:
+    return api.client.delete(f"/v1/runs/{run_id}")
+
+
+def republish(api: Any, run_id: str) -> Any:
+    return api.client.post(f"/v1/admin/runs/{run_id}/republish", json={"from_seq": 1, "to_seq": 1})
+
+
+@pytest.mark.parametrize("ask", [append, beat, cancel, delete, republish])
+async def test_many_who_want_a_locked_run_take_no_connection_from_the_others(api: Any, ask: Any):
     locked, free = (await api.create())["run_id"], (await api.create())["run_id"]
     async with api.pool.transaction() as tx:
         await tx.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", UUID(locked))
-        writers = [asyncio.create_task(api.append(locked)) for _ in range(30)]
+        writers = [asyncio.create_task(ask(api, locked)) for _ in range(30)]
         others = [await api.append(free) for _ in range(20)]
         ready = await api.client.get("/readyz")
         refused = await asyncio.gather(*writers)

@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from juinie_api.core.lanes import RunLanes
+from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import claims
-from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import LeaseLost, RunNotFound
 from juinie_shared.domain.ids import RunId, TenantId
 
@@ -40,7 +40,12 @@ def lease_of(row: Mapping[str, Any]) -> Lease | None:
 
 
 async def heartbeat(
-    pool: Pool, lanes: RunLanes, run_id: RunId, tenant_id: TenantId, token: UUID, lease_seconds: int | None
+    pools: TenantPools,
+    lanes: RunLanes,
+    run_id: RunId,
+    tenant_id: TenantId,
+    token: UUID,
+    lease_seconds: int | None,
 ) -> Renewed:
     """Renew the lease for `lease_seconds` from now; None: for as long as it was given last.
 
@@ -48,7 +53,10 @@ async def heartbeat(
         RunNotFound: no such run.
         LeaseLost: the token is not that of the run's lease; a run that has ended has none.
     """
-    async with lanes.turn(run_id), pool.connection() as connection:
+    async with (
+        lanes.turn(run_id) as turn,
+        pools.of(tenant_id, turn.seconds_left()).connection() as connection,
+    ):
         row = await connection.fetchrow(claims.HEARTBEAT, run_id, tenant_id, token, lease_seconds)
     if row is None:
         raise RunNotFound

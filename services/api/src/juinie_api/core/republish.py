@@ -4,13 +4,15 @@ They become outbox rows like any other, written in many small statements, so tha
 written before something fails stays: asking again only sends some of it twice.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from juinie_api.core.lanes import RunLanes
+from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import outbox
-from juinie_shared.db.pool import Pool, Row
+from juinie_shared.db.pool import Row
 from juinie_shared.domain.errors import RunNotFound
 from juinie_shared.domain.ids import RunId, TenantId
 
@@ -34,9 +36,14 @@ class Republisher:
     """For one tenant. `traceparent`: of the request that asks, which its records carry. `wake`: the publisher."""
 
     def __init__(
-        self, pool: Pool, tenant_id: TenantId, traceparent: str | None, wake: Callable[[], None]
+        self,
+        pools: TenantPools,
+        lanes: RunLanes,
+        tenant_id: TenantId,
+        traceparent: str | None,
+        wake: Callable[[], None],
     ) -> None:
-        self._pool = pool
+        self._pools, self._lanes = pools, lanes
         self._tenant_id = tenant_id
         self._traceparent = traceparent
         self._wake = wake
@@ -47,7 +54,7 @@ class Republisher:
         Raises:
             RunNotFound: there is none, or it is another tenant's, or it is deleted.
         """
-        async with self._pool.connection() as connection:
+        async with self._pools.of(self._tenant_id).connection() as connection:
             row = await connection.fetchrow(outbox.READ_SPAN, run_id, self._tenant_id)
         if row is None:
             raise RunNotFound
@@ -58,7 +65,7 @@ class Republisher:
         """All kept events of the runs that were created after one moment and before another. Gives how many."""
         records, last, last_id = 0, after, _FIRST_ID
         while True:
-            async with self._pool.connection() as connection:
+            async with self._pools.of(self._tenant_id).connection() as connection:
                 rows = await connection.fetch(
                     outbox.READ_SPANS, self._tenant_id, after, before, last, last_id, PAGE_RUNS
                 )
@@ -70,16 +77,23 @@ class Republisher:
     async def _write(self, spans: Iterable[Span]) -> int:
         records = 0
         for batch in batches(spans, STATEMENT_SEQS):
-            async with self._pool.connection() as connection:
-                records += await connection.fetchval(
-                    outbox.REPUBLISH,
-                    [span.run_id for span in batch],
-                    [span.first_seq for span in batch],
-                    [span.last_seq for span in batch],
-                    self._tenant_id, self._traceparent, ROW_EVENTS, ROW_BYTES,
-                )  # fmt: skip
+            records += await self._insert(batch)
             self._wake()
         return records
+
+    async def _insert(self, batch: Sequence[Span]) -> int:
+        """In the lane of one of its runs: the only one, or the first of those that others may ask for at the same time."""
+        async with (
+            self._lanes.turn(batch[0].run_id) as turn,
+            self._pools.of(self._tenant_id, turn.seconds_left()).connection() as connection,
+        ):
+            return await connection.fetchval(
+                outbox.REPUBLISH,
+                [span.run_id for span in batch],
+                [span.first_seq for span in batch],
+                [span.last_seq for span in batch],
+                self._tenant_id, self._traceparent, ROW_EVENTS, ROW_BYTES,
+            )  # fmt: skip
 
 
 def batches(spans: Iterable[Span], most: int) -> Iterator[list[Span]]:

@@ -152,7 +152,13 @@ async def republish(call: Authenticated) -> Response:
 
 def _republisher(call: Call) -> Republisher:
     services = call.services
-    return Republisher(call.pool, call.principal.tenant_id, current_traceparent(), services.wake_publisher)
+    return Republisher(
+        services.pools,
+        services.lanes,
+        call.principal.tenant_id,
+        current_traceparent(),
+        services.wake_publisher,
+    )
 
 
 async def _letter_id(call: Call) -> int:

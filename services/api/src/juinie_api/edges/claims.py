@@ -66,7 +66,7 @@ async def renew_lease(call: Authenticated) -> Response:
     call.require(Scope.WRITE)
     services = call.services
     renewed = await heartbeat(
-        call.pool, services.lanes, call.run_id(), call.principal.tenant_id, token, body.lease_seconds
+        services.pools, services.lanes, call.run_id(), call.principal.tenant_id, token, body.lease_seconds
     )
     content = {"expires_at": format_time(renewed.expires_at), "cancel_requested": renewed.cancel_requested}
     return json_answer(content)

@@ -145,7 +145,7 @@ async def read_one(call: Authenticated) -> Response:
 async def delete_one(call: Authenticated) -> Response:
     call.query(Query)
     call.require(Scope.WRITE)
-    await delete(call.pool, call.run_id(), call.principal.tenant_id)
+    await delete(call.services.pools, call.services.lanes, call.run_id(), call.principal.tenant_id)
     return Response(status_code=204)
 
 
