@@ -2,7 +2,7 @@
 
 from juinie.claims import Claim
 from juinie.client import Client
-from juinie.errors import JuinieError, LeaseLost, NoAnswer, NotFound, Refused, RunFinished
+from juinie.errors import JuinieError, LeaseLost, NoAnswer, NotFound, Refused, RunFinished, Unreadable
 from juinie.events import RunEvent
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Refused",
     "RunEvent",
     "RunFinished",
+    "Unreadable",
 ]

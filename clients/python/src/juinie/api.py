@@ -10,15 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
-from juinie.errors import NoAnswer, Refused, refusal
+from juinie.errors import NoAnswer, Refused, refusal, unreadable
 
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 3.0
-_PASSING = frozenset({429, 500, 502, 503, 504})
+PASSING = frozenset({429, 500, 502, 503, 504})
+"""Statuses that may be others when the request is repeated."""
 _TOO_MANY = 429
 """The one passing answer that says that nothing was done; the others may come from a proxy, or after the commit."""
 
@@ -49,7 +50,7 @@ class Api:
         """The answer, if it is a good one.
 
         Raises:
-            Refused: the answer is a refusal that will not pass.
+            Refused: the answer is a refusal that will not pass, or none of Juinie's (`Unreadable`).
             NoAnswer: none came within `retry_seconds`; what was asked may have been done.
         """
         limit = self.retry_seconds if retry_seconds is None else retry_seconds
@@ -66,8 +67,10 @@ class Api:
                 )  # fmt: skip
             except httpx.TransportError as error:
                 why, wait, doubtful = type(error).__name__, _wait(attempt), True
+            except httpx.DecodingError as error:
+                raise unreadable(200, "a body that is not encoded as it says") from error
             else:
-                if answer.status_code not in _PASSING:
+                if answer.status_code not in PASSING:
                     return _good(answer, doubtful)
                 doubtful = doubtful or answer.status_code != _TOO_MANY
                 why, wait = f"status {answer.status_code}", max(_wait(attempt), _asked_for(answer))
@@ -99,7 +102,8 @@ def _good(answer: httpx.Response, doubtful: bool) -> httpx.Response:
 def refused(answer: httpx.Response, after_no_answer: bool = False) -> Refused:
     """The error that an answer's problem document stands for."""
     try:
-        problem: dict[str, Any] = answer.json()
+        problem = answer.json()
     except ValueError:
-        problem = {}
-    return refusal(answer.status_code, problem, after_no_answer)
+        problem = None
+    known = cast("dict[str, Any]", problem) if isinstance(problem, dict) else {}
+    return refusal(answer.status_code, known, after_no_answer)

@@ -18,9 +18,11 @@ from typing import Any, Self
 
 import httpx
 
+from juinie.answers import APPENDED, CLAIMED, LEASE, PAGE, RUN, TOKEN, checked, read_object
 from juinie.api import Api
 from juinie.claims import Claim
 from juinie.connection import NO_CONTENT
+from juinie.errors import unreadable
 from juinie.events import RunEvent, events_of_page
 from juinie.run_stream import RunStream
 
@@ -56,11 +58,11 @@ class Client:
     async def create_run(self, agent: str, *, idempotency_key: str | None = None, **fields: Any) -> Run:
         """Create a run; `fields` are those of the protocol (3.1), such as `input` and `run_id`."""
         answer = await self._post("/v1/runs", {"agent": agent, **fields}, idempotency_key or new_key())
-        return answer.json()
+        return read_object(answer, RUN)
 
     async def get_run(self, run_id: str) -> Run:
         """The Run as it is now."""
-        return (await self.api.send("GET", f"/v1/runs/{run_id}")).json()
+        return read_object(await self.api.send("GET", f"/v1/runs/{run_id}"), RUN)
 
     async def append(
         self,
@@ -79,7 +81,7 @@ class Client:
         """
         body = {"events": [{"type": name, "data": data} for name, data in events]}
         key = idempotency_key or new_key()
-        return (await self._post(f"/v1/runs/{run_id}/events", body, key, lease)).json()
+        return read_object(await self._post(f"/v1/runs/{run_id}/events", body, key, lease), APPENDED)
 
     async def finish(
         self,
@@ -94,12 +96,12 @@ class Client:
         """Finish a run. Gives the Run."""
         body = {"status": status, "output": output, "error": error}
         key = idempotency_key or new_key()
-        return (await self._post(f"/v1/runs/{run_id}/finish", body, key, lease)).json()
+        return read_object(await self._post(f"/v1/runs/{run_id}/finish", body, key, lease), RUN)
 
     async def cancel(self, run_id: str, reason: str | None = None) -> Run:
         """Ask a run to stop."""
         body = {"reason": reason} if reason else {}
-        return (await self.api.send("POST", f"/v1/runs/{run_id}/cancel", json=body)).json()
+        return read_object(await self.api.send("POST", f"/v1/runs/{run_id}/cancel", json=body), RUN)
 
     async def claim(
         self, agents: Sequence[str], worker_id: str, *, lease_seconds: int = 30, wait_seconds: int = 20
@@ -111,18 +113,20 @@ class Client:
         answer = await self.api.send("POST", "/v1/claims", json=body, timeout_seconds=wait_seconds + 10)
         if answer.status_code == NO_CONTENT:
             return None
-        given = answer.json()
-        return Claim(self, given["run"], given["lease"]["token"], given["lease"]["attempt"])
+        given = read_object(answer, CLAIMED)
+        run, lease = checked(answer, given["run"], RUN), checked(answer, given["lease"], LEASE)
+        return Claim(self, run, lease["token"], lease["attempt"])
 
     async def heartbeat(self, run_id: str, lease: str) -> dict[str, Any]:
         """Renew a lease. Gives `expires_at` and `cancel_requested`."""
         headers = {"Juinie-Lease": lease}
-        return (await self.api.send("POST", f"/v1/runs/{run_id}/heartbeat", json={}, headers=headers)).json()
+        answer = await self.api.send("POST", f"/v1/runs/{run_id}/heartbeat", json={}, headers=headers)
+        return read_object(answer, {})
 
     async def stream_token(self, run_id: str, ttl_seconds: int = 600) -> str:
         """A token that may read this one run's stream, for a browser."""
         path, body = f"/v1/runs/{run_id}/stream-tokens", {"ttl_seconds": ttl_seconds}
-        return (await self.api.send("POST", path, json=body)).json()["token"]
+        return read_object(await self.api.send("POST", path, json=body), TOKEN)["token"]
 
     async def pages(self, run_id: str, after_seq: int = 0) -> AsyncGenerator[list[RunEvent]]:
         """The events that are stored now, page by page."""
@@ -130,9 +134,12 @@ class Client:
         while not up_to_date:
             params = {"after_seq": after_seq, "limit": 1000}
             answer = await self.api.send("GET", f"/v1/runs/{run_id}/events", params=params)
-            page = answer.json()
+            page = read_object(answer, PAGE)
             after_seq, up_to_date = page["next_after_seq"], page["up_to_date"]
-            yield list(events_of_page(answer.content))
+            try:
+                yield list(events_of_page(answer.content))
+            except ValueError as error:
+                raise unreadable(answer.status_code, "a page without run events") from error
 
     async def stream(
         self, run_id: str, after_seq: int = 0, types: Sequence[str] = ()

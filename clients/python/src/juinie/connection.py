@@ -7,9 +7,11 @@ from enum import StrEnum
 import httpx
 
 from juinie.api import refused
+from juinie.errors import unreadable
 from juinie.sse import Frame, FrameReader
 
 NO_CONTENT = 204
+_EVENT_STREAM = "text/event-stream"
 SILENCE_SECONDS = 25.0
 """A comment comes every 10 s at least: a connection that is silent for longer is dead."""
 
@@ -40,13 +42,17 @@ class Connection:
         return self._reader.retry_seconds
 
     async def batches(self) -> AsyncGenerator[list[Frame]]:
-        """Frames, as many at once as came at once. Ends without an error, however the connection ends."""
+        """Frames, as many at once as came at once. Ends without an error, however the connection ends.
+
+        Raises:
+            Unreadable: what came is no frame of Juinie's.
+        """
         if self.nothing_more:
             return
         over = False
         try:
             async for piece in self._answer.aiter_raw():
-                frames = self._reader.feed(piece)
+                frames = self._read(piece)
                 over = over or any(frame.name == "stream.end" for frame in frames)
                 if frames:
                     yield frames
@@ -54,6 +60,12 @@ class Connection:
             self.ending = Ending.CUT
             return
         self.ending = Ending.END if over else Ending.FALSE_END
+
+    def _read(self, piece: bytes) -> list[Frame]:
+        try:
+            return self._reader.feed(piece)
+        except ValueError as error:
+            raise unreadable(self._answer.status_code, "a frame that cannot be read") from error
 
 
 @asynccontextmanager
@@ -69,14 +81,17 @@ async def connect(
     """Open a run's stream after a position.
 
     Raises:
-        Refused: an answer that will not pass.
+        Refused: an answer that will not pass, or no stream at all (`Unreadable`; WHATWG HTML §9.2.3).
         httpx.TransportError: it could not be opened now.
     """
     params = {name: value for name, value in (("token", token), ("types", types)) if value}
-    headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after_seq)}
+    headers = {"Accept": _EVENT_STREAM, "Last-Event-ID": str(after_seq)}
     timeout = httpx.Timeout(10.0, read=silence_seconds)
     async with http.stream("GET", url, params=params, headers=headers, timeout=timeout) as answer:
         if not answer.is_success:
             await answer.aread()
             raise refused(answer)
+        media = answer.headers.get("content-type", "something")
+        if answer.status_code != NO_CONTENT and media.partition(";")[0].strip().lower() != _EVENT_STREAM:
+            raise unreadable(answer.status_code, f"{media} instead of a stream")
         yield Connection(answer)

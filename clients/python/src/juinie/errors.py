@@ -5,7 +5,8 @@ JuinieError
 └── Refused           an answer that will stay the same
     ├── NotFound
     ├── RunFinished
-    └── LeaseLost
+    ├── LeaseLost
+    └── Unreadable    something that is no answer of Juinie's
 """
 
 from dataclasses import dataclass
@@ -55,6 +56,10 @@ class LeaseLost(Refused):
     """Another worker has the run by now, or its time ran out: stop working on it."""
 
 
+class Unreadable(Refused):
+    """The answer is not one that Juinie gives: something else answers at this address."""
+
+
 _BY_CODE = {"run_not_found": NotFound, "run_finished": RunFinished, "lease_lost": LeaseLost}
 
 
@@ -62,3 +67,8 @@ def refusal(status: int, problem: dict[str, Any], after_no_answer: bool = False)
     """The error for an answer's status and problem document, which is empty where something else answered."""
     code, detail = str(problem.get("code", "unknown")), str(problem.get("detail", "no problem document"))
     return _BY_CODE.get(code, Refused)(status, code, detail, problem, after_no_answer)
+
+
+def unreadable(status: int, what: str) -> Unreadable:
+    """The error for an answer that cannot be read; `what` is the matter with it."""
+    return Unreadable(status, "unreadable", f"{what}: is this the address of a Juinie?", {})

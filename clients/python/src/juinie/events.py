@@ -49,7 +49,7 @@ def events_of_page(page: bytes) -> Iterator[RunEvent]:
     """
     text = page.decode()
     at = text.index("[", text.index('"events"')) + 1
-    while text[at] != "]":
+    while text[at : at + 1] != "]":
         _, end = _TEXT_OF_NUMBERS.raw_decode(text, at)
         yield RunEvent.read(text[at:end].encode())
-        at = end + (text[end] == ",")
+        at = end + (text[end : end + 1] == ",")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from juinie.connection import Ending, connect
+from juinie.errors import unreadable
 from juinie.events import RunEvent
 from juinie.sse import Frame
 
@@ -28,7 +29,7 @@ class RunStream:
         """Every event after `position`.
 
         Raises:
-            Refused: the stream is not for us (any more): the run was deleted, the key revoked.
+            Refused: the stream is not for us (any more): the run was deleted, the key revoked; or it is no stream of Juinie's.
         """
         for url in itertools.cycle(self.urls):
             ending, wait = Ending.CUT, _UNREACHABLE_SECONDS
@@ -50,4 +51,7 @@ class RunStream:
             self.position = 0
         if frame.id is not None:
             self.position = frame.id
-        return RunEvent.read(frame.data) if frame.data and not frame.name else None
+        try:
+            return RunEvent.read(frame.data) if frame.data and not frame.name else None
+        except ValueError as error:
+            raise unreadable(200, "a frame without a run event") from error

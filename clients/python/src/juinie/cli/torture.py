@@ -5,6 +5,7 @@ Exit code 0: nothing was found. 1: something was. 2: it could not be tried.
 
 import asyncio
 import ipaddress
+import itertools
 import random
 import secrets
 import signal
@@ -12,12 +13,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import typer
 from rich.console import Console
 
 from juinie.cli.options import ApiKey, ApiUrl, StreamUrl
+from juinie.cli.reach import reach
 from juinie.client import Client
 from juinie.errors import JuinieError
 from juinie.torture.hooks import HookFailed, command_faults, line_faults, storm
@@ -41,42 +44,52 @@ def torture(
     api_url: ApiUrl,
     stream_url: StreamUrl,
     api_key: ApiKey,
-    seconds: Annotated[float, typer.Option(help="For how long.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=0, help="For how long.")] = 60.0,
     seed: Annotated[int | None, typer.Option(help="The order of faults; drawn when absent.")] = None,
-    rate: Annotated[float, typer.Option(help="Events a second, over all runs.")] = 300.0,
-    runs: Annotated[int, typer.Option(help="Runs at once.")] = 6,
-    watchers: Annotated[int, typer.Option(help="Watchers of each run.")] = 2,
+    rate: Annotated[float, typer.Option(min=0.1, help="Events a second, over all runs.")] = 300.0,
+    runs: Annotated[int, typer.Option(min=1, help="Runs at once.")] = 6,
+    watchers: Annotated[int, typer.Option(min=1, help="Watchers of each run.")] = 2,
     fault: Commands = [],  # noqa: B006 - typer reads it, nobody changes it
     heal: Heals = [],  # noqa: B006
-    fault_seconds: Annotated[float, typer.Option(help="How long a fault of your own lasts.")] = 5.0,
+    fault_seconds: Annotated[float, typer.Option(min=0, help="How long a fault of your own lasts.")] = 5.0,
     lines: Annotated[bool, typer.Option(help="Make the lines between here and there bad.")] = True,
     reconnect: Annotated[
-        int, typer.Option("--reconnects", help="Instead: so many reconnects at random positions.")
+        int, typer.Option("--reconnects", min=0, help="Instead: so many reconnects at random positions.")
     ] = 0,
     yes_this_deployment: Annotated[
         bool, typer.Option("--yes-this-deployment", help="Needed for one that is not on this machine.")
     ] = False,
 ) -> None:
     """Write, watch, break and check: does this deployment keep its promises? Creates runs, and leaves them there."""
-    console = Console(stderr=True)
+    console, lined = Console(stderr=True), lines and not reconnect
     if not yes_this_deployment and not all(map(_is_here, (api_url, stream_url))):
         console.print("That deployment is not on this machine. If it may be tortured: --yes-this-deployment")
         raise typer.Exit(NOT_TRIED)
+    injecting, healing = _named(fault), _named(heal)
+    if missing := healing.keys() - injecting.keys():
+        raise typer.BadParameter(f"--heal without its --fault: {', '.join(sorted(missing))}")
+    if lined and not all(urlsplit(url).scheme == "http" for url in (api_url, stream_url)):
+        raise typer.BadParameter("lines are made bad for http addresses only; leave them alone: --no-lines")
     seed = secrets.randbelow(10**6) if seed is None else seed
     load = Load(rate=rate, runs_at_once=runs, watchers=watchers)
-    hooks = command_faults(_named(fault), _named(heal), fault_seconds)
+    hooks = command_faults(injecting, healing, fault_seconds)
     console.print(f"seed {seed}", highlight=False)
 
     async def all_of_it() -> Summary:
-        async with _lined(api_url, stream_url, api_key, lines and not reconnect) as (client, bad_lines):
+        async with Client(api_url, stream_url, api_key) as client:
+            await reach(client)
+        async with _lined(api_url, stream_url, api_key, lined) as (client, bad_lines):
             scene = Scene(client, load, random.Random(seed))  # noqa: S311 - chance, not secrecy
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, scene.stopping.set)
+            _stop_when_told(scene.stopping)
             if reconnect:
                 return await _reconnect(scene, reconnect, seed)
             return await torture_it(scene, [*hooks, *_built_in(bad_lines)], seed, seconds, _tell(console))
 
-    found = _outcome(all_of_it())
+    try:
+        found = _outcome(all_of_it())
+    except asyncio.CancelledError:
+        console.print("Broken off: what was begun is left as it is.")
+        raise typer.Exit(NOT_TRIED) from None
     if isinstance(found, Exception):
         console.print(f"Cannot go on: {found}", markup=False, highlight=False)
         raise typer.Exit(NOT_TRIED)
@@ -99,20 +112,40 @@ def _outcome(torturing: Coroutine[Any, Any, Summary]) -> Summary | Exception:
         return first
 
 
+def _stop_when_told(stopping: asyncio.Event) -> None:
+    """The first Ctrl-C ends it in good order, the second at once: faults are healed, runs stay open."""
+    loop, torturing = asyncio.get_running_loop(), asyncio.current_task()
+    told = itertools.count()
+
+    def stop() -> None:
+        if next(told) == 0:
+            stopping.set()
+        elif torturing:
+            torturing.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
 @asynccontextmanager
 async def _lined(
     api_url: str, stream_url: str, api_key: str, lines: bool
 ) -> AsyncGenerator[tuple[Client, dict[str, BadLine]]]:
-    """A client, and the lines that it goes over: none where they are not wanted, or an address is https."""
+    """A client, and the lines that it goes over, if there are to be any. Path and `Host` stay those of the addresses."""
     async with AsyncExitStack() as opened:
-        bad_lines, urls = dict[str, BadLine](), [api_url, stream_url]
-        if lines and all(urlsplit(url).scheme == "http" for url in urls):
-            for number, name in enumerate(("api", "stream")):
-                parts = urlsplit(urls[number])
-                line = BadLine(parts.hostname or "127.0.0.1", parts.port or 80)
-                bad_lines[name] = await opened.enter_async_context(line)
-                urls[number] = f"http://127.0.0.1:{bad_lines[name].port}"
+        bad_lines, urls, hosts = dict[str, BadLine](), [api_url, stream_url], dict[str, str]()
+        for number, name in enumerate(("api", "stream") if lines else ()):
+            parts = urlsplit(urls[number])
+            line = BadLine(parts.hostname or "127.0.0.1", parts.port or 80)
+            bad_lines[name] = await opened.enter_async_context(line)
+            beginning = f"127.0.0.1:{line.port}"
+            urls[number], hosts[beginning] = urlunsplit(parts._replace(netloc=beginning)), parts.netloc
         client = await opened.enter_async_context(Client(urls[0], urls[1], api_key))
+
+        async def keep_host(request: httpx.Request) -> None:
+            request.headers["Host"] = hosts.get(request.headers["Host"], request.headers["Host"])
+
+        client.http.event_hooks["request"].append(keep_host)
         yield client, bad_lines
 
 
@@ -155,6 +188,8 @@ def _named(pairs: Sequence[str]) -> dict[str, str]:
         name, found, command = pair.partition("=")
         if not (name and found and command):
             raise typer.BadParameter(f"NAME=COMMAND, not {pair}")
+        if name in named:
+            raise typer.BadParameter(f"{name} twice")
         named[name] = command
     return named
 

@@ -5,12 +5,14 @@ Exit code 0: whole. 1: it is not. 2: that could not be found out.
 
 import asyncio
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from juinie.cli.options import ApiKey, ApiUrl, StreamUrl
+from juinie.cli.options import ApiKey, ApiUrl, StreamUrl, database, servers
+from juinie.cli.reach import reach
 from juinie.client import Client
 from juinie.errors import JuinieError
 from juinie.verify.over_http import Log, check_log, check_stream, read_log
@@ -20,30 +22,39 @@ NOT_WHOLE, NOT_KNOWN = 1, 2
 
 Kafka = Annotated[
     str | None,
-    typer.Option(envvar="JUINIE_KAFKA_BOOTSTRAP_SERVERS", help="`host:port` of Kafka, to look there too."),
+    typer.Option(
+        envvar="JUINIE_KAFKA_BOOTSTRAP_SERVERS",
+        help="`host:port` of Kafka, to look there too.",
+        callback=servers,
+    ),
 ]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option(envvar="JUINIE_DATABASE_URL", help="URL of Juinie's database, to look there too."),
+    typer.Option(
+        envvar="JUINIE_DATABASE_URL", help="URL of Juinie's database, to look there too.", callback=database
+    ),
 ]
 
 
 def verify(
-    run_id: Annotated[str, typer.Argument(help="The run.", show_default=False)],
+    run_id: Annotated[UUID, typer.Argument(help="The run.", show_default=False)],
     api_url: ApiUrl,
     stream_url: StreamUrl,
     api_key: ApiKey,
     kafka: Kafka = None,
     topic: Annotated[str, typer.Option(help="The topic of all run events.")] = "juinie.run-events",
     database_url: DatabaseUrl = None,
-    wait_seconds: Annotated[float, typer.Option(help="How long to wait for what is on its way.")] = 30.0,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to wait for what is on its way.")
+    ] = 30.0,
 ) -> None:
     """Is this run whole on the API's pages, on the stream, and, where they are named, in Kafka and in Postgres?"""
     report = Report()
 
     async def look() -> Log:
         async with Client(api_url, stream_url, api_key, retry_seconds=wait_seconds) as client:
-            log = await read_log(client, run_id)
+            await reach(client)
+            log = await read_log(client, str(run_id))
             check_log(log, report)
             await check_stream(client, log, report, wait_seconds)
             if kafka:
@@ -54,6 +65,8 @@ def verify(
 
     try:
         log = asyncio.run(look())
+    except KeyboardInterrupt:
+        raise typer.Exit(NOT_KNOWN) from None
     except (JuinieError, OSError, _CannotLook) as error:
         Console(stderr=True).print(f"Cannot verify {run_id}: {error}", markup=False, highlight=False)
         raise typer.Exit(NOT_KNOWN) from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from juinie.events import RUN_FINISHED, RunEvent
 
@@ -36,8 +36,13 @@ def faults_of_end(events: Sequence[RunEvent], run: Mapping[str, Any]) -> Iterato
         yield from (f"seq {event.seq} is an end, but the run is {run['status']}" for event in ends)
     elif len(ends) != 1 or ends[0] is not events[-1]:
         yield f"the run is {run['status']}, its ends are at {[event.seq for event in ends]}, not at {run['last_seq']}"
-    elif ends[0].data["status"] != run["status"]:
-        yield f"the run is {run['status']}, its end says {ends[0].data['status']}"
+    elif (said := _status_in(ends[0])) != run["status"]:
+        yield f"the run is {run['status']}, its end says {said}"
+
+
+def _status_in(end: RunEvent) -> object:
+    data = end.data
+    return cast("dict[str, object]", data).get("status") if isinstance(data, dict) else None
 
 
 def faults_of_copy(events: Sequence[RunEvent], copy: Sequence[RunEvent]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from juinie.client import Client
-from juinie.errors import Refused
+from juinie.errors import Refused, unreadable
 from juinie.events import RunEvent
 from juinie.run_stream import RunStream
 from juinie.verify.comparisons import TERMINAL, faults_of_copy, faults_of_end, faults_of_seqs
@@ -37,9 +37,16 @@ async def read_log(client: Client, run_id: str) -> Log:
     except Refused as error:
         if error.code != _GONE:
             raise
-        first_seq = int(error.problem["retained_from_seq"])
+        first_seq = _kept_from(error)
         events = await _pages(client, run_id, first_seq - 1)
     return Log(run, [event for event in events if event.seq <= run["last_seq"]], first_seq)
+
+
+def _kept_from(refusal: Refused) -> int:
+    first_seq = refusal.problem.get("retained_from_seq")
+    if not isinstance(first_seq, int):
+        raise unreadable(refusal.status, "events that are gone, and no retained_from_seq") from refusal
+    return first_seq
 
 
 def check_log(log: Log, report: Report) -> None:
