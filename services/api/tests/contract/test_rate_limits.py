@@ -215,6 +215,36 @@ async def test_replayed_requests_are_charged_as_requests_alone(
             assert left(answer, "tenant-events") == 2
 
 
+async def test_what_was_refused_is_charged_as_a_request_alone(
+    settings: Settings, seed: Seed, pool: Pool, key: SeededKey
+):
+    await seed.limit(key, events_per_minute=5, bytes_per_minute=10_000, active_runs=2)
+    ended, waiting, locked = [
+        await seed.run(key, status=status) for status in ("success", "pending", "pending")
+    ]
+    await until_next_window(pool)
+    async with running(serve, settings) as service, client_of(service, key.text) as client:
+        body, lease = {"events": [{"type": "x"}] * 4}, {"Juinie-Lease": str(ended)}
+        refusals = [
+            await client.post(f"/v1/runs/{ended}/events", json=body),
+            await client.post(f"/v1/runs/{waiting}/events", json=body, headers=lease),
+            await client.post(f"/v1/runs/{key.tenant_id}/events", json=body),
+            await client.post(f"/v1/runs/{ended}/finish", json={"status": "error", **body}),
+            await client.post("/v1/runs", json={"agent": "a", "run_id": str(ended)}),
+            await client.post("/v1/runs", json={"agent": "a"}),
+        ]
+        async with pool.transaction() as holder:
+            await holder.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", locked)
+            refusals.append(await client.post(f"/v1/runs/{locked}/events", json=body))
+        assert [answer.json()["code"] for answer in refusals] == [
+            "run_finished", "lease_lost", "run_not_found", "run_finished", "too_many_active_runs",
+            "too_many_active_runs", "run_locked",
+        ]  # fmt: skip
+        for answer in refusals:
+            assert (left(answer, "tenant-events"), left(answer, "tenant-bytes")) == (5, 10_000)
+        assert (await client.post(f"/v1/runs/{locked}/events", json=body)).status_code == 201
+
+
 async def test_limit_holds_over_two_processes(settings: Settings, seed: Seed, pool: Pool, key: SeededKey):
     await seed.limit(key, requests_per_minute=300)
     await until_next_window(pool)

@@ -116,11 +116,20 @@ async def test_what_is_larger_than_a_window_takes_a_fresh_one(counts: Counts):
 async def test_what_came_to_nothing_is_given_back(counts: Counts):
     windows = Windows(counts, {}, 60)
     policies = windows.policies(principal(events_per_minute=10, requests_per_minute=5))
-    await windows.charge(policies, {Use.EVENTS: 8, Use.REQUESTS: 1})
-    await windows.give_back(policies, {Use.EVENTS: 8})
+    window = await windows.charge(policies, {Use.EVENTS: 8, Use.REQUESTS: 1})
+    await windows.give_back(policies, {Use.EVENTS: 8}, window)
     assert [(at.policy.name, at.left) for at in await windows.standing(policies)] == [
         ("tenant-requests", 4), ("tenant-events", 10),
     ]  # fmt: skip
+
+
+async def test_nothing_is_given_back_to_a_later_window(counts: Counts):
+    windows = Windows(counts, {}, 60)
+    caller = principal(events_per_minute=10)
+    window = await windows.charge(windows.policies(caller), {Use.EVENTS: 8})
+    counts.time = 660.0
+    await windows.give_back(windows.policies(caller), {Use.EVENTS: 8}, window)
+    assert await let_through(windows, caller, events=1) == 10
 
 
 async def test_default_holds_for_a_tenant_without_a_quota_of_its_own(counts: Counts):

@@ -73,7 +73,7 @@ class WindowCounts(Storage):
     def __init__(self, counts: SharedCounts, seconds: int) -> None:
         super().__init__()
         self._counts, self._seconds = counts, seconds
-        self._number = self._now_in()
+        self._number = self.number()
 
     @property
     @override
@@ -90,7 +90,7 @@ class WindowCounts(Storage):
 
     @override
     async def get_expiry(self, key: str) -> float:
-        return (self._now_in() + 1) * self._seconds
+        return (self.number() + 1) * self._seconds
 
     @override
     async def check(self) -> bool:
@@ -108,10 +108,10 @@ class WindowCounts(Storage):
 
     def seconds_left(self) -> int:
         """Whole seconds after which the present window is over."""
-        return math.ceil((self._now_in() + 1) * self._seconds - self._counts.now())
+        return math.ceil((self.number() + 1) * self._seconds - self._counts.now())
 
     def _name(self, key: str) -> str:
-        number = self._now_in()
+        number = self.number()
         if number != self._number:
             self._number = number
             present = f"{PREFIX} {number * self._seconds} "
@@ -119,7 +119,8 @@ class WindowCounts(Storage):
             self._counts.forget(old)
         return f"{PREFIX} {number * self._seconds} {key}"
 
-    def _now_in(self) -> int:
+    def number(self) -> int:
+        """Which window it is now."""
         return int(self._counts.now() // self._seconds)
 
 
@@ -149,8 +150,9 @@ class Windows:
                 share = max(1, limit * self._seconds // 60)
                 yield Policy(holder, holder_id, use, share, self._seconds)
 
-    async def charge(self, policies: Sequence[Policy], costs: Mapping[Use, int]) -> None:
-        """Take all of it, or raise and take nothing. What is larger than a whole window takes a whole, fresh one.
+    async def charge(self, policies: Sequence[Policy], costs: Mapping[Use, int]) -> int:
+        """Take all of it, or raise and take nothing. What is larger than a whole window takes a whole, fresh one. Gives
+        the number of the window that it was taken from.
 
         Raises:
             RateLimited: requests are used up.
@@ -164,9 +166,12 @@ class Windows:
             raise self._refusal(spent)
         for policy, cost in due:
             await self._strategy.hit(policy, cost=cost)
+        return self._storage.number()
 
-    async def give_back(self, policies: Sequence[Policy], costs: Mapping[Use, int]) -> None:
-        """A charge that came to nothing."""
+    async def give_back(self, policies: Sequence[Policy], costs: Mapping[Use, int], window: int) -> None:
+        """A charge that came to nothing. In a later window there is nothing to give back."""
+        if window != self._storage.number():
+            return
         for policy in policies:
             if cost := min(costs.get(policy.use, 0), policy.amount):
                 await self._storage.incr(policy.key_for(), self._seconds, -cost)

@@ -2,8 +2,8 @@
 it, then 403, then 404."""
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any
@@ -30,7 +30,14 @@ from juinie_api.edges.schemas import Body
 from juinie_api.telemetry import Metrics
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool
-from juinie_shared.domain.errors import RunNotFound, ScopeMissing
+from juinie_shared.domain.errors import (
+    DatabaseBusy,
+    LimitReached,
+    Permanent,
+    RunLocked,
+    RunNotFound,
+    ScopeMissing,
+)
 from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.domain.quotas import Quota, limit_of
 from juinie_shared.domain.runs import Scope
@@ -39,6 +46,8 @@ from juinie_shared.runtime.problems import Fault
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LEASE = "Juinie-Lease"
 _NO_LEASE = UUID(int=0)
+_NOTHING_WRITTEN = (Permanent, LimitReached, RunLocked, DatabaseBusy)
+"""Refusals. Of all else nobody knows, as of an answer that did not come: it may have been written."""
 _ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID", "Content-Type", "Content-Encoding")
 
 
@@ -83,6 +92,13 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
+@dataclass(slots=True)
+class Charge:
+    """What a request was charged. `for_nothing`: it wrote nothing, all of it was there already."""
+
+    for_nothing: bool = False
+
+
 class Call:
     """An authenticated request, its parts read on demand."""
 
@@ -119,19 +135,23 @@ class Call:
         raw = await read_body(self._request, self.services.limits.request_bytes)
         return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
 
-    async def charge(self, events: int, size: int) -> None:
-        """Charge what the body holds: so many events, so many bytes.
+    @asynccontextmanager
+    async def charged(self, events: int, size: int) -> AsyncGenerator[Charge]:
+        """Around what writes the body: so many events, so many bytes. Given back where nothing of it was written.
 
         Raises:
             QuotaExceeded: one of the limits of this tenant or key is used up.
         """
-        if self._policies:
-            await self.services.windows.charge(self._policies, {Use.EVENTS: events, Use.BYTES: size})
-
-    async def give_back(self, events: int, size: int) -> None:
-        """Nothing of it was written: it was there already."""
-        if self._policies:
-            await self.services.windows.give_back(self._policies, {Use.EVENTS: events, Use.BYTES: size})
+        charge, costs, windows = Charge(), {Use.EVENTS: events, Use.BYTES: size}, self.services.windows
+        window = await windows.charge(self._policies, costs)
+        try:
+            yield charge
+        except _NOTHING_WRITTEN:
+            charge.for_nothing = True
+            raise
+        finally:
+            if charge.for_nothing:
+                await windows.give_back(self._policies, costs, window)
 
     def waiting(self, seconds: float) -> AbstractContextManager[None]:
         """Around a wait of at most so long: it takes one of the tenant's places.

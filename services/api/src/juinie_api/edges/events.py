@@ -60,15 +60,14 @@ async def append_events(call: Authenticated) -> Response:
     key = once(call.idempotency_key(), "append", canonical)
     call.require(Scope.WRITE)
     run_id = call.run_id()
-    await call.charge(len(body.events), len(canonical))
     append = Append(
         run_id, call.principal.tenant_id, new_events(body.events), starts=body.start, lease=call.lease(),
         once=key, traceparent=current_traceparent(),
     )  # fmt: skip
-    appended = await call.services.appender.commit(append)
-    if appended.replayed:
-        await call.give_back(len(body.events), len(canonical))
-    else:
+    async with call.charged(len(body.events), len(canonical)) as charge:
+        appended = await call.services.appender.commit(append)
+        charge.for_nothing = appended.replayed
+    if not appended.replayed:
         call.services.metrics.appended_events.inc(len(body.events))
     content = {
         "first_seq": appended.first_seq,

@@ -72,14 +72,13 @@ async def create_run(call: Authenticated) -> Response:
     body, canonical = await call.body(CreateBody)
     key = call.idempotency_key()
     call.require(Scope.WRITE)
-    await call.charge(0, len(canonical))
     new = _new_run(call, body, fingerprint("create", canonical), key)
     services = call.services
     wake = services.wake_publisher if new.claimant else services.wake_workers
-    created = await create(call.pool, wake, new)
-    if not created.new:
-        await call.give_back(0, len(canonical))
-    else:
+    async with call.charged(0, len(canonical)) as charge:
+        created = await create(call.pool, wake, new)
+        charge.for_nothing = not created.new
+    if created.new:
         services.metrics.created_runs.inc()
         services.metrics.claimed_runs.labels("create").inc(1 if created.lease else 0)
     return _created_answer(created, services.stream_url, claims=new.claimant is not None)
@@ -162,16 +161,15 @@ async def finish_run(call: Authenticated) -> Response:
     key = once(call.idempotency_key(), "finish", canonical)
     call.require(Scope.WRITE)
     run_id = call.run_id()
-    await call.charge(len(body.events), len(canonical))
     append = Append(
         run_id, call.principal.tenant_id, new_events(body.events), lease=call.lease(), once=key,
         starts=body.start or body.status == RunStatus.SUCCESS, traceparent=current_traceparent(),
     )  # fmt: skip
     ending = Ending(RunStatus(body.status), _null_as_none(body.output), _null_as_none(body.error))
-    finished = await finish(call.pool, call.services.appender, append, ending)
-    if not finished.new:
-        await call.give_back(len(body.events), len(canonical))
-    else:
+    async with call.charged(len(body.events), len(canonical)) as charge:
+        finished = await finish(call.pool, call.services.appender, append, ending)
+        charge.for_nothing = not finished.new
+    if finished.new:
         call.services.metrics.finished_runs.labels(body.status).inc()
     return run_answer(finished.run, call.services.stream_url, headers=REPLAYED if finished.replayed else None)
 
