@@ -18,6 +18,7 @@ from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
+from juinie_shared.runtime.tries import Tries
 from juinie_stream_gateway.core.backfill import Backfill
 from juinie_stream_gateway.core.credentials import CredentialCheck
 from juinie_stream_gateway.core.follow import Follower
@@ -34,6 +35,8 @@ from juinie_stream_gateway.edges.stream import StreamRoute
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import PageLimits, Store
 from juinie_stream_gateway.telemetry import (
+    LOG_CHECK_FAILED,
+    LOG_CHECK_WORKS,
     LOG_COUNTS_BACK,
     LOG_COUNTS_LOST,
     LOG_DRAINING,
@@ -115,10 +118,12 @@ class _Gateway:
             OutletLimits(settings.stream_buffer_bytes, settings.stream_slow_seconds),
             Places(self.counts, _place_limits(settings)),
         )
+        tail = TailCheck(hub, store.read_runs, settings.tail_check_seconds, settings.tail_poll_seconds)
+        credentials = CredentialCheck(hub, store.valid_keys, keys.forget, settings.credential_check_seconds)
         self.background: list[Callable[[], Coroutine[None, None, None]]] = [
             reader.run,
-            TailCheck(hub, store.read_runs, settings.tail_check_seconds, settings.tail_poll_seconds).run,
-            CredentialCheck(hub, store.valid_keys, keys.forget, settings.credential_check_seconds).run,
+            lambda: tail.run(_tries(telemetry, "tail")),
+            lambda: credentials.run(_tries(telemetry, "credential")),
             Pulse(hub, settings.stream_heartbeat_seconds, settings.stream_cursor_seconds).run,
             self._readiness.watch,
             lambda: self.counts.run(_report_counts),
@@ -166,6 +171,16 @@ def _place_limits(settings: Settings) -> PlaceLimits:
         settings.max_streams_per_key,
         settings.max_streams_per_run,
     )
+
+
+def _tries(telemetry: Telemetry, check: str) -> Tries:
+    def report(error: Transient | None) -> None:
+        if error is None:
+            _log.info(LOG_CHECK_WORKS, check=check)
+        else:
+            _log.warning(LOG_CHECK_FAILED, check=check, code=error.code)
+
+    return Tries(report, telemetry.check_failures.labels(check).inc)
 
 
 def _report_readiness(missing: list[str]) -> None:

@@ -19,6 +19,8 @@ LOG_KAFKA_POSITION_LOST = "kafka_position_lost"
 LOG_NOT_READY = "not_ready"
 LOG_READY = "ready"
 LOG_DRAINING = "draining"
+LOG_CHECK_FAILED = "check_failed"
+LOG_CHECK_WORKS = "check_works_again"
 LOG_COUNTS_LOST = "counts_not_shared"
 LOG_COUNTS_BACK = "counts_shared_again"
 
@@ -70,6 +72,12 @@ class Telemetry:
         self.position_lost = Counter(
             "juinie_stream_kafka_position_lost_total",
             "Times that Kafka no longer had what was to be read next.",
+            registry=self.registry,
+        )
+        self.check_failures = Counter(
+            "juinie_stream_check_failures_total",
+            "Looks at Postgres for all open streams together that failed and come again, by what they look for.",
+            ["check"],
             registry=self.registry,
         )
         self.loop_lag = Histogram(

@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 from aiokafka.admin import NewPartitions
 from aiokafka.errors import UnknownTopicOrPartitionError
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from juinie_shared.domain.errors import DatabaseAway
 from juinie_stream_gateway.app import serve
@@ -16,7 +18,7 @@ from juinie_testkit.kafka import admin_of, create_topic, delete_topic
 from juinie_testkit.proxy import Proxy
 from juinie_testkit.raw_stream import LAST_CHUNK, raw_stream
 from juinie_testkit.running import RunningService, running
-from juinie_testkit.scrape import until_metric
+from juinie_testkit.scrape import metric, until_metric
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import await_stream_completion, eventually
 from juinie_testkit.watcher import Watcher
@@ -28,15 +30,44 @@ AWAY = DatabaseAway.code
 
 @asynccontextmanager
 async def cut_off_gateway(
-    settings_with: Callable[..., Settings], database_url: str
+    settings_with: Callable[..., Settings], database_url: str, **changes: float
 ) -> AsyncGenerator[tuple[RunningService, Proxy]]:
     """A gateway that reads Kafka live, and whose way to Postgres can be cut."""
     async with Proxy.before(database_url) as proxy:
-        settings = settings_with(database_url=proxy.url_through(database_url))
+        settings = settings_with(database_url=proxy.url_through(database_url), **changes)
         async with running(serve, settings) as service:
             await until_metric(service.url, LIVE, 1)
             yield service, proxy
             await proxy.resume()
+
+
+@pytest.mark.usefixtures("topic")
+async def test_checks_that_fail_are_counted_and_told_once(
+    settings_with: Callable[..., Settings], database_url: str, seed: Seed, key: SeededKey
+) -> None:
+    def told(logs: list[EventDict]) -> list[tuple[str, str]]:
+        return sorted((line["check"], line["event"]) for line in logs if line["event"].startswith("check_"))
+
+    with capture_logs() as logs:
+        async with (
+            cut_off_gateway(settings_with, database_url, credential_check_seconds=0.1) as (gateway, proxy),
+            Watcher(gateway.url, await seed.run(key), key=key.text) as watcher,
+        ):
+            await watcher.until_caught_up()
+            await proxy.refuse()
+            for check in ("credential", "tail"):
+                name = f'juinie_stream_check_failures_total{{check="{check}"}}'
+                await eventually(lambda name=name: is_above(gateway.url, name, 2), 30, f"{name} rises")
+            failed = [("credential", "check_failed"), ("tail", "check_failed")]
+            assert told(logs) == failed
+            await proxy.resume()
+            both = sorted([*failed, ("credential", "check_works_again"), ("tail", "check_works_again")])
+            await eventually(lambda: len(told(logs)) == len(both), 30, "both checks work again")
+            assert told(logs) == both
+
+
+async def is_above(url: str, name: str, floor: float) -> bool:
+    return await metric(url, name) > floor
 
 
 @pytest.mark.parametrize("how", ["refused", "hanging"])

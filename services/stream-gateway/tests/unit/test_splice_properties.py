@@ -174,7 +174,7 @@ class World:
         for _ in range(30):
             for client in self.clients:
                 client.outlet.read()
-            check = asyncio.create_task(self.tail.check())
+            check = asyncio.create_task(self.tail.check(self.tail.due()))
             for _ in range(4):
                 await self.breathe()
                 while self.database.waiting:
@@ -221,7 +221,7 @@ def act(world: World, action: tuple[str, int, int]) -> None:  # noqa: C901 - one
 
 async def _ignoring_outage(tail: TailCheck) -> None:
     try:
-        await tail.check()
+        await tail.check(tail.due())
     except DatabaseAway:
         return
 

@@ -56,14 +56,14 @@ async def test_all_runs_are_asked_about_sooner_while_kafka_owes_any() -> None:
     late, other = watched(hub, database), watched(hub, database)
     database.last_seqs[late.run_id] = 2
 
-    await tail.check()
-    await tail.check(everyone=False)
+    await tail.check(tail.due())
+    await tail.check(tail.due(everyone=False))
     assert (database.asked, refills) == ({late.run_id}, [late])
-    await tail.check(everyone=False)
+    await tail.check(tail.due(everyone=False))
     assert database.asked == {late.run_id, other.run_id}
 
     hub.end_read(late, None)
     late.splice.head = Seq(2)  # it came
-    await tail.check()
-    await tail.check(everyone=False)
+    await tail.check(tail.due())
+    await tail.check(tail.due(everyone=False))
     assert database.asked == {late.run_id}

@@ -15,6 +15,7 @@ from juinie_shared.db import counts as table
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.ids import new_uuid7
+from juinie_shared.runtime.tries import Tries
 
 EXCHANGE_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
@@ -61,22 +62,15 @@ class SharedCounts:
 
     async def run(self, report: Callable[[Transient | None], None] = lambda _error: None) -> None:
         """Exchange for ever. `report` hears of the first failure in a row, and of the first success after it."""
-        swept_at = time.monotonic()
+        swept_at, tries = time.monotonic(), Tries(report)
         while True:
             await asyncio.sleep(self._every_seconds)
-            try:
+            with tries:
                 await self.exchange()
                 if time.monotonic() - swept_at > SWEEP_SECONDS:
                     await self._sweep()
                     swept_at = time.monotonic()
-            except Transient as error:
-                if not self._failing:
-                    report(error)
-                self._failing = True
-            else:
-                if self._failing:
-                    report(None)
-                self._failing = False
+            self._failing = tries.failing
 
     async def exchange(self) -> None:
         """Write and read, once. Nothing to count is nothing to ask.

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
-from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.ids import KeyId
+from juinie_shared.runtime.tries import Tries
 from juinie_stream_gateway.core.hub import Hub
 
 REASON = "credential"
@@ -22,17 +22,16 @@ class CredentialCheck:
         self._forget = forget
         self._every_seconds = every_seconds
 
-    async def run(self) -> None:
+    async def run(self, tries: Tries) -> None:
         while True:
             await asyncio.sleep(self._every_seconds)
-            try:
-                await self.check()
-            except Transient:
-                continue
+            held = {key_id for room in self._hub.rooms() for key_id in room.watchers.values()}
+            if held:
+                with tries:
+                    await self.check(held)
 
-    async def check(self) -> None:
-        held = {key_id for room in self._hub.rooms() for key_id in room.watchers.values()}
-        refused = held - await self._valid_keys(held) if held else set[KeyId]()
+    async def check(self, held: set[KeyId]) -> None:
+        refused = held - await self._valid_keys(held)
         self._forget(refused)  # before anybody who is sent away can come back
         for room in self._hub.rooms():
             for watcher, key_id in list(room.watchers.items()):

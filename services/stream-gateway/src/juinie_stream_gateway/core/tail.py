@@ -10,8 +10,8 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Collection
 
-from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.ids import RunId
+from juinie_shared.runtime.tries import Tries
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.store import RunRow
 
@@ -28,27 +28,24 @@ class TailCheck:
         self._polls_per_round = max(1, round(every_seconds / poll_seconds))
         self._doubtful = False
 
-    async def run(self) -> None:
+    async def run(self, tries: Tries) -> None:
         """For ever. A database that is away is asked again: open streams go on from Kafka meanwhile."""
         for poll in itertools.count(1):
             await asyncio.sleep(self._poll_seconds)
-            try:
-                await self.check(everyone=poll % self._polls_per_round == 0)
-            except Transient:
-                continue
+            if due := self.due(everyone=poll % self._polls_per_round == 0):
+                with tries:
+                    await self.check(due)
 
-    async def check(self, everyone: bool = True) -> None:
+    def due(self, everyone: bool = True) -> list[Room]:
+        """The rooms to ask about in this round."""
+        everyone = everyone or self._doubtful or not self._hub.kafka_live
+        return [room for room in self._hub.rooms() if everyone or room.splice.suspect]
+
+    async def check(self, due: list[Room]) -> None:
         """One round."""
-        due = self._due(everyone or self._doubtful or not self._hub.kafka_live)
-        if not due:
-            self._doubtful = False
-            return
         heads_before = [room.splice.head for room in due]
         rows = await self._read_runs([room.run_id for room in due])
         for room, head_before in zip(due, heads_before, strict=True):
             if room.watchers:
                 self._hub.take_row(room, rows.get(room.run_id), head_before)
         self._doubtful = any(room.splice.behind and room.splice.owed for room in due)
-
-    def _due(self, everyone: bool) -> list[Room]:
-        return [room for room in self._hub.rooms() if everyone or room.splice.suspect]
