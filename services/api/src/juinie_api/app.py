@@ -73,7 +73,7 @@ async def serve(
         stack.callback(tracer_provider.shutdown)
         pool = await open_pool(url, telemetry.SERVICE, limits)
         stack.push_async_callback(pool.close)
-        notifier = Notifier(connect_apart, metrics.notify_failures.inc)
+        notifier = Notifier(connect_apart, metrics.notify_failures.inc, _log.warning)
         waker = Waker(pool, _log.warning)
         metrics.long_polls.set_function(lambda: waker.waiting)
         counts = SharedCounts(pool)

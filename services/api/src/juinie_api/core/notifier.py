@@ -8,6 +8,7 @@ who is woken polls behind it.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from juinie_api import telemetry
 from juinie_api.store import waking
 from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.db.pool import Connection, driver_errors
@@ -23,8 +24,11 @@ type Connect = Callable[[], Awaitable[Connection]]
 class Notifier:
     """`run()` it in a task; a `wake…()` after each commit: it never blocks and never fails."""
 
-    def __init__(self, connect: Connect, on_failure: Callable[[], None]) -> None:
-        self._connect, self._on_failure = connect, on_failure
+    def __init__(
+        self, connect: Connect, on_failure: Callable[[], None], report: Callable[[str], None]
+    ) -> None:
+        self._connect, self._on_failure, self._report = connect, on_failure, report
+        self._sending = False
         self._committed = asyncio.Event()
         self._channels = set[str]()
 
@@ -45,6 +49,9 @@ class Notifier:
                 await self._send_while_connected()
             except Transient:
                 self._on_failure()
+                if self._sending:
+                    self._report(telemetry.NOTIFY_LOST)
+                self._sending = False
                 self._channels |= {OUTBOX_CHANNEL, PENDING_CHANNEL}  # what was not sent is sent again, once
                 self._committed.set()
                 await asyncio.sleep(RETRY_SECONDS)
@@ -59,6 +66,7 @@ class Notifier:
                     channels, self._channels = self._channels, set[str]()
                     async with asyncio.timeout(SEND_SECONDS):
                         await connection.execute(";".join(map(waking.notify, sorted(channels))))
+                    self._sending = True
                     await asyncio.sleep(REST_SECONDS)
         finally:
             connection.terminate()
