@@ -8,7 +8,7 @@ from typing import Any
 
 from juinie_api import telemetry
 from juinie_api.core.append import OneByOne
-from juinie_api.core.claim import claim_run, find_pending
+from juinie_api.core.claim import claim_run, find_pending, give_back
 from juinie_api.core.desk import CLERKS, ClaimDesk
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.listener import Listener
@@ -130,7 +130,11 @@ def _desk(pool: Pool, connections: int) -> ClaimDesk:
     """With fewer clerks than connections, so that workers never keep all of them from appends."""
     clerks = max(1, min(CLERKS, connections // 2))
     return ClaimDesk(
-        lambda claim: claim_run(pool, claim), lambda pairs: find_pending(pool, pairs), _log.warning, clerks
+        lambda claim: claim_run(pool, claim),
+        lambda claimed: give_back(pool, claimed),
+        lambda pairs: find_pending(pool, pairs),
+        _log.warning,
+        clerks,
     )
 
 

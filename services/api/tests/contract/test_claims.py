@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from juinie_api.app import serve
+from juinie_api.core.claim import Claim, Claimant, claim_run, give_back
 from juinie_testkit.running import running
 
 
@@ -68,6 +70,27 @@ async def test_what_nobody_should_start_is_left_alone(api: Any):
     await api.append(running_already["run_id"])
     assert (await api.claim("agent")).status_code == 204
     assert (await api.client.get(f"/v1/runs/{late['run_id']}")).json()["status"] == "pending"
+
+
+async def test_a_run_that_is_given_back_is_due_at_once_and_nobody_elses_is(api: Any):
+    first, second = await api.create(), await api.create()
+    claims = [
+        await claim_run(api.pool, Claim(api.key.tenant_id, ["agent"], Claimant(worker, 3600)))
+        for worker in "ab"
+    ]
+    await give_back(api.pool, claims[0])
+    await give_back(api.pool, replace(claims[1], lease=claims[0].lease))
+    rows = await api.rows(
+        """SELECT run_id, status, lease_token, lease_expires_at <= clock_timestamp() AND due_at <= clock_timestamp() AS due
+           FROM run ORDER BY created_at"""
+    )
+    assert [(str(row["run_id"]), row["due"]) for row in rows] == [
+        (first["run_id"], True),
+        (second["run_id"], False),
+    ]
+    assert [(row["status"], row["lease_token"]) for row in rows] == [
+        ("running", claim.lease.token) for claim in claims
+    ]
 
 
 async def test_a_locked_run_is_passed_over_and_found_later(api: Any):

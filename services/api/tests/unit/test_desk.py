@@ -26,6 +26,7 @@ class Database:
         self.runs: dict[Waiting, list[Any]] = defaultdict(list)
         self.locked = False
         self.takes, self.looks = list[str](), list[set[Waiting]]()
+        self.given_back = list[Any]()
         self.reports, self.faults = list[str](), list[Exception]()
         self.at_once = self.most_at_once = 0
         self.gate = asyncio.Event()
@@ -50,6 +51,9 @@ class Database:
         found = next((runs for agent in claim.agents if (runs := self.runs[claim.tenant_id, agent])), None)
         return found.pop(0) if found else None
 
+    async def give_back(self, claimed: Any) -> None:
+        self.given_back.append(claimed)
+
     async def find_pending(self, pairs: Iterable[Waiting]) -> set[Waiting]:
         self.looks.append(set(pairs))
         if self.faults:
@@ -65,7 +69,7 @@ def database() -> Database:
 @pytest.fixture
 async def desk(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[ClaimDesk]:
     monkeypatch.setattr(desk_module, "POLL_SECONDS", 60.0)
-    made = ClaimDesk(database.take, database.find_pending, database.reports.append)
+    made = ClaimDesk(database.take, database.give_back, database.find_pending, database.reports.append)
     running = asyncio.create_task(made.run())
     yield made
     running.cancel()
@@ -197,6 +201,36 @@ async def test_no_run_is_taken_for_one_who_has_left(desk: ClaimDesk, database: D
     database.runs[TENANT, "a"] = ["run"]
     desk.look_soon()
     assert (await first, await second) == (None, "run")
+
+
+async def test_a_run_of_one_who_left_while_it_was_taken_is_given_back(desk: ClaimDesk, database: Database):
+    gone = asyncio.Event()
+
+    async def left() -> bool:
+        return gone.is_set()
+
+    database.gate.clear()
+    database.runs[TENANT, "a"] = ["run"]
+    worker = sit(desk, "gone", left=left)
+    await eventually(lambda: database.at_once, 10, "a try that is under way")
+    gone.set()
+    database.gate.set()
+    assert await worker is None
+    assert (database.given_back, database.reports) == (["run"], [telemetry.CLAIM_UNDELIVERED])
+
+
+@pytest.mark.parametrize("wait", [0, 60])
+async def test_a_run_that_was_taken_too_late_for_its_worker_is_given_back(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch, wait: float
+):
+    monkeypatch.setattr(desk_module, "ANSWER_SECONDS", 0.05)
+    database.gate.clear()
+    database.runs[TENANT, "a"] = ["run"]
+    with pytest.raises(DatabaseBusy):
+        await sit(desk, "w", wait=wait)
+    assert database.takes == ["w"]
+    database.gate.set()
+    await eventually(lambda: database.given_back == ["run"], 10, "the run given back")
 
 
 async def test_a_full_pool_makes_them_wait_and_refuses_nobody(desk: ClaimDesk, database: Database):

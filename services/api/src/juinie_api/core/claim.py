@@ -64,6 +64,12 @@ async def claim_run(pool: Pool, claim: Claim) -> Claimed | None:
     return Claimed(run_of(row), lease) if row and lease else None
 
 
+async def give_back(pool: Pool, claimed: Claimed) -> None:
+    """Let the lease of a run that reached no worker run out now: the sweeper gives the run to another one at once."""
+    async with pool.connection() as connection:
+        await connection.execute(claims.GIVE_BACK, claimed.run.run_id, claimed.lease.token)
+
+
 async def find_pending(pool: Pool, wanted: Iterable[Waiting]) -> set[Waiting]:
     """For which of these a run waits: one query, whatever their number."""
     pairs = list(wanted)

@@ -35,10 +35,13 @@ class Seat:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    def settle(self, outcome: Claimed | Exception | None) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
+    def settle(self, outcome: Claimed | Exception | None) -> bool:
+        """Whether this is how it ends: not when it has ended before."""
         self.answered.set()
+        if self.outcome.done():
+            return False
+        self.outcome.set_result(outcome)
+        return True
 
 
 def key_of(claim: Claim) -> QueueKey:
@@ -108,9 +111,9 @@ class ClaimQueue:
     def get_up(self, seat: Seat) -> None:
         self._seats.pop(seat, None)
 
-    def found(self, seat: Seat, run: Claimed) -> None:
+    def found(self) -> None:
+        """A try has found a run."""
         self._found_in_a_row += 1
-        seat.settle(run)
 
     def tell(self, began: int, served: Seat, error: Exception | None = None) -> None:
         """A try that began then found nothing, or failed. It is the answer of everybody who was there by then."""

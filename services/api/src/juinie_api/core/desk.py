@@ -29,6 +29,7 @@ ANSWER_SECONDS = 3.8
 """How long a worker may be without any answer of the database: below the 5 s of a 503."""
 
 type Take = Callable[[Claim], Awaitable[Claimed | None]]
+type GiveBack = Callable[[Claimed], Awaitable[None]]
 type FindPending = Callable[[Iterable[Waiting]], Awaitable[set[Waiting]]]
 
 
@@ -37,9 +38,14 @@ class ClaimDesk:
     `drain()` lets all who wait go at once."""
 
     def __init__(
-        self, take: Take, find_pending: FindPending, report: Callable[[str], None], clerks: int = CLERKS
+        self,
+        take: Take,
+        give_back: GiveBack,
+        find_pending: FindPending,
+        report: Callable[[str], None],
+        clerks: int = CLERKS,
     ) -> None:
-        self._take, self._find_pending, self._report = take, find_pending, report
+        self._take, self._give_back, self._find_pending, self._report = take, give_back, find_pending, report
         self._clerks = clerks
         self._queues: dict[QueueKey, ClaimQueue] = {}
         self._listed = asyncio.Queue[ClaimQueue]()
@@ -52,7 +58,7 @@ class ClaimDesk:
 
         Raises:
             Transient: the database cannot be asked, or gave no answer in time. A run that was taken all the same goes
-                to another worker when its lease has run out.
+                to another worker: soon when this process learns of it, else when its lease has run out.
         """
         if self._draining:
             return None
@@ -60,12 +66,15 @@ class ClaimDesk:
         seat = Seat(claim, left)
         queue = self._sit_down(seat, asks=wait_seconds == 0)
         try:
-            if not await _within(ANSWER_SECONDS, seat.answered.wait()):
+            await _within(ANSWER_SECONDS, seat.answered.wait())
+            if not seat.answered.is_set():
                 raise DatabaseBusy
             await asyncio.wait({seat.outcome}, timeout=max(0.0, until - time.monotonic()))
             seat.late = True
-            if seat.served and not await _within(ANSWER_SECONDS, asyncio.wait({seat.outcome})):
-                raise DatabaseBusy
+            if seat.served:
+                await asyncio.wait({seat.outcome}, timeout=ANSWER_SECONDS)
+                if not seat.outcome.done():
+                    raise DatabaseBusy
             return _result(seat)
         finally:
             self._get_up(queue, seat)
@@ -134,15 +143,26 @@ class ClaimDesk:
             if await seat.left():
                 seat.settle(None)
             elif claimed := await self._take(seat.claim):
-                queue.found(seat, claimed)
+                await self._hand_over(queue, seat, claimed)
             else:
                 queue.tell(began, seat)
-        except DatabaseBusy:  # nothing was asked: all stay, and are served when there is room again
+        except DatabaseBusy:  # nothing was taken: all stay, and are served when there is room again
             await asyncio.sleep(BUSY_SECONDS)
         except Transient as error:
             queue.tell(began, seat, error)
         except Exception as error:  # noqa: BLE001 - its request is answered with it
             seat.settle(error)
+
+    async def _hand_over(self, queue: ClaimQueue, seat: Seat, claimed: Claimed) -> None:
+        """Give the worker its run; one that nobody is there to get is given back."""
+        queue.found()
+        if await seat.left():
+            seat.settle(None)
+        elif seat.settle(claimed):
+            return
+        self._report(telemetry.CLAIM_UNDELIVERED)
+        with contextlib.suppress(Transient):  # its lease runs out all the same
+            await self._give_back(claimed)
 
     async def _look_for_ever(self) -> None:
         """Look when told to, and else in a while; sooner again where a run was found, in case it could not be taken."""

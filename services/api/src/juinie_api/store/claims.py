@@ -66,6 +66,14 @@ FIND_PENDING = f"""
     CROSS JOIN LATERAL (SELECT FROM run WHERE {_CLAIMABLE.format(tenant="wanted.tenant_id")} LIMIT 1) AS pending
 """  # noqa: S608 - made of constants
 
+# Ends a lease that nobody has been told of. The attempt stays used: `run.started` has told of it. By run_pkey.
+#
+# $1 run, $2 lease
+GIVE_BACK = """
+    UPDATE run SET lease_expires_at = now, due_at = least(due_at, now) FROM (SELECT clock_timestamp() AS now) AS moment
+    WHERE run_id = $1 AND lease_token = $2
+"""
+
 # Under the run's row lock, and by nothing but the token: a lease that is past its time and still in the row is its
 # holder's. `due_at` only moves closer, for a shorter lease; ordinarily no index is touched.
 #
