@@ -42,7 +42,9 @@ def all_faults(scene: Scene, deployment: Deployment, away_seconds: float) -> lis
         return scene.chance.choice(sorted(scene.open_runs)) if scene.open_runs else None
 
     network = [
-        fault for pair, lines in deployment.lines.items() for fault in line_faults(pair, lines, chance)
+        fault
+        for pair, lines in deployment.lines.items()
+        for fault in line_faults(pair, lines, chance, to_client=pair.startswith("client-"))
     ]
     return [
         *service_faults(deployment, chance),
@@ -65,7 +67,8 @@ async def run(arguments: argparse.Namespace) -> Summary:
             watchers=arguments.watchers,
             batch=arguments.batch,
         )
-        scene = Scene(deployment.client, load, random.Random(arguments.seed), stopping=stopping)
+        chance, answers = random.Random(arguments.seed), deployment.answers
+        scene = Scene(deployment.client, load, chance, answers=answers, stopping=stopping)
         away = arguments.away or (SHORT_AWAY_SECONDS if arguments.seconds < SHORT_SECONDS else AWAY_SECONDS)
         faults = [fault for fault in all_faults(scene, deployment, away) if arguments.only in fault.name]
         deployment.keep = True  # unless all goes well

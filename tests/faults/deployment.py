@@ -21,6 +21,7 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from juinie.client import Client
+from juinie.torture.answers import Answers
 from juinie.torture.proxy import BadLine
 from juinie_shared.db.migrate import migrate
 from juinie_shared.db.pool import open_pool
@@ -50,6 +51,7 @@ class Deployment:
         self.directory = Path(tempfile.mkdtemp(prefix="juinie-faults-"))
         self.directory.chmod(0o755)  # Postgres runs as another user where we are root
         self.keep = False
+        self.answers = Answers()
         self.postgres = EmbeddedPostgres(self.directory / "postgres", durable=False, dies_with_parent=True)
         self.services: dict[str, list[ServiceProcess]] = {name: [] for name in MODULES}
         self.lines: dict[str, list[BadLine]] = {}
@@ -134,7 +136,13 @@ class Deployment:
             kind: [await self._line(f"client-{kind}", service.port) for service in self.services[kind]]
             for kind in ("api", "gateway")
         }
-        return Client(_urls(ways["api"]), _urls(ways["gateway"]), key.text, retry_seconds=300)
+        return Client(
+            _urls(ways["api"]),
+            _urls(ways["gateway"]),
+            key.text,
+            retry_seconds=300,
+            transport=self.answers.transport(),
+        )
 
     async def _line(self, pair: str, port: int) -> BadLine:
         line = await self._opened.enter_async_context(BadLine(HOST, port))

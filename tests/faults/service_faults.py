@@ -32,13 +32,15 @@ class _OneService:
 
     verb = ""
     seconds = (0.2, 3.0)
+    holds_answers = False
 
     def __init__(self, deployment: Deployment, chance: random.Random, kind: str) -> None:
         self._deployment, self._chance, self._kind = deployment, chance, kind
         self._chosen: list[ServiceProcess] = []
 
     def fault(self) -> Fault:
-        return Fault(f"{self._kind} {self.verb}", _AREA, self._inject, self._heal, self.seconds)
+        name = f"{self._kind} {self.verb}"
+        return Fault(name, _AREA, self._inject, self._heal, self.seconds, self.holds_answers)
 
     async def hurt(self, service: ServiceProcess) -> None:
         raise NotImplementedError
@@ -63,6 +65,7 @@ class _Killed(_OneService):
 class _Frozen(_OneService):
     verb = "frozen"
     seconds = (_LEASE_SECONDS + 2.0, _LEASE_SECONDS + 9.0)
+    holds_answers = True
 
     async def hurt(self, service: ServiceProcess) -> None:
         service.freeze()

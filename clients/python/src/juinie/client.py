@@ -35,6 +35,7 @@ class Client:
     Args:
         api_url, stream_url: one address or several of the same deployment; from the environment when absent.
         retry_seconds: how long a request is repeated before `NoAnswer`.
+        transport: in place of httpx's own.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Client:
         api_key: str | None = None,
         *,
         retry_seconds: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         key = api_key or os.environ["JUINIE_API_KEY"]
         self.http = httpx.AsyncClient(
@@ -51,6 +53,7 @@ class Client:
             timeout=httpx.Timeout(10.0),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
             trust_env=False,
+            transport=transport,
         )
         self.api = Api(self.http, _addresses(api_url, "JUINIE_API_URL"), retry_seconds)
         self.stream_urls = _addresses(stream_url, "JUINIE_STREAM_URL")

@@ -23,6 +23,7 @@ from juinie.cli.options import ApiKey, ApiUrl, StreamUrl
 from juinie.cli.reach import reach
 from juinie.client import Client
 from juinie.errors import JuinieError
+from juinie.torture.answers import Answers
 from juinie.torture.hooks import HookFailed, command_faults, line_faults, storm
 from juinie.torture.proxy import BadLine
 from juinie.torture.reconnects import reconnects
@@ -78,8 +79,9 @@ def torture(
     async def all_of_it() -> Summary:
         async with Client(api_url, stream_url, api_key) as client:
             await reach(client)
-        async with _lined(api_url, stream_url, api_key, lined) as (client, bad_lines):
-            scene = Scene(client, load, random.Random(seed))  # noqa: S311 - chance, not secrecy
+        answers = Answers()
+        async with _lined(api_url, stream_url, api_key, lined, answers) as (client, bad_lines):
+            scene = Scene(client, load, random.Random(seed), answers=answers)  # noqa: S311 - chance, not secrecy
             _stop_when_told(scene.stopping)
             if reconnect:
                 return await _reconnect(scene, reconnect, seed)
@@ -129,7 +131,7 @@ def _stop_when_told(stopping: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def _lined(
-    api_url: str, stream_url: str, api_key: str, lines: bool
+    api_url: str, stream_url: str, api_key: str, lines: bool, answers: Answers
 ) -> AsyncGenerator[tuple[Client, dict[str, BadLine]]]:
     """A client, and the lines that it goes over, if there are to be any. Path and `Host` stay those of the addresses."""
     async with AsyncExitStack() as opened:
@@ -140,7 +142,8 @@ async def _lined(
             bad_lines[name] = await opened.enter_async_context(line)
             beginning = f"127.0.0.1:{line.port}"
             urls[number], hosts[beginning] = urlunsplit(parts._replace(netloc=beginning)), parts.netloc
-        client = await opened.enter_async_context(Client(urls[0], urls[1], api_key))
+        made = Client(urls[0], urls[1], api_key, transport=answers.transport())
+        client = await opened.enter_async_context(made)
 
         async def keep_host(request: httpx.Request) -> None:
             request.headers["Host"] = hosts.get(request.headers["Host"], request.headers["Host"])

@@ -14,11 +14,14 @@ class HookFailed(Exception):
     """A command that injects or heals ended badly: what state the deployment is in is not known, so the torture ends."""
 
 
-def line_faults(name: str, lines: Sequence[BadLine], chance: random.Random) -> list[Fault]:
-    """What can go wrong on one way, on one of its lines at a time."""
+def line_faults(
+    name: str, lines: Sequence[BadLine], chance: random.Random, to_client: bool = True
+) -> list[Fault]:
+    """What can go wrong on one way, on one of its lines at a time. `to_client`: answers come over it."""
+    modes = (Mode.HANG, Mode.ONE_WAY, Mode.DELAY)
     return [
-        *(_bad(f"{name}: {mode}", lines, mode, chance) for mode in (Mode.HANG, Mode.ONE_WAY, Mode.DELAY)),
-        _bad(f"{name}: cut", lines, Mode.REFUSE, chance),
+        *(_bad(f"{name}: {mode}", lines, mode, chance, to_client) for mode in modes),
+        _bad(f"{name}: cut", lines, Mode.REFUSE, chance, to_client),
     ]
 
 
@@ -44,7 +47,7 @@ def storm(name: str, lines: Sequence[BadLine]) -> Fault:
 def command_faults(inject: Mapping[str, str], heal: Mapping[str, str], seconds: float) -> list[Fault]:
     """Commands for a shell, by the fault's name."""
     return [
-        Fault(name, name, _command(command), _command(heal.get(name, ":")), (seconds, seconds))
+        Fault(name, name, _command(command), _command(heal.get(name, ":")), (seconds, seconds), True)
         for name, command in inject.items()
     ]
 
@@ -58,7 +61,7 @@ def _command(command: str) -> Act:
     return run
 
 
-def _bad(name: str, lines: Sequence[BadLine], mode: Mode, chance: random.Random) -> Fault:
+def _bad(name: str, lines: Sequence[BadLine], mode: Mode, chance: random.Random, to_client: bool) -> Fault:
     chosen: list[BadLine] = []
 
     async def inject() -> None:
@@ -72,4 +75,4 @@ def _bad(name: str, lines: Sequence[BadLine], mode: Mode, chance: random.Random)
         while chosen:
             chosen.pop().set(Mode.GOOD)
 
-    return Fault(name, "network", inject, heal, (1.0, 8.0))
+    return Fault(name, "network", inject, heal, (1.0, 8.0), to_client)

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from juinie.client import Client
+from juinie.torture.answers import Answers
 from juinie.torture.checker import Checker
 from juinie.torture.jobs import Job
 
@@ -53,6 +54,8 @@ class Scene:
     chance: random.Random
     checker: Checker = field(default_factory=Checker)
     figures: Figures = field(default_factory=Figures)
+    answers: Answers = field(default_factory=Answers)
+    """The judge of the answers that `client` gets, if it was given its transport."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     open_runs: set[str] = field(default_factory=set[str])
     """Runs that are written to now: a fault may pick one."""

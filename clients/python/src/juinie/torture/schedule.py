@@ -22,13 +22,17 @@ async def nothing() -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """`inject`, some seconds, `heal`. `area` is what is measured together: services, Postgres, Kafka, network."""
+    """`inject`, some seconds, `heal`. `area` is what is measured together: services, Postgres, Kafka, network.
+
+    `holds_answers`: while it lasts the API's answers may be late, as where the way there hangs. All other faults are no excuse.
+    """
 
     name: str
     area: str
     inject: Act
     heal: Act = nothing
     seconds: tuple[float, float] = (1.0, 5.0)
+    holds_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def summary(scene: Scene, episodes: Sequence[Episode], seed: int, began_at: str,
         "given_up": figures.given_up,
         "unanswered": figures.unanswered,
         "repeats": dict(scene.client.api.repeats),
-        "wrong_answers": dict(figures.wrong_answers),
+        "wrong_answers": dict(figures.wrong_answers + scene.answers.wrong),
+        "slowest_answer_seconds": round(scene.answers.slowest_seconds, 2),
         "violations": {kind.value: count for kind, count in checker.findings.counts.items()},
         "first_violations": [str(violation) for violation in checker.findings.kept[:20]],
         "episodes": [_episode(episode) for episode in episodes],
@@ -72,6 +73,7 @@ def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
         ("appends", _appends(all_of_them)),
         ("claims by workers, leases lost", _claims(all_of_them)),
         ("faults", f"{faults.total()} of {len(faults)} kinds"),
+        ("the slowest answer that no fault held up", _slowest(all_of_them)),
         *((f"violations: {kind}", str(violations[kind])) for kind in Kind),
         ("wrong answers", str(_counted(one["wrong_answers"] for one in all_of_them).total())),
     ]
@@ -96,6 +98,10 @@ def _appends(all_of_them: Sequence[Summary]) -> str:
 def _claims(all_of_them: Sequence[Summary]) -> str:
     claims, lost = (sum(one.get(name, 0) for one in all_of_them) for name in ("claims", "leases_lost"))
     return f"{claims:,}, {lost:,}"
+
+
+def _slowest(all_of_them: Sequence[Summary]) -> str:
+    return f"{max(one.get('slowest_answer_seconds', 0.0) for one in all_of_them):.1f} s"
 
 
 def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

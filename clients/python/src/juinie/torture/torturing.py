@@ -36,7 +36,8 @@ async def torture(
     take = scene.checker.take_delays
     # Of its own: what the load draws depends on time.
     order = random.Random(f"order of faults {seed}")  # noqa: S311 - chance, not secrecy
-    schedule = Schedule(faults, order, probe, take, scene.stopping, tell)
+    known = [scene.answers.excused_by(fault) for fault in faults]
+    schedule = Schedule(known, order, probe, take, scene.stopping, tell)
     async with asyncio.TaskGroup() as beside:
         looking = beside.create_task(_look(scene))
         stopping = beside.create_task(_stop_after(scene, seconds))
