@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import uvloop
 from deployment import Deployment
 from kafka_faults import kafka_faults
 from kept import HISTORY, keep, report
+from on_kafka import check_kafka
 from postgres_faults import postgres_faults
 from service_faults import service_faults
 
@@ -75,7 +77,8 @@ async def run(arguments: argparse.Namespace) -> Summary:
         if arguments.reconnects:
             found = await _reconnect(scene, arguments.reconnects, arguments.seed)
         else:
-            found = await torture(scene, faults, arguments.seed, arguments.seconds, _teller(scene))
+            kafka = partial(check_kafka, scene, deployment)
+            found = await torture(scene, faults, arguments.seed, arguments.seconds, _teller(scene), kafka)
         deployment.keep = not clean(found)
         if deployment.keep:
             print(f"The logs are in {deployment.directory}", file=sys.stderr)

@@ -52,6 +52,8 @@ class Deployment:
         self.directory.chmod(0o755)  # Postgres runs as another user where we are root
         self.keep = False
         self.answers = Answers()
+        self.topic_since = self.topic_grew_at = 0.0
+        """When the topic was made again last, and when it grew last: records from before are gone, or in no order."""
         self.postgres = EmbeddedPostgres(self.directory / "postgres", durable=False, dies_with_parent=True)
         self.services: dict[str, list[ServiceProcess]] = {name: [] for name in MODULES}
         self.lines: dict[str, list[BadLine]] = {}

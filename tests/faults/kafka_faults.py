@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,7 +38,7 @@ def kafka_faults(
     async def start() -> None:
         await deployment.aside(kafka.start)
 
-    by_hand, topic = _ByHand(kafka.bootstrap, chance, a_run), _Topic(kafka.bootstrap)
+    by_hand, topic = _ByHand(kafka.bootstrap, chance, a_run), _Topic(deployment)
     return [
         Fault("kafka restarted", _AREA, stop, start, (0.2, 3.0)),
         Fault("kafka killed", _AREA, kill, start, (0.2, 3.0)),
@@ -50,8 +51,8 @@ def kafka_faults(
 
 
 class _Topic:
-    def __init__(self, servers: str) -> None:
-        self._servers = servers
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment, self._servers = deployment, deployment.kafka.bootstrap
 
     async def delete(self) -> None:
         await delete_topic(self._servers, TOPIC)
@@ -63,6 +64,7 @@ class _Topic:
                 with suppress(KafkaError):
                     await create_topic(self._servers, TOPIC, PARTITIONS)
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        self._deployment.topic_since = time.time()
 
     async def grow(self) -> None:
         async with admin_of(self._servers) as admin:
@@ -70,6 +72,7 @@ class _Topic:
             partitions = len(described[0]["partitions"])
             if 0 < partitions < _MOST_PARTITIONS:
                 await admin.create_partitions({TOPIC: NewPartitions(partitions + 1)})
+                self._deployment.topic_grew_at = time.time()
 
 
 class _ByHand:

@@ -1,4 +1,4 @@
-"""Is the deployment well again? An append through the API, and its delivery through every gateway."""
+"""Is the deployment well again? An append through the API, its delivery through every gateway, and an outbox that empties."""
 
 import asyncio
 import time
@@ -12,6 +12,7 @@ import httpx
 from juinie.client import Client
 from juinie.connection import Connection, connect
 from juinie.errors import JuinieError
+from juinie.torture.outbox import Outbox
 
 _TRY_EVERY_SECONDS = 0.1
 _TRY_SECONDS = 5.0
@@ -23,9 +24,12 @@ class Probe:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._run_id = str(uuid.uuid4())
+        self._outbox = Outbox(client)
+        self._sees_outbox = False
 
     async def begin(self) -> None:
         """Create the run."""
+        self._sees_outbox = await self._outbox.may_look()
         await self._client.create_run("torture-probe", run_id=self._run_id, idempotency_key=self._run_id)
 
     async def until_well(self, timeout_seconds: float) -> float | None:
@@ -43,6 +47,13 @@ class Probe:
         except TimeoutError:
             return None
         return time.monotonic() - began
+
+    async def until_published(self, timeout_seconds: float) -> float | None:
+        """Seconds from now until all that was written before now is on Kafka; 0 where the key may not see that.
+
+        None: not within the time.
+        """
+        return await self._outbox.until_published(timeout_seconds) if self._sees_outbox else 0.0
 
     async def until_served(self, timeout_seconds: float) -> float | None:
         """Seconds from now until an append that began after now was answered by any address, and came out of any gateway.

@@ -3,13 +3,16 @@
 import asyncio
 import random
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from juinie.client import Client
 from juinie.torture.answers import Answers
 from juinie.torture.checker import Checker
 from juinie.torture.jobs import Job
+
+_CONCLUDED_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,13 @@ class Figures:
     wrong_answers: Counter[str] = field(default_factory=Counter[str])
 
 
+class Concluded(NamedTuple):
+    """A run that has been checked, and when it began, by this machine's clock."""
+
+    run_id: str
+    began_at: float
+
+
 @dataclass
 class Scene:
     """One torture. `stopping` is set when no new run is to begin."""
@@ -63,10 +73,17 @@ class Scene:
     """Runs that workers may claim, or have."""
     work_agent: str = field(default_factory=lambda: f"torture-{uuid.uuid4().hex[:12]}")
     """Of its own, so that nobody claims what is not of this torture."""
+    concluded: deque[Concluded] = field(default_factory=lambda: deque(maxlen=_CONCLUDED_KEPT))
+    """The last of them: some are looked at once more, at the end."""
     _next_at: float = 0.0
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def conclude(self, run_id: str, began_at: float) -> None:
+        """All its readers are done. `began_at` is of `time.time()`, before it was created."""
+        self.checker.conclude(run_id)
+        self.concluded.append(Concluded(run_id, began_at))
 
     async def pace(self, events: int) -> None:
         """Wait for the turn of so many events. What a fault held up is not made up for."""

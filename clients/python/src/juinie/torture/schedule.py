@@ -11,7 +11,7 @@ from juinie.torture.delays import Delays
 from juinie.torture.probe import Probe
 
 _TWO_AT_ONCE = 0.15
-_WELL_AGAIN_SECONDS = 120.0
+WELL_AGAIN_SECONDS = 120.0
 
 type Act = Callable[[], Awaitable[None]]
 
@@ -40,6 +40,7 @@ class Episode:
     """What happened: one fault or two, how long, and how long it took from the end to be well again (None: it was not).
 
     `served_seconds`: from the moment the fault was there until another replica, or the same, had served a client.
+    `published_seconds`: from the end until all that had been written by then was on Kafka.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,7 @@ class Episode:
     lasted_seconds: float
     recovery_seconds: float | None
     served_seconds: float | None
+    published_seconds: float | None
     longest_delay_seconds: float
     p99_delay_seconds: float
 
@@ -80,13 +82,17 @@ class Schedule:
         try:
             await asyncio.gather(*(self._one(fault, injected) for fault in faults))
             lasted = time.monotonic() - began
-            recovery = await self.probe.until_well(_WELL_AGAIN_SECONDS)
+            recovery, published = await asyncio.gather(
+                self.probe.until_well(WELL_AGAIN_SECONDS), self.probe.until_published(WELL_AGAIN_SECONDS)
+            )
             served = await serving
         finally:
             serving.cancel()
         names, areas = tuple(fault.name for fault in faults), tuple(fault.area for fault in faults)
         delays = self.take_delays()
-        return Episode(names, areas, began_at, lasted, recovery, served, delays.longest, delays.within(0.99))
+        return Episode(
+            names, areas, began_at, lasted, recovery, served, published, delays.longest, delays.within(0.99)
+        )
 
     async def _deals(self) -> AsyncGenerator[list[Fault]]:
         deck = list[Fault]()
@@ -110,7 +116,7 @@ class Schedule:
 
     async def _served(self, injected: asyncio.Event) -> float | None:
         await injected.wait()
-        return await self.probe.until_served(_WELL_AGAIN_SECONDS)
+        return await self.probe.until_served(WELL_AGAIN_SECONDS)
 
     async def _one(self, fault: Fault, injected: asyncio.Event) -> None:
         seconds = self.chance.uniform(*fault.seconds)

@@ -40,22 +40,28 @@ def summary(scene: Scene, episodes: Sequence[Episode], seed: int, began_at: str,
 
 
 def _episode(episode: Episode) -> dict[str, Any]:
-    recovery = episode.recovery_seconds
     return {
         "names": episode.names,
         "areas": episode.areas,
         "began_at": episode.began_at,
         "lasted_seconds": round(episode.lasted_seconds, 2),
-        "served_seconds": None if episode.served_seconds is None else round(episode.served_seconds, 2),
-        "recovery_seconds": None if recovery is None else round(recovery, 2),
+        "served_seconds": _rounded(episode.served_seconds),
+        "recovery_seconds": _rounded(episode.recovery_seconds),
+        "published_seconds": _rounded(episode.published_seconds),
         "longest_delay_seconds": round(episode.longest_delay_seconds, 2),
         "p99_delay_seconds": round(episode.p99_delay_seconds, 2),
     }
 
 
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)
+
+
 def clean(found: Summary) -> bool:
     """Nothing was found."""
-    never_well = any(episode["recovery_seconds"] is None for episode in found["episodes"])
+    never_well = any(
+        None in (episode["recovery_seconds"], episode["published_seconds"]) for episode in found["episodes"]
+    )
     return not (found["violations"] or found["wrong_answers"] or found["unanswered"] or never_well)
 
 
@@ -115,6 +121,9 @@ def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         served = [seconds for episode in mine if (seconds := episode.get("served_seconds")) is not None]
         if served:
             lines.append((f"served, {area} broken", _spread(served)))
+        published = [seconds for episode in mine if (seconds := episode.get("published_seconds")) is not None]
+        if published:
+            lines.append((f"all published: {area}", _spread(published)))
         if len(well) < len(mine):
             lines.append((f"not well again: {area}", str(len(mine) - len(well))))
     return lines

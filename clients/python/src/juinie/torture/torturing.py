@@ -3,13 +3,12 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from juinie.client import Client
 from juinie.torture.probe import Probe
 from juinie.torture.scene import Scene
-from juinie.torture.schedule import Episode, Fault, Schedule
+from juinie.torture.schedule import WELL_AGAIN_SECONDS, Episode, Fault, Schedule
 from juinie.torture.summary import Summary, summary
 from juinie.torture.worked_runs import make_work
 from juinie.torture.worker import work_for_ever
@@ -24,14 +23,14 @@ async def torture(
     seed: int,
     seconds: float,
     tell: Callable[[Episode], None],
-    probing: Client | None = None,
+    look_again: Callable[[], Awaitable[None]] | None = None,
 ) -> Summary:
-    """Write and watch for `seconds`, or until `scene.stopping` is set, with one fault after the other; then let all runs end.
+    """Write and watch for `seconds`, or until `scene.stopping` is set, with one fault after the other; then let all runs end, and all of them be published.
 
-    `probing` is how the probe reaches the deployment where the load's way is made bad.
+    `look_again` is called when all has ended, to check what only the deployment's owner can look at.
     """
     began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    probe = Probe(probing or scene.client)
+    probe = Probe(scene.client)
     await probe.begin()
     take = scene.checker.take_delays
     # Of its own: what the load draws depends on time.
@@ -51,6 +50,11 @@ async def torture(
                 group.create_task(schedule.run())
         looking.cancel()
         stopping.cancel()
+    if await probe.until_published(WELL_AGAIN_SECONDS) is None:
+        what = f"not all that was written was published within {WELL_AGAIN_SECONDS:g} s of the end"
+        scene.figures.wrong_answers[f"outbox: {what}"] += 1
+    if look_again is not None:
+        await look_again()
     return summary(scene, schedule.episodes, seed, began_at, time.monotonic() - began)
 
 

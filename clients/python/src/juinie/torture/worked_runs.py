@@ -1,6 +1,7 @@
 """Runs that workers work on, from their creation to their end, whoever ends them: a worker, a cancel, or the sweeper."""
 
 import asyncio
+import time
 import uuid
 from typing import Any
 
@@ -34,6 +35,7 @@ async def make_work(scene: Scene) -> None:
 
 
 async def _one_run(scene: Scene, run_id: str) -> None:
+    began_at = time.time()
     born_claimed = scene.chance.random() < _BORN_CLAIMED
     claim = {"claim": {"worker_id": _CREATOR, "lease_seconds": LEASE_SECONDS}} if born_claimed else {}
     created = await scene.client.create_run(
@@ -45,7 +47,7 @@ async def _one_run(scene: Scene, run_id: str) -> None:
     await _see_the_end(scene, run_id)
     del scene.jobs[run_id]
     await read_back(scene, run_id)
-    scene.checker.conclude(run_id)
+    scene.conclude(run_id, began_at)
 
 
 async def _work_oneself(scene: Scene, created: dict[str, Any]) -> None:

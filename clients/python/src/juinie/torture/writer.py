@@ -1,6 +1,7 @@
 """Runs from their creation to their end: written by one or two programs at once, watched, read back, concluded."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
@@ -33,6 +34,7 @@ async def write_runs(scene: Scene) -> None:
 
 
 async def _one_run(scene: Scene, run_id: str) -> None:
+    began_at = time.time()
     await scene.client.create_run("torture", run_id=run_id, idempotency_key=run_id)
     scene.open_runs.add(run_id)
     async with watched(scene, run_id, scene.load.end_seconds):
@@ -44,7 +46,7 @@ async def _one_run(scene: Scene, run_id: str) -> None:
         scene.open_runs.discard(run_id)
         await _finish(scene, run_id)
     await read_back(scene, run_id)
-    scene.checker.conclude(run_id)
+    scene.conclude(run_id, began_at)
 
 
 @asynccontextmanager
