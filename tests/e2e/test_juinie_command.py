@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from juinie import Client, RunFinished
 from juinie_shared.db.pool import Pool
-from juinie_testkit.kafka import produce_raw
+from juinie_testkit.kafka import Record, admin_of, create_topic, produce_raw, read_topic
 from juinie_testkit.seed import SeededKey
 from juinie_testkit.stack import Stack
 from juinie_testkit.waits import await_outbox_flush, eventually
@@ -130,6 +132,50 @@ async def test_record_under_the_runs_key_that_is_none_of_it_is_found(
 
     assert code == 1
     assert "is no event of the run" in printed
+
+
+async def put_by_hand(stack: Stack, run_id: str, topic: str, *seqs: int) -> None:
+    """The run's records, of these seqs, in this order, on a topic of their own."""
+
+    def ours(records: list[Record]) -> list[Record]:
+        return [record for record in records if record.key == run_id.encode()]
+
+    servers = stack.kafka_bootstrap_servers
+    records = ours(await read_topic(servers, stack.kafka_topic, lambda records: len(ours(records)) >= 5))
+    await create_topic(servers, topic)
+    for seq in seqs:
+        record = next(record for record in records if record.value.startswith(b'{"seq":%d,' % seq))
+        await produce_raw(servers, topic, record.key, record.value, record.headers)
+
+
+async def test_disorder_on_kafka_is_found_and_a_dead_letter_that_came_late_is_none(
+    stack: Stack, key: SeededKey, juinie: Client
+):
+    run_id = await finished_run(juinie)
+    topic, dead = f"verify-{run_id}", f"verify-{run_id}-dead"
+    await put_by_hand(stack, run_id, topic, 1, 2, 4, 3, 5)
+    kafka = ("--kafka", stack.kafka_bootstrap_servers, "--topic", topic, "--dead-letter-topic", dead)
+    code, printed = await verify(stack, key, run_id, *kafka)
+
+    assert (code, "seq 3 came first after 4" in printed) == (1, True), printed
+
+    await put_by_hand(stack, run_id, dead, 3)
+    code, printed = await verify(stack, key, run_id, *kafka)
+
+    assert (code, "seq 3 came first after 4: a dead letter" in printed) == (0, True), printed
+
+
+async def test_what_kafka_keeps_no_more_is_told_and_no_fault(stack: Stack, key: SeededKey, juinie: Client):
+    run_id = await finished_run(juinie)
+    topic = f"verify-{run_id}"
+    await put_by_hand(stack, run_id, topic, 1, 2, 3, 4, 5)
+    async with admin_of(stack.kafka_bootstrap_servers) as admin:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=2)})
+    code, printed = await verify(
+        stack, key, run_id, "--kafka", stack.kafka_bootstrap_servers, "--topic", topic
+    )
+
+    assert (code, "seq 2 is missing: older than what Kafka keeps" in printed) == (0, True), printed
 
 
 async def test_run_that_does_not_exist_cannot_be_verified(stack: Stack, key: SeededKey):

@@ -11,10 +11,10 @@ from juinie.verify.comparisons import (
     Record,
     faults_of_copy,
     faults_of_end,
-    faults_of_order,
     faults_of_records,
     faults_of_seqs,
     missing_on_kafka,
+    out_of_order,
 )
 from juinie.verify.in_postgres import faults_of_rows
 
@@ -67,7 +67,7 @@ def test_whole_run_has_no_fault() -> None:
     assert list(faults_of_end(LOG, RUN)) == []
     assert list(faults_of_copy(LOG, LOG)) == []
     assert missing_on_kafka(LOG, records) == []
-    assert list(faults_of_order(records)) == []
+    assert list(out_of_order(records)) == []
     assert list(faults_of_records(LOG, records)) == []
     assert list(faults_of_rows(LOG, [row(of) for of in LOG])) == []
 
@@ -123,8 +123,8 @@ def test_event_that_is_not_on_kafka_is_found() -> None:
 def test_copies_on_kafka_are_welcome_and_disorder_is_not() -> None:
     one, two, three = (record(of) for of in LOG)
 
-    assert list(faults_of_order([one, two, one, two, three])) == []
-    assert list(faults_of_order([one, three, two])) == ["seq 2 came first after 3"]
+    assert list(out_of_order([one, two, one, two, three])) == []
+    assert list(out_of_order([one, three, two])) == [(2, 3)]
 
 
 @pytest.mark.parametrize(

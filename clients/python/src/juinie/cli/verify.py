@@ -43,6 +43,9 @@ def verify(
     api_key: ApiKey,
     kafka: Kafka = None,
     topic: Annotated[str, typer.Option(help="The topic of all run events.")] = "juinie.run-events",
+    dead_letter_topic: Annotated[
+        str, typer.Option(help="The topic of dead letters.")
+    ] = "juinie.run-events.dead",
     database_url: DatabaseUrl = None,
     wait_seconds: Annotated[
         float, typer.Option(min=0, help="How long to wait for what is on its way.")
@@ -58,7 +61,7 @@ def verify(
             check_log(log, report)
             await check_stream(client, log, report, wait_seconds)
             if kafka:
-                await _look_on_kafka(kafka, topic, log, report, wait_seconds)
+                await _look_on_kafka(kafka, topic, dead_letter_topic, log, report, wait_seconds)
             if database_url:
                 await _look_in_postgres(database_url, log, report)
             return log
@@ -78,7 +81,9 @@ class _CannotLook(Exception):
     """Kafka or Postgres cannot be asked."""
 
 
-async def _look_on_kafka(servers: str, topic: str, log: Log, report: Report, wait_seconds: float) -> None:
+async def _look_on_kafka(
+    servers: str, topic: str, dead_topic: str, log: Log, report: Report, wait_seconds: float
+) -> None:
     try:
         from aiokafka.errors import KafkaError
 
@@ -86,7 +91,7 @@ async def _look_on_kafka(servers: str, topic: str, log: Log, report: Report, wai
     except ImportError as error:
         raise _CannotLook("--kafka needs the extra: pip install 'juinie[kafka]'") from error
     try:
-        await check_kafka(servers, topic, log, report, wait_seconds)
+        await check_kafka(servers, topic, log, report, wait_seconds, dead_topic)
     except KafkaError as error:
         raise _CannotLook(f"Kafka at {servers}: {type(error).__name__}") from error
 

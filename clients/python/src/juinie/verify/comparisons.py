@@ -1,7 +1,8 @@
 """Comparisons without I/O: each gives its faults, one line each, and none where all is well."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from juinie.events import RUN_FINISHED, RunEvent
@@ -16,6 +17,9 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Mapping[str, bytes]
+    partition: int = 0
+    appended_at_ms: int = 0
+    """When the broker took it, in milliseconds since 1970."""
 
 
 def faults_of_seqs(events: Sequence[RunEvent], first_seq: int, last_seq: int) -> Iterator[str]:
@@ -59,18 +63,46 @@ def faults_of_copy(events: Sequence[RunEvent], copy: Sequence[RunEvent]) -> Iter
 
 def missing_on_kafka(events: Sequence[RunEvent], records: Sequence[Record]) -> list[int]:
     """The seqs that no record carries."""
-    there = set(_seqs(records))
+    there = set(seqs_of(records))
     return [event.seq for event in events if event.seq not in there]
 
 
-def faults_of_order(records: Sequence[Record]) -> Iterator[str]:
-    """First occurrences are in order."""
-    seen, highest = set[int](), 0
-    for seq in _seqs(records):
-        if seq not in seen and seq < highest:
-            yield f"seq {seq} came first after {highest}"
-        seen.add(seq)
-        highest = max(highest, seq)
+def outlived(events: Sequence[RunEvent], kept_since_ms: int | None) -> list[int]:
+    """The seqs of events that are older than what Kafka keeps; none where it has removed nothing."""
+    return [event.seq for event in events if kept_since_ms is not None and _ms(event.time) < kept_since_ms]
+
+
+def oldest_of(events: Sequence[RunEvent], missing: Sequence[int]) -> list[int]:
+    """The missing seqs before which all are missing: retention leaves no gap."""
+    return [seq for seq, event in zip(missing, events, strict=False) if seq == event.seq]
+
+
+def out_of_order(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
+    """Seqs that came for the first time behind a higher one of their partition, and that one. Records as they lie in their partitions.
+
+    What lies in another partition too came there first, if it is older there: the topic grew, and it was sent again.
+    """
+    first = dict[int, Record]()
+    for seq, record in _numbered(records):
+        if seq not in first or record.appended_at_ms < first[seq].appended_at_ms:
+            first[seq] = record
+    highest = dict[int, int]()
+    for seq, record in _numbered(records):
+        before = highest.get(record.partition, 0)
+        if record is first.get(seq):
+            del first[seq]
+            if seq < before:
+                yield seq, before
+        highest[record.partition] = max(before, seq)
+
+
+def judged(
+    found: Iterable[tuple[int, str]], excuses: Mapping[int, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What was found of seqs: the faults, and as notes what the protocol says can be (8.3, 8.5)."""
+    told = list(found)
+    faults = tuple(text for seq, text in told if seq not in excuses)
+    return faults, tuple(f"{text}: {excuses[seq]}" for seq, text in told if seq in excuses)
 
 
 def faults_of_records(events: Sequence[RunEvent], records: Sequence[Record]) -> Iterator[str]:
@@ -99,8 +131,17 @@ def _faults_of_headers(event: RunEvent, record: Record) -> Iterator[str]:
         yield f"the record of seq {event.seq} has a wrong ce_source"
 
 
-def _seqs(records: Sequence[Record]) -> Iterator[int]:
-    return (seq for record in records if (seq := _seq(record)) is not None)
+def seqs_of(records: Sequence[Record]) -> Iterator[int]:
+    """The seqs that records name."""
+    return (seq for seq, _ in _numbered(records))
+
+
+def _numbered(records: Sequence[Record]) -> Iterator[tuple[int, Record]]:
+    return ((seq, record) for record in records if (seq := _seq(record)) is not None)
+
+
+def _ms(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def _seq(record: Record) -> int | None:
