@@ -54,7 +54,7 @@ async def test_appends_beside_removal(
     )
     removing, stopping = False, asyncio.Event()
 
-    async def has_duty() -> bool:
+    def has_duty() -> bool:
         return removing
 
     telemetry = Telemetry(TracerProvider().get_tracer(""), CollectorRegistry())

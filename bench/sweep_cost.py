@@ -38,7 +38,11 @@ async def test_cost(pool: Pool, what: str, batch: int, monkeypatch: pytest.Monke
     runs = RUNS if batch > 1 else RUNS // 10
     await due_runs(pool, what, runs)
     sweeper = Sweeper(
-        DueRunStore(pool), Rules(), always, Telemetry(TracerProvider().get_tracer(""), CollectorRegistry()), 1
+        DueRunStore(pool),
+        Rules(),
+        lambda: True,
+        Telemetry(TracerProvider().get_tracer(""), CollectorRegistry()),
+        1,
     )
     before, began = await wal_position(pool), time.perf_counter()
     rounds = 1
@@ -72,7 +76,3 @@ async def due_runs(pool: Pool, what: str, runs: int) -> None:
 async def wal_position(pool: Pool) -> int:
     async with pool.connection() as connection:
         return int(await connection.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'"))
-
-
-async def always() -> bool:
-    return True

@@ -76,11 +76,8 @@ async def relay_rest(old: OldVersion) -> None:
 
 
 async def sweep_all(pool: Pool) -> None:
-    async def always() -> bool:
-        return True
-
     telemetry = Telemetry(NoOpTracer(), CollectorRegistry())
-    sweeper = Sweeper(DueRunStore(pool), Rules(), always, telemetry, every_seconds=0)
+    sweeper = Sweeper(DueRunStore(pool), Rules(), lambda: True, telemetry, every_seconds=0)
     while await sweeper.round():
         pass
 

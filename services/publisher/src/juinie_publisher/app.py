@@ -21,7 +21,7 @@ from juinie_publisher.core.purge import purge
 from juinie_publisher.core.record_dead import Recorder
 from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.retention import Retention
-from juinie_publisher.core.sweep import HasDuty, Sweeper, watch_overdue
+from juinie_publisher.core.sweep import Sweeper, watch_overdue
 from juinie_publisher.edges.application import make_application
 from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.edges.listen import listen
@@ -177,10 +177,11 @@ async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> No
         tasks.create_task(
             Recorder(parts.dead_letters, parts.dead_topic, parts.telemetry, shards).run(stopping)
         )
-        tasks.create_task(purge(DeletedRunStore(parts.pool), parts.telemetry, stopping))
+        cleans = partial(parts.duties.holds, RETENTION)
+        tasks.create_task(purge(DeletedRunStore(parts.pool), cleans, parts.telemetry, stopping))
         tasks.create_task(watch_backlog(parts.outbox, parts.telemetry, stopping))
         tasks.create_task(_sweeper(parts, settings).run(stopping))
-        retention = Retention(KeptRunStore(parts.pool), _has(parts, RETENTION), parts.telemetry)
+        retention = Retention(KeptRunStore(parts.pool), cleans, parts.telemetry)
         tasks.create_task(retention.run(stopping))
         tasks.create_task(
             watch_overdue(DueRunStore(parts.pool), parts.telemetry, stopping, settings.sweep_seconds)
@@ -189,16 +190,8 @@ async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> No
 
 def _sweeper(parts: Parts, settings: Settings) -> Sweeper:
     rules = Rules(settings.max_attempts, timedelta(seconds=settings.cancel_grace_seconds))
-    return Sweeper(
-        DueRunStore(parts.pool), rules, _has(parts, SWEEP), parts.telemetry, settings.sweep_seconds
-    )
-
-
-def _has(parts: Parts, duty: str) -> HasDuty:
-    async def has_duty() -> bool:
-        return parts.duties.holds(duty)
-
-    return has_duty
+    sweeps = partial(parts.duties.holds, SWEEP)
+    return Sweeper(DueRunStore(parts.pool), rules, sweeps, parts.telemetry, settings.sweep_seconds)
 
 
 async def _share_duties(duties: Duties, relaying: asyncio.Task[None], stopping: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -28,6 +29,16 @@ MANY_RUNS = """
 SEQS = "SELECT seq FROM run_event WHERE run_id = $1 ORDER BY seq"
 
 
+MANY_DELETED = """
+    INSERT INTO run (run_id, tenant_id, shard, agent, status, idle_timeout_seconds, deadline_at, fingerprint, deleted_at)
+    SELECT gen_random_uuid(), $1, 0, 'a', 'success', 3600, now(), '', now() FROM generate_series(1, 1000)
+"""
+TO_PUBLISH = (
+    "INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes) SELECT 0, run_id, 1, 1, 1 FROM run"
+)
+SCANNED = "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'outbox'"
+
+
 @pytest.fixture
 def seed(pool):
     return Seed(pool)
@@ -45,10 +56,7 @@ def store(pool):
 
 @pytest.fixture
 def round_of(store, told, stopping):
-    async def always():
-        return True
-
-    return lambda: Retention(store, always, told.telemetry).round(stopping)
+    return lambda: Retention(store, lambda: True, told.telemetry).round(stopping)
 
 
 async def execute(pool, sql, *args):
@@ -181,7 +189,7 @@ async def test_run_goes_after_its_time_and_leaves_its_id(pool, old_run, round_of
     await round_of()
     assert await rows(pool, "SELECT deleted_at IS NOT NULL FROM run WHERE run_id = $1", run) == [(True,)]
     assert await rows(pool, "SELECT run_id FROM run_tombstone") == [(run,)]
-    purging = asyncio.create_task(purge(DeletedRunStore(pool), told.telemetry, stopping))
+    purging = asyncio.create_task(purge(DeletedRunStore(pool), lambda: True, told.telemetry, stopping))
     await eventually(lambda: told.count("juinie_runs_purged_total"), 10, "the run is purged")
     stopping.set()
     await purging
@@ -237,3 +245,26 @@ async def test_old_events_are_found_and_removed_by_their_indexes(pool, key, old_
     for index in ("run_finished_idx", "run_event_pkey", "outbox_run_id_idx"):
         assert index in plan, plan
     assert not re.search(r"Seq Scan on (run|run_event|outbox)\b", plan), plan
+
+
+async def test_purge_looks_into_the_outbox_by_index_also_with_a_plan_from_when_it_was_empty(pool, key):
+    """As when Kafka goes away: the statement was prepared long before, and each deleted run has a row now."""
+
+    class Watched:
+        scanned = 0
+
+        @asynccontextmanager
+        async def transaction(self):
+            async with pool.transaction() as tx:
+                yield tx
+                self.scanned = await tx.fetchval(SCANNED)
+
+    await execute(pool, "ALTER TABLE outbox SET (autovacuum_enabled = off)")
+    await execute(pool, MANY_DELETED, key.tenant_id)
+    for table in ("run", "outbox"):
+        await execute(pool, f"ANALYZE {table}")
+    watched = Watched()
+    assert await DeletedRunStore(watched).purge_some(10) == (True, True)
+    await execute(pool, TO_PUBLISH)
+    assert await DeletedRunStore(watched).purge_some(10) == (False, False)
+    assert watched.scanned == 0

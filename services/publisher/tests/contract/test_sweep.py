@@ -49,10 +49,7 @@ async def key(seed):
 
 @pytest.fixture
 def sweeper(pool, told):
-    async def always():
-        return True
-
-    return Sweeper(DueRunStore(pool), Rules(), always, told.telemetry, every_seconds=0)
+    return Sweeper(DueRunStore(pool), Rules(), lambda: True, told.telemetry, every_seconds=0)
 
 
 async def execute(pool, sql, *args):

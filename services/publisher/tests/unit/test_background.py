@@ -18,8 +18,20 @@ async def test_purge_goes_on_until_nothing_is_found(told, stopping):
             stopping.set()
             return False, False
 
-    await purge(Runs(), told.telemetry, stopping)
+    await purge(Runs(), lambda: True, told.telemetry, stopping)
     assert told.count("juinie_runs_purged_total") == 2
+
+
+async def test_purge_looks_for_nothing_without_the_duty(told, stopping):
+    def has_duty():
+        stopping.set()
+        return False
+
+    class Runs:
+        async def purge_some(self, _batch):
+            raise AssertionError
+
+    await purge(Runs(), has_duty, told.telemetry, stopping)
 
 
 async def test_gauges_follow_the_outbox_and_outlive_a_database_that_is_away(told, stopping, monkeypatch):

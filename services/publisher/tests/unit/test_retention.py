@@ -8,7 +8,7 @@ import structlog
 from juinie_publisher.core import retention
 from juinie_publisher.core.retention import EVENTS, RUNS, Retention
 from juinie_publisher.store.kept_runs import Kept, Removed
-from juinie_shared.domain.errors import DatabaseAway
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, RunLocked
 from juinie_shared.domain.ids import TenantId, new_uuid7
 
 DAY = timedelta(days=1)
@@ -17,9 +17,9 @@ DAY = timedelta(days=1)
 class FakeKeptRuns:
     """Tenants with so many old events and runs each; those in `broken` fail; `away` fails the next looks."""
 
-    def __init__(self, events=None, runs=None, broken=(), away=0):
+    def __init__(self, events=None, runs=None, broken=(), away=0, error=ValueError):
         self.events, self.runs = dict(events or {}), dict(runs or {})
-        self.broken, self.away = broken, away
+        self.broken, self.away, self.error = broken, away, error
         self.done = []
 
     async def tenants(self):
@@ -34,7 +34,7 @@ class FakeKeptRuns:
 
     async def remove_events(self, tenant_id, _after, batch):
         if tenant_id in self.broken:
-            raise ValueError("this tenant")
+            raise self.error("this tenant")
         taken = min(batch, self.events[tenant_id])
         self.events[tenant_id] -= taken
         self.done.append((tenant_id, "events", taken))
@@ -54,11 +54,8 @@ def tenants():
 
 @pytest.fixture
 def retention_of(told):
-    def make(runs, has_duty=None, clock=lambda: 0.0):
-        async def always():
-            return True
-
-        return Retention(runs, has_duty or always, told.telemetry, clock)
+    def make(runs, has_duty=lambda: True, clock=lambda: 0.0):
+        return Retention(runs, has_duty, told.telemetry, clock)
 
     return make
 
@@ -76,15 +73,18 @@ async def test_tenants_take_turns(retention_of, tenants, stopping, told):
     assert told.count("juinie_retention_runs_total") == RUNS
 
 
-async def test_tenant_whose_batch_fails_is_told_and_holds_up_no_other(retention_of, tenants, stopping, told):
+@pytest.mark.parametrize("error", [ValueError, DatabaseBusy, RunLocked])
+async def test_tenant_whose_batch_fails_or_takes_too_long_is_told_and_holds_up_no_other(
+    retention_of, tenants, stopping, told, error
+):
     first, second = tenants
-    runs = FakeKeptRuns(events={first: 1, second: 1}, broken={first})
+    runs = FakeKeptRuns(events={first: 1, second: 1}, broken={first}, error=error)
     with structlog.testing.capture_logs() as logs:
         await retention_of(runs).round(stopping)
     assert runs.events == {first: 1, second: 0}
     assert told.count("juinie_retention_failures_total") == 1
     (line,) = [line for line in logs if line["event"] == "retention_failed"]
-    assert (line["log_level"], line["tenant_id"], line["reason"]) == ("error", str(first), "ValueError")
+    assert (line["log_level"], line["tenant_id"], line["reason"]) == ("error", str(first), error.__name__)
 
 
 async def test_database_that_is_away_is_waited_for_and_the_duty_too(
@@ -92,9 +92,9 @@ async def test_database_that_is_away_is_waited_for_and_the_duty_too(
 ):
     monkeypatch.setattr(retention, "EVERY_SECONDS", 0)
     runs = FakeKeptRuns(events={tenants[0]: 3}, away=1)
-    answers = [False, True, True, False]
+    answers = [False, True, True, True, True, False]
 
-    async def has_duty():
+    def has_duty():
         if len(answers) == 1:
             stopping.set()
         return answers.pop(0)
@@ -102,6 +102,13 @@ async def test_database_that_is_away_is_waited_for_and_the_duty_too(
     await retention_of(runs, has_duty).run(stopping)
     assert runs.events == {tenants[0]: 0}
     assert told.count("juinie_relay_failures_total", reason="DatabaseAway") == 1
+
+
+async def test_duty_that_is_lost_ends_the_round(retention_of, tenants, stopping):
+    first, second = tenants
+    runs = FakeKeptRuns(events={first: EVENTS, second: EVENTS})
+    assert await retention_of(runs, lambda: not runs.done).round(stopping) is False
+    assert runs.done == [(first, "events", EVENTS)]
 
 
 async def test_stop_is_heard_between_two_batches(retention_of, tenants, stopping):

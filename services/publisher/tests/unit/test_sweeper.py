@@ -67,11 +67,8 @@ class FakeDueRuns:
 
 @pytest.fixture
 def sweeper_of(told):
-    def make(runs, has_duty=None):
-        async def always():
-            return True
-
-        return Sweeper(runs, Rules(), has_duty or always, told.telemetry, every_seconds=0)
+    def make(runs, has_duty=lambda: True):
+        return Sweeper(runs, Rules(), has_duty, told.telemetry, every_seconds=0)
 
     return make
 
@@ -100,7 +97,7 @@ async def test_one_bad_run_holds_up_no_other(sweeper_of, told):
 async def test_database_that_is_away_is_waited_for(sweeper_of, told, stopping):
     runs = FakeDueRuns(idle_run(), away=2)
 
-    async def until_swept():
+    def until_swept():
         if not runs.due:
             stopping.set()
         return True
@@ -115,7 +112,7 @@ async def test_who_has_not_the_duty_does_not_look(sweeper_of, stopping):
     runs = FakeDueRuns(idle_run())
     answers = [False, False, True]
 
-    async def has_duty():
+    def has_duty():
         if len(answers) == 1:
             stopping.set()
         assert bool(runs.due) or not answers

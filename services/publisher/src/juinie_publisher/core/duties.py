@@ -22,6 +22,9 @@ SWEEP = "sweep"
 RETENTION = "retention"
 
 _SINGLE = (SWEEP, RETENTION)
+type HasDuty = Callable[[], bool]
+"""Whether this process is the one that has a certain duty, now."""
+
 _NOTHING = Share(frozenset(), frozenset(), frozenset())
 
 

@@ -1,12 +1,14 @@
 """What a deleted run leaves behind goes, in small batches, once nothing of it is left to publish.
 
-Deleting hides the run at once; its events stay until Kafka has them. Its tombstone stays for ever.
+Deleting hides the run at once; its events stay until Kafka has them. Its tombstone stays for ever. Who has the duty of
+retention does this, too.
 """
 
 import asyncio
 import time
 from typing import Protocol
 
+from juinie_publisher.core.duties import HasDuty
 from juinie_publisher.core.pause import pause
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.domain.errors import Transient
@@ -23,15 +25,16 @@ class DeletedRuns(Protocol):
         ...
 
 
-async def purge(runs: DeletedRuns, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+async def purge(runs: DeletedRuns, has_duty: HasDuty, telemetry: Telemetry, stopping: asyncio.Event) -> None:
     """Remove deleted runs until `stopping` is set."""
     while not stopping.is_set():
         began = time.monotonic()
+        found = gone = False
         try:
-            found, gone = await runs.purge_some(BATCH)
+            if has_duty():
+                found, gone = await runs.purge_some(BATCH)
         except Transient as error:
             telemetry.failed(error)
-            found, gone = False, False
         if gone:
             telemetry.run_purged()
         await pause(stopping, REST * (time.monotonic() - began) if found else EVERY_SECONDS)

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from juinie_publisher.core.duties import HasDuty
 from juinie_publisher.core.pause import pause
 from juinie_publisher.store.kept_runs import Kept, Removed
 from juinie_publisher.telemetry import Telemetry
-from juinie_shared.domain.errors import Transient
+from juinie_shared.domain.errors import DatabaseAway, Transient
 from juinie_shared.domain.ids import TenantId
 
 EVENTS = 1000
@@ -23,8 +24,6 @@ REST = 4
 """After a batch we rest so many times as long as it took."""
 EVERY_SECONDS = 5.0
 """How often we look for something to remove when there was nothing."""
-
-type HasDuty = Callable[[], Awaitable[bool]]
 
 
 class KeptRuns(Protocol):
@@ -54,7 +53,7 @@ class Retention:
         while not stopping.is_set():
             more = False
             try:
-                if await self._has_duty():
+                if self._has_duty():
                     more = await self.round(stopping)
             except Transient as error:
                 self._telemetry.failed(error)
@@ -66,7 +65,7 @@ class Retention:
         more = False
         for kept in await self._runs.tenants():
             for batch in (self._bury, self._remove_events):
-                if stopping.is_set():
+                if stopping.is_set() or not self._has_duty():
                     return False
                 began = self._clock()
                 more = await self._try(batch, kept) or more
@@ -74,10 +73,10 @@ class Retention:
         return more
 
     async def _try(self, batch: Callable[[Kept], Awaitable[bool]], kept: Kept) -> bool:
-        """One tenant's batch. What is wrong with it is told, and holds up no other tenant."""
+        """One tenant's batch. What is wrong with it, or takes too long, is told, and holds up no other tenant."""
         try:
             return await batch(kept)
-        except Transient:
+        except DatabaseAway:
             raise
         except Exception as error:  # noqa: BLE001 - told, and tried again in its turn
             self._telemetry.not_removed(kept.tenant_id, error)

@@ -7,9 +7,10 @@ holds up no other.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from juinie_publisher.core.duties import HasDuty
 from juinie_publisher.core.judge import Rules, judge
 from juinie_publisher.core.pause import pause
 from juinie_publisher.store.due_runs import Decide, Decision, DueRun
@@ -22,9 +23,6 @@ PUT_OFF_SECONDS = 60.0
 """How long a run that cannot be swept is left alone."""
 OVERDUE_SECONDS = 5.0
 """From then on a run that is due counts as overdue: two sweeps should have found it."""
-
-type HasDuty = Callable[[], Awaitable[bool]]
-"""Whether this process is the one that sweeps, now."""
 
 
 class DueRuns(Protocol):
@@ -54,7 +52,7 @@ class Sweeper:
         while not stopping.is_set():
             full = False
             try:
-                full = await self._has_duty() and await self.round()
+                full = self._has_duty() and await self.round()
             except Transient as error:
                 self._telemetry.failed(error)
             if not full:

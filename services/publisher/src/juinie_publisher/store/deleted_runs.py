@@ -1,5 +1,6 @@
 """Deleted runs: what is left of them goes in batches."""
 
+from juinie_publisher.store.kept_runs import BY_INDEX_ALONE
 from juinie_shared.db.pool import Pool
 
 LOCK_DELETED_RUN = """
@@ -11,8 +12,8 @@ LOCK_DELETED_RUN = """
 """
 """One deleted run of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
 
-Locks the run's row against another publisher that purges. Indexes: run_deleted_idx, outbox (run_id),
-dead_letter (run_id).
+Locks the run's row against another publisher that purges. Indexes, and BY_INDEX_ALONE: run_deleted_idx,
+outbox (run_id), dead_letter (run_id).
 """
 
 PURGE_EVENTS = """
@@ -43,6 +44,7 @@ class DeletedRunStore:
         Gives whether there was such a run, and whether it is gone now.
         """
         async with self._pool.transaction() as connection:
+            await connection.execute(BY_INDEX_ALONE)
             run_id = await connection.fetchval(LOCK_DELETED_RUN)
             if run_id is None:
                 return False, False
