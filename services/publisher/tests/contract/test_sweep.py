@@ -199,6 +199,15 @@ async def test_run_with_a_writer_is_left_to_it_and_judged_as_the_writer_left_it(
     assert told.count("juinie_sweep_runs_total", verdict="later") == 1
 
 
+async def test_run_that_is_being_republished_is_swept_meanwhile(pool, seed, key, sweeper):
+    run = await seed.run(key, status="running")
+    await execute(pool, LATE, run)
+    async with pool.transaction() as republish:
+        await republish.execute("SELECT FROM run WHERE run_id = $1 FOR KEY SHARE", run)
+        await sweeper.round()
+        assert (await run_of(pool, run))["status"] == "timeout"
+
+
 async def test_two_sweepers_end_each_run_once_beside_writers(pool, seed, key, sweeper):
     runs = [await seed.run(key) for _ in range(60)]
     for run in runs:

@@ -22,7 +22,7 @@ _LOCKED = """
         SELECT run_id, status, deleted_at IS NOT NULL AS deleted, attempt, cancel_requested_at, lease_expires_at,
                deadline_at, last_event_at + make_interval(secs => idle_timeout_seconds) AS idle_at
         FROM run {which}
-        FOR UPDATE SKIP LOCKED
+        FOR NO KEY UPDATE SKIP LOCKED
     )
     SELECT locked.*, clock_timestamp() AS now FROM locked
 """
