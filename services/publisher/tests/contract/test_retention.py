@@ -11,7 +11,13 @@ from juinie_publisher.core import retention
 from juinie_publisher.core.purge import purge
 from juinie_publisher.core.retention import Retention
 from juinie_publisher.store.deleted_runs import DeletedRunStore
-from juinie_publisher.store.kept_runs import BY_INDEX_ALONE, REMOVE_EVENTS, KeptRunStore, Removed
+from juinie_publisher.store.kept_runs import (
+    BY_INDEX_ALONE,
+    LOCK_WITH_EVENTS,
+    REMOVE_EVENTS,
+    KeptRunStore,
+    Removed,
+)
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import eventually
 
@@ -236,15 +242,69 @@ async def test_old_events_are_found_and_removed_by_their_indexes(pool, key, old_
     )
     for table in ("run", "run_event", "outbox"):
         await execute(pool, f"VACUUM ANALYZE {table}")
-    sql = (
-        REMOVE_EVENTS.replace("$1", f"'{key.tenant_id}'::uuid").replace("$2", "'1 day'").replace("$3", "1000")
-    )
+    asked = (("$1", f"'{key.tenant_id}'::uuid"), ("$2", "'1 day'"), ("$3", "1000"))
+    locked = await explained(pool, LOCK_WITH_EVENTS, asked)
+    removed = await explained(pool, REMOVE_EVENTS, (("$1", f"array['{run}']"), ("$2", "1000")))
+    for plan, indexes in (
+        (locked, ("run_finished_idx", "outbox_run_id_idx")),
+        (removed, ("run_pkey", "run_event_pkey", "outbox_run_id_idx")),
+    ):
+        assert [index for index in indexes if index not in plan] == [], plan
+        assert not re.search(r"Seq Scan on (run|run_event|outbox)\b", plan), plan
+
+
+async def explained(pool, sql, values):
+    for name, value in values:
+        sql = sql.replace(name, value)
     async with pool.transaction() as tx:
         await tx.execute(BY_INDEX_ALONE)
-        plan = "\n".join(row["QUERY PLAN"] for row in await tx.fetch(f"EXPLAIN {sql}"))
-    for index in ("run_finished_idx", "run_event_pkey", "outbox_run_id_idx"):
-        assert index in plan, plan
-    assert not re.search(r"Seq Scan on (run|run_event|outbox)\b", plan), plan
+        return "\n".join(row["QUERY PLAN"] for row in await tx.fetch(f"EXPLAIN {sql}"))
+
+
+@pytest.mark.parametrize("what", ["events", "runs"])
+async def test_what_was_republished_just_before_the_lock_is_left_alone(pool, key, old_run, what):
+    """Its outbox row is younger than the statement that finds and locks the run, which does not see it."""
+    run = await old_run()
+
+    class Republished:
+        @asynccontextmanager
+        async def transaction(self):
+            async with pool.transaction() as tx:
+                yield Statements(tx, lambda: execute(pool, TO_PUBLISH))
+
+    store = KeptRunStore(Republished())
+    if what == "events":
+        assert await store.remove_events(key.tenant_id, DAY, 1000) == Removed(0, 0)
+    else:
+        assert await store.bury_runs(key.tenant_id, DAY, 1000) == 0
+    assert await seqs(pool, run) == [1, 2, 3, 4, 5]
+    assert await rows(pool, SAYS, run) == [(1, False)]
+    assert await rows(pool, "SELECT deleted_at FROM run") == [(None,)]
+
+
+class Statements:
+    """A connection on which something happens before every statement but the first two: SET, and the one that locks."""
+
+    def __init__(self, tx, happens):
+        self._tx, self._happens, self._count = tx, happens, 0
+
+    def __getattr__(self, name):
+        async def statement(*args):
+            self._count += 1
+            if self._count > 2:
+                await self._happens()
+            return await getattr(self._tx, name)(*args)
+
+        return statement
+
+
+async def test_only_runs_that_are_cut_are_locked(pool, key, old_run):
+    """The others stay free for whoever wants them meanwhile."""
+    cut, other = await old_run(), await old_run(ago=1.5 * DAY)
+    async with pool.transaction() as tx:
+        locked = [row["run_id"] for row in await tx.fetch(LOCK_WITH_EVENTS, key.tenant_id, DAY, 5)]
+        free = await rows(pool, "SELECT run_id FROM run FOR UPDATE SKIP LOCKED")
+    assert (locked, free) == ([cut], [(other,)])
 
 
 async def test_purge_looks_into_the_outbox_by_index_also_with_a_plan_from_when_it_was_empty(pool, key):
