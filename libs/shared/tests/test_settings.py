@@ -111,6 +111,7 @@ def test_first_signing_key_signs(monkeypatch: pytest.MonkeyPatch):
         "a=hunter2",
         f"={'hunter2' * 9}",
         f"a={'n' * 32},b=hunter2",
+        f"a={'hunter2' * 9},b={'n' * 32},a={'o' * 32}",
     ],
 )
 def test_signing_keys_that_cannot_sign_are_refused_without_showing_them(

@@ -119,6 +119,8 @@ class EdgeSettings(ServiceSettings):
         pairs = _pairs(value.get_secret_value()) if value else []
         if not pairs or any(not name or len(secret) < 32 for name, _, secret in pairs):
             raise PydanticCustomError("bad_keys", "Give id=secret, the secret of at least 32 characters")
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise PydanticCustomError("doubled_key", "Give each id once")
         return value
 
     def signing_keys(self) -> dict[str, str]:
