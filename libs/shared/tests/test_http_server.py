@@ -2,14 +2,17 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import pytest
+import structlog
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
+from juinie_shared.runtime.logs import configure_logs
 from juinie_testkit.waits import eventually
 
 LIMITS = HttpLimits(
@@ -117,6 +120,27 @@ async def test_ordinary_requests_share_a_connection(served: Served):
     for body in (b"", b"abc", b"x" * 100_000):
         client.send(request(b"Content-Length: %d" % len(body), body=body))
         assert (await client.response()).endswith(b"\r\n\r\n%d" % len(body))
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str]) -> Generator[Callable[[], str]]:
+    """What a service writes to its log."""
+    root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn.error")
+    before = (root.handlers[:], root.level, uvicorn.level)
+    configure_logs("test", "info")
+    yield lambda: capsys.readouterr().err
+    structlog.reset_defaults()
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    uvicorn.setLevel(before[2])
+
+
+async def test_rubbish_writes_nothing_to_the_log(served: Served, logged: Callable[[], str]):
+    for rubbish in (b"\x16\x03\x01 TLS\r\n\r\n", request(b"Connection: upgrade", b"Upgrade: websocket")):
+        client = await served.client()
+        client.send(rubbish)
+        await client.response() if b"Host" in rubbish else await client.until_closed()
+    assert logged() == ""
 
 
 async def test_connection_may_rest_between_requests_longer_than_a_head_may_take(served: Served):

@@ -48,6 +48,8 @@ def configure_logs(service: str, level: str, form: Literal["json", "console"] = 
     logging.getLogger("juinie").setLevel(level.upper())
     # While a broker is away it says so many times a second; our own events say it once, and when it is back.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # It warns of each request that is none: whoever sends rubbish would fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
