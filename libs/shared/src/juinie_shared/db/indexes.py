@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from alembic import op
 
-LOCK_TIMEOUT = "SET lock_timeout = '1s'"
-"""Less than the 2 s that a service's statement waits: who queues up behind a migrator's lock must not fail by it."""
+LOCK_TIMEOUT = "SET lock_timeout = '500ms'"
+"""Less than the 1 s that a statement of the api waits, and the 2 s of the others: who queues up behind a migrator's lock must not fail by it."""
 
 _PATIENCE = "SET lock_timeout = '60s'"
 """Nobody queues behind an index that is made concurrently; it waits for every transaction older than itself."""
