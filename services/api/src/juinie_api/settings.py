@@ -77,7 +77,7 @@ class Settings(EdgeSettings):
     )  # fmt: skip
     bytes_per_minute: int | None = Field(
         None, ge=1, validation_alias="JUINIE_BYTES_PER_MINUTE",
-        description="Bytes of bodies that a tenant sends a minute, likewise.",
+        description="Bytes of JSON, without the white space, in what a tenant creates, appends and finishes a minute, likewise.",
     )  # fmt: skip
     rate_window_seconds: int = Field(
         60, ge=1, le=60, validation_alias="JUINIE_RATE_WINDOW_SECONDS",

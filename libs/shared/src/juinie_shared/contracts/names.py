@@ -9,7 +9,8 @@ OUTBOX_CHANNEL = "juinie_outbox"
 """Postgres NOTIFY channel: outbox rows were committed. No payload: whoever wakes reads the table."""
 
 DUTIES_CHANNEL = "juinie_duties"
-"""Postgres NOTIFY channel of the publishers among themselves: one came, went, or gave something back. No payload."""
+"""Postgres NOTIFY channel: a publisher came, went, or gave something back, or an operator asked something of them. No
+payload."""
 
 PENDING_CHANNEL = "juinie_pending"
 """Postgres NOTIFY channel: runs became `pending`. No payload. Whoever gives workers their runs looks for them."""

@@ -38,7 +38,7 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How many connections, and how long anything may take (seconds). Together below the 5 s of a 503."""
+    """How many connections, and how long anything may take (seconds). The api allows less: its 503 comes within 5 s."""
 
     size: int = 8
     acquire_seconds: float = 2.0
@@ -60,7 +60,7 @@ class Pool:
 
         Raises:
             DatabaseAway: Postgres does not answer.
-            DatabaseBusy: no connection became free in time.
+            DatabaseBusy: no connection became free in time, or a statement took too long and was given up.
             RunLocked: a statement waited too long for a row lock.
         """
         with driver_errors():

@@ -1,4 +1,4 @@
-"""Everything that Juinie itself raises.
+"""What Juinie itself raises. An error that one service alone knows stands where it is raised, below one of these.
 
     JuinieError
     ├── Transient                  may be tried again as it is
@@ -75,7 +75,7 @@ class SessionLost(DatabaseAway):
 
 
 class DatabaseBusy(Transient):
-    """No database connection became free in time. Try again shortly."""
+    """The database has too much to do to answer in time. Try again shortly."""
 
     code = "database_busy"
 

@@ -1,11 +1,10 @@
-"""Run events: what a type may look like, and the types that only Juinie itself writes."""
+"""Run events: what a type may look like, and the types of those that Juinie itself makes. `run.created` and `run.started`
+are made by the statements that write them."""
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
 
-RUN_CREATED = "run.created"
-RUN_STARTED = "run.started"
 RUN_LEASE_EXPIRED = "run.lease_expired"
 RUN_CANCEL_REQUESTED = "run.cancel_requested"
 RUN_FINISHED = "run.finished"

@@ -1,1 +1,1 @@
-"""HTTP in, calls on `core/`, HTTP out. No decisions here."""
+"""HTTP and the command line in, calls on `core/` and tables, answers out. Nothing of a run is decided here."""
