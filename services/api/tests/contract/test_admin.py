@@ -1,5 +1,6 @@
 """Administration: the outbox's depth, the pause, dead letters, and records sent again."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import connect
 from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import SHARDS, new_uuid7, shard_of
+from juinie_testkit.raw_stream import connect_raw
 from juinie_testkit.waits import eventually
 
 OUTBOX = "/v1/admin/outbox"
@@ -162,7 +164,8 @@ async def test_only_what_is_kept_goes_again(api: Any):
     assert await ranges(api) == [(run, 4, 10)]
 
 
-async def test_long_run_goes_again_in_rows_of_bounded_size(api: Any):
+async def test_long_run_goes_again_in_rows_of_bounded_size(api: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("juinie_api.core.republish.DEEP_EVENTS", 10_000)
     run = await api.seed.run(api.key)
     for _ in range(7):
         await api.seed.append(run, *[("x", "y" * 100)] * 1000)
@@ -206,6 +209,58 @@ async def test_many_runs_of_one_moment_go_again_each_once(api: Any, monkeypatch:
     body = {"created_after": "2025-12-31T00:00:00Z", "created_before": "2026-01-02T00:00:00Z"}
     assert (await api.client.post("/v1/admin/republish", json=body)).json() == {"records": 10}
     assert await ranges(api) == [(run, 1, 1) for run in runs]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statements of two events, and an outbox that is deep with two."""
+    monkeypatch.setattr("juinie_api.core.republish.STATEMENT_SEQS", 2)
+    monkeypatch.setattr("juinie_api.core.republish.DEEP_EVENTS", 2)
+
+
+async def five_events(api: Any) -> Any:
+    run = await api.seed.run(api.key)
+    await api.seed.append(run, *[("x", 1)] * 4)
+    await emptied(api)
+    return run
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("path", ["/v1/admin/runs/{run}/republish", "/v1/admin/republish"])
+async def test_republishing_goes_on_when_what_it_wrote_has_been_sent(api: Any, path: str):
+    run = await five_events(api)
+    body = (
+        {"from_seq": 1, "to_seq": 5}
+        if "{run}" in path
+        else {"created_after": MOMENT, "created_before": "2100-01-01T00:00:00Z"}
+    )
+    asked = asyncio.create_task(api.client.post(path.format(run=run), json=body))
+    for expected in ([(run, 1, 2)], [(run, 3, 4)], [(run, 5, 5)]):
+        await eventually(lambda: ranges(api), 10, "the next rows")
+        assert await ranges(api) == expected
+        await emptied(api)
+    assert (await asked).json() == {"records": 5}
+
+
+@pytest.mark.usefixtures("small")
+async def test_republishing_ends_when_its_client_leaves(api: Any):
+    run = await five_events(api)
+    body = b'{"from_seq":1,"to_seq":5}'
+    client = await connect_raw(api.service.port)
+    await client.send(
+        f"POST /v1/admin/runs/{run}/republish HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {api.key.text}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    await eventually(lambda: ranges(api), 10, "the first rows")
+    client.leave()
+    ended = 'request_seconds_count{method="POST",route="/v1/admin/runs/{run_id}/republish",status="400"'
+
+    async def has_ended() -> bool:
+        return ended in (await api.client.get("/metrics")).text
+
+    await eventually(has_ended, 10, "the end of the request")
+    assert await ranges(api) == [(run, 1, 2)], "and nothing more was written"
 
 
 async def test_republishing_holds_up_nobody_who_writes_to_the_run(api: Any):

@@ -1,10 +1,12 @@
 """Send events to Kafka once more: of a run, or of all runs that were created within a time.
 
-They become outbox rows like any other, written in many small statements, so that no append waits for them. What is
-written before something fails stays: asking again only sends some of it twice.
+They become outbox rows like any other, written in many small statements, so that no append waits for them, and a statement
+only when the rows of the one before have nearly all been sent: what is new goes on reaching Kafka in between. What is written
+before something fails stays: asking again only sends some of it twice.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -20,6 +22,11 @@ STATEMENT_SEQS = 5_000
 ROW_EVENTS = 500
 ROW_BYTES = 1024 * 1024
 PAGE_RUNS = 500
+DEEP_EVENTS = STATEMENT_SEQS
+DEEP_BYTES = 64 * ROW_BYTES
+"""With so much in the outbox nothing more is written into it."""
+ROOM_SECONDS = 0.2
+"""So often is looked whether there is room."""
 _FIRST_ID = UUID(int=0)
 
 
@@ -33,7 +40,10 @@ class Span:
 
 
 class Republisher:
-    """For one tenant. `traceparent`: of the request that asks, which its records carry. `wake`: the publisher."""
+    """For one tenant and one request. `traceparent`: of that request, which the records carry. `wake`: the publisher.
+
+    `stay` raises once nobody waits for the answer any more; nothing more is written then.
+    """
 
     def __init__(
         self,
@@ -42,11 +52,13 @@ class Republisher:
         tenant_id: TenantId,
         traceparent: str | None,
         wake: Callable[[], None],
+        stay: Callable[[], Awaitable[None]],
     ) -> None:
         self._pools, self._lanes = pools, lanes
         self._tenant_id = tenant_id
         self._traceparent = traceparent
-        self._wake = wake
+        self._wake, self._stay = wake, stay
+        self._has_written = False
 
     async def run(self, run_id: RunId, from_seq: int, to_seq: int) -> int:
         """The events of a run from one seq to another, as far as they are kept. Gives how many.
@@ -77,9 +89,22 @@ class Republisher:
     async def _write(self, spans: Iterable[Span]) -> int:
         records = 0
         for batch in batches(spans, STATEMENT_SEQS):
+            await self._room()
             records += await self._insert(batch)
             self._wake()
         return records
+
+    async def _room(self) -> None:
+        """Wait while the outbox is deep, except for the first statement: a few events always go."""
+        await self._stay()
+        while self._has_written and await self._is_deep():
+            await asyncio.sleep(ROOM_SECONDS)
+            await self._stay()
+        self._has_written = True
+
+    async def _is_deep(self) -> bool:
+        async with self._pools.of(self._tenant_id).connection() as connection:
+            return await connection.fetchval(outbox.IS_DEEP, DEEP_EVENTS, DEEP_BYTES)
 
     async def _insert(self, batch: Sequence[Span]) -> int:
         """In the lane of one of its runs: the only one, or the first of those that others may ask for at the same time."""

@@ -158,6 +158,7 @@ def _republisher(call: Call) -> Republisher:
         call.principal.tenant_id,
         current_traceparent(),
         services.wake_publisher,
+        call.stay,
     )
 
 

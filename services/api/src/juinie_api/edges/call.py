@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi import Depends
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from juinie_api.core.append import Appender, Once
 from juinie_api.core.desk import ClaimDesk
@@ -192,6 +192,14 @@ class Call:
     async def left(self) -> bool:
         """Whether the client has closed the connection: nobody would read the answer."""
         return await self._request.is_disconnected()
+
+    async def stay(self) -> None:
+        """
+        Raises:
+            ClientDisconnect: nobody would read the answer.
+        """
+        if await self.left():
+            raise ClientDisconnect
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)

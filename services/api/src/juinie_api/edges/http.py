@@ -91,8 +91,8 @@ async def _refuse_schema(_request: Request, _error: Any) -> Response:
 
 
 async def _left(_request: Request, _error: Any) -> Response:
-    """The client left before its body was whole. Nobody reads this."""
-    return answer(problem(400, "bad_request", "The body did not arrive."))
+    """The client left before its body was whole, or its answer ready. Nobody reads this."""
+    return answer(problem(400, "bad_request", "The client left."))
 
 
 class _WithoutQuery(SpanProcessor):

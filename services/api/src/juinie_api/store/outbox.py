@@ -66,6 +66,12 @@ READ_SPANS = """
     ORDER BY created_at, run_id LIMIT $6
 """
 
+# Whether so many events wait, or so many bytes. Reads no more rows than that takes, in no order. $1 events, $2 bytes
+IS_DEEP = """
+    SELECT coalesce(sum(last_seq - first_seq + 1) >= $1::bigint OR sum(bytes) >= $2::bigint, false)
+    FROM (SELECT first_seq, last_seq, bytes FROM outbox LIMIT $1) AS waiting
+"""
+
 # The events of some spans of seqs as outbox rows again, in seq order. KEY SHARE keeps a run from being removed in between
 # and holds up no append, which locks the row FOR NO KEY UPDATE. No older row of an event can be sent later than these: it was committed with the event, so its
 # id is lower. Reads only the events' lengths, which stand beside the data. By run_pkey and run_event_pkey.
