@@ -6,6 +6,7 @@ poll, so nobody waits more than a second longer than needed.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from juinie_shared.domain.ids import RunId
 POLL_SECONDS = 1.0
 REST_SECONDS = 0.02
 """At most one query in this time, however many commits there are."""
+RESTS = 4
+"""Thousands of runs take a while to look at: we rest so many times as long as it took, but no longer than a poll."""
 
 type Report = Callable[[str], None]
 
@@ -69,8 +72,9 @@ class Waker:
     async def run(self) -> None:
         """Look after the waiters for ever."""
         while True:
+            began = time.monotonic()
             await self._look()
-            await asyncio.sleep(REST_SECONDS)
+            await asyncio.sleep(rest_seconds(time.monotonic() - began))
             await self._next_commit()
 
     async def _next_commit(self) -> None:
@@ -95,6 +99,11 @@ class Waker:
             row = standing.get(waiter.run_id)
             if row is None or row["finished"] or _has_more(row["last_seq"], waiter.after_seq):
                 _wake(waiter, happened=True)
+
+
+def rest_seconds(took_seconds: float) -> float:
+    """How long to rest after a look."""
+    return min(max(REST_SECONDS, RESTS * took_seconds), POLL_SECONDS)
 
 
 def _has_more(last_seq: int, after_seq: int | None) -> bool:
