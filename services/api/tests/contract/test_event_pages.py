@@ -62,6 +62,24 @@ async def test_types_leave_out_others_but_never_the_end(api: Any):
     assert (seqs(ended), ended["finished"]) == ([7], True)
 
 
+async def test_a_long_run_with_few_events_of_the_types_is_read_in_parts(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(core_page, "LOOK_SEQS", 3)
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id, "a", "a", "b", "a", "a", "a", "a", "a")
+    parts, after_seq = list[Any](), 0
+    while not parts or not parts[-1][2]:
+        found = await page(api, run_id, types="b", after_seq=after_seq)
+        after_seq = found["next_after_seq"]
+        parts.append((seqs(found), after_seq, found["up_to_date"]))
+    assert parts == [([], 3, False), ([5], 6, False), ([], 9, False), ([], 10, True)]
+    assert len(seqs(await page(api, run_id))) == 10, "a page of all types has no parts"
+    poll = asyncio.create_task(page(api, run_id, types="late", wait_seconds=30))
+    await api.append(run_id, "late")
+    assert seqs(await poll) == [11], "who waits reads on"
+
+
 async def test_a_page_of_huge_events_ends_early(settings: Any, api: Any):
     run_id = (await api.create())["run_id"]
     events = [{"type": "x", "data": "y" * 900} for _ in range(10)]

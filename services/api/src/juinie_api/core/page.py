@@ -11,6 +11,9 @@ from juinie_shared.domain.errors import EventsGone, RunNotFound
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_shared.domain.positions import START
 
+LOOK_SEQS = 100_000
+"""A page with `types` ends after so many events, whether it found any: a long run that has few of them is read in parts."""
+
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
@@ -55,7 +58,8 @@ async def read_page(pool: Pool, wanted: PageRequest) -> EventPage:
         after_seq = START if reset else wanted.after_seq
         if after_seq + 1 < retained_from_seq:
             raise EventsGone(retained_from_seq)
-        events, next_after_seq = await _read_events(connection, wanted, after_seq, last_seq)
+        until = last_seq if wanted.types is None else min(last_seq, Seq(after_seq + LOOK_SEQS))
+        events, next_after_seq = await _read_events(connection, wanted, after_seq, until)
         if len(events) < next_after_seq - after_seq:
             await _see_that_all_is_kept(connection, wanted, after_seq)
     return EventPage(events, next_after_seq, last_seq, head["finished"], reset)
@@ -71,31 +75,29 @@ async def _see_that_all_is_kept(connection: Connection, wanted: PageRequest, aft
 
 
 async def _read_events(
-    connection: Connection, wanted: PageRequest, after_seq: Seq, last_seq: Seq
+    connection: Connection, wanted: PageRequest, after_seq: Seq, until: Seq
 ) -> tuple[list[str], Seq]:
-    """The events, and the position after them: past those that `types` left out, when none is left to read."""
-    if after_seq >= last_seq:
-        return [], last_seq
+    """The events up to `until`, and the position after them: past those that `types` left out, when none is left to read."""
+    if after_seq >= until:
+        return [], until
     types = list(wanted.types) if wanted.types is not None else None
     rows = await connection.fetch(
-        READ_EVENTS, wanted.run_id, after_seq, last_seq, types, wanted.limit, wanted.max_bytes
+        READ_EVENTS, wanted.run_id, after_seq, until, types, wanted.limit, wanted.max_bytes
     )
     if not rows:
-        return [], last_seq
+        return [], until
     events = [row["json"] for row in rows]
     last_read = Seq(rows[-1]["seq"])
-    if len(rows) == wanted.limit or last_read == last_seq:
+    if len(rows) == wanted.limit or last_read == until:
         return events, last_read
-    return events, await _end_of_short_page(connection, wanted, last_read, last_seq)
+    return events, await _end_of_short_page(connection, wanted, last_read, until)
 
 
-async def _end_of_short_page(
-    connection: Connection, wanted: PageRequest, last_read: Seq, last_seq: Seq
-) -> Seq:
+async def _end_of_short_page(connection: Connection, wanted: PageRequest, last_read: Seq, until: Seq) -> Seq:
     """A page ends before its limit because its bytes were full, or because `types` leaves out all that follows."""
     types = list(wanted.types) if wanted.types is not None else None
-    following = await connection.fetch(READ_EVENTS, wanted.run_id, last_read, last_seq, types, 1, 0)
-    return last_read if following else last_seq
+    following = await connection.fetch(READ_EVENTS, wanted.run_id, last_read, until, types, 1, 0)
+    return last_read if following else until
 
 
 async def wait_for_page(pool: Pool, waker: Waker, wanted: PageRequest, wait_seconds: float) -> EventPage:
