@@ -168,12 +168,17 @@ async def test_stopped_gateway_sends_its_watchers_away_and_exits_with_0(
 
 
 async def crash_in_a_loop(service: ServiceProcess, while_it_does: asyncio.Task[None]) -> int:
-    """Kill a service each time it has begun to come up, for as long as something else goes on, and five times at least."""
+    """Kill a service again and again, for as long as something else goes on, and five times at least.
+
+    By turns before it has begun to come up, and when Postgres and Kafka have it.
+    """
     crashes = 0
     while crashes < 5 or not while_it_does.done():
         await service.kill()
         service.launch()
         crashes += 1
+        if crashes % 2:
+            await service.until_ready()
         await asyncio.sleep(0)
     return crashes
 
@@ -221,8 +226,9 @@ async def append_by_hand(seed: Seed, run_id: str) -> None:
         await seed.append(UUID(run_id), ("by hand", number))
 
 
-async def test_all_services_killed_at_once_come_back_in_any_order(
-    stack: Stack, stack_pool: Pool, api: ApiClient, key: SeededKey
+@pytest.mark.parametrize("turned", [False, True], ids=["as they are listed", "the other way round"])
+async def test_all_services_killed_at_once_come_back_in_either_order(
+    stack: Stack, stack_pool: Pool, api: ApiClient, key: SeededKey, turned: bool
 ):
     run_id = (await api.create())["run_id"]
     follower = Follower([gateway.url for gateway in stack.gateways], run_id, key=key.text)
@@ -230,10 +236,8 @@ async def test_all_services_killed_at_once_come_back_in_any_order(
         group.create_task(follower.follow(PATIENTLY))
         await feed(api, run_id, 5)
         await asyncio.gather(*(service.kill() for service in stack.services))
-        for service in reversed(stack.services):
-            service.launch()
-        for service in stack.services:
-            await service.until_ready()
+        for service in sorted(stack.services, key=stack.services.index, reverse=turned):
+            await service.start()  # and wait until it is ready, with those behind it still dead
         await feed(api, run_id, 5)
         await api.finish(run_id)
     await assert_all_was_seen_once(api, run_id, follower)

@@ -83,9 +83,12 @@ async def two_that_share(make_publisher):
     return first, second
 
 
-async def append_to_all(seed, runs, times):
+async def append_to_all(seed, runs, times, begun=None):
+    """`begun` is set when each run has the first of them."""
     for number in range(times):
         await asyncio.gather(*(seed.append(run, ("token", number)) for run in runs))
+        if begun:
+            begun.set()
 
 
 async def flushed(pool):
@@ -122,7 +125,10 @@ async def test_paused_publisher_is_taken_over_and_does_no_harm_when_it_wakes(
     key = await seed.key()
     runs = [await seed.run(key) for _ in range(RUNS)]
     await append_to_all(seed, runs, 5)
-    writing = asyncio.create_task(append_to_all(seed, runs, 5))
+    begun = asyncio.Event()
+    writing = asyncio.create_task(append_to_all(seed, runs, 5, begun))
+    await begun.wait()
+    assert not writing.done()
     first.freeze()  # in the midst of it
     await writing
     await holds(second, 64)
