@@ -5,13 +5,14 @@ import dataclasses
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from juinie_publisher.core.relay import BatchFailed, RecordRefused
 from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_shared.domain.errors import KafkaAway
 from juinie_shared.domain.ids import new_run_id
-from juinie_testkit.kafka import create_topic, delete_topic, read_topic
+from juinie_testkit.kafka import admin_of, create_topic, delete_topic, read_topic
 from juinie_testkit.waits import StillMissing
 
 THIRD = f'"{"x" * 300_000}"'
@@ -131,13 +132,72 @@ async def test_record_larger_than_the_topic_takes_is_refused_and_costs_no_batch(
     await assert_arrived(kafka_bootstrap_servers, kafka_topic, b"1", b"3")
 
 
+async def test_limit_that_was_raised_is_read_before_a_record_is_refused(
+    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
+):
+    await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="1000")
+    large = [record_maker(new_run_id(), 1, f'"{"x" * 2000}"')]
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        async with admin_of(kafka_bootstrap_servers) as admin:
+            raised = ConfigResource(ConfigResourceType.TOPIC, kafka_topic, {"max.message.bytes": "3000"})
+            await admin.alter_configs([raised])
+        with pytest.raises(RecordRefused):  # by what was read a moment ago
+            await topic.send(0, large, 0)
+        monkeypatch.setattr("juinie_publisher.edges.kafka.LIMIT_SECONDS", 0)
+        assert await topic.send(0, large, 0) == 1
+    await assert_arrived(kafka_bootstrap_servers, kafka_topic, b"1")
+
+
+async def test_limit_is_not_asked_for_where_nothing_is_too_large(
+    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
+):
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        monkeypatch.setattr("juinie_publisher.edges.kafka.LIMIT_SECONDS", 0)
+        monkeypatch.setattr("juinie_publisher.edges.kafka.max_message_bytes", None)
+        assert await topic.send(0, [record_maker(new_run_id(), 1)], 0) == 1
+
+
+async def test_partition_that_leaves_the_metadata_as_its_batch_is_sent_is_a_failed_batch(
+    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
+):
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        monkeypatch.setattr(topic, "_partitions", lambda: [0])
+        monkeypatch.setattr(topic._producer.client.cluster, "partitions_for_topic", lambda _name: None)
+        with pytest.raises(BatchFailed):
+            await topic.send(0, [record_maker(new_run_id(), 1)], 0)
+
+
+async def test_cluster_without_controller_is_kafka_away(kafka_bootstrap_servers, kafka_topic, monkeypatch):
+    monkeypatch.setattr("aiokafka.cluster.ClusterMetadata.__setattr__", all_but_the_controller)
+    with pytest.raises(KafkaAway):
+        async with connected(kafka_bootstrap_servers, kafka_topic):
+            pass
+
+
+def all_but_the_controller(cluster, name, value):
+    object.__setattr__(cluster, name, None if name == "controller" else value)
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, AssertionError])
+async def test_fault_of_ours_is_not_taken_for_an_absence_of_kafka(
+    kafka_bootstrap_servers, kafka_topic, monkeypatch, error
+):
+    async def faulty(_admin, _plan):
+        raise error
+
+    monkeypatch.setattr("juinie_publisher.edges.kafka.ensure_topic", faulty)
+    with pytest.raises(error):
+        async with connected(kafka_bootstrap_servers, kafka_topic):
+            pass
+
+
 async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large_record_is_alone(
     kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
 ):
     async def not_allowed(_admin, _topic):
         return None
 
-    monkeypatch.setattr("juinie_publisher.edges.topic_admin._max_message_bytes", not_allowed)
+    monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
     await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="3000")
     run = new_run_id()
     records = [record_maker(run, seq, f'"{"x" * 5000}"' if seq == 6 else "null") for seq in range(1, 9)]

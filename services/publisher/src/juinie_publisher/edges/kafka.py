@@ -4,23 +4,31 @@ A failed batch leaves a hole in the producer's sequence numbers, after which the
 and a producer that is not stopped tries its batches for ever. So a failure is never mended, always replaced.
 Every wait is bounded.
 
-What a broker would refuse for its size is refused here, by the topic's own limit: no batch fails for it. Where the limit
-cannot be read, a refused batch is halved until the record that is too large is alone.
+What a broker would refuse for its size is refused here, by the topic's own limit: no batch fails for it. The limit may be
+raised at any time, so it is read again before a record is refused. Where it cannot be read, a refused batch is halved until
+the record that is too large is alone.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - aiokafka has no types there
 
 from juinie_publisher.core.relay import BatchFailed, RecordRefused
 from juinie_publisher.edges.starting import Background, start_within
-from juinie_publisher.edges.topic_admin import TopicPlan, ensure_topic
+from juinie_publisher.edges.topic_admin import TopicPlan, ensure_topic, max_message_bytes
 from juinie_shared.contracts.record import Headers
 from juinie_shared.domain.errors import KafkaAway
 
@@ -33,11 +41,13 @@ METADATA_RETRY_SECONDS = 0.05
 BATCH_BYTES = 1_000_000
 """Below the broker's `message.max.bytes` (1,048,588 when nobody changed it), which counts the whole batch."""
 
+LIMIT_SECONDS = 10.0
+"""For how long the topic's limit is taken as it was read: so often at most it is asked for what is too large."""
+
 TOO_LARGE = "message_too_large"
 NOT_ENCODABLE = "not_encodable"
 
-# aiokafka trips over missing metadata with its own assertions before it says that a broker is away.
-_AWAY = (KafkaError, OSError, TimeoutError, AssertionError, AttributeError, TypeError)
+_AWAY = (KafkaError, OSError, TimeoutError)
 # What a broker says of a batch that it will never take. All else may pass.
 _REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
 _UNENCODABLE = (UnicodeError, ValueError, OverflowError, TypeError)
@@ -63,6 +73,8 @@ class KafkaTopic:
         self._producer: Any = None
         self._failed = False
         self._max_message_bytes: int | None = None
+        self._limit_read_at = 0.0
+        self._reading_limit = asyncio.Lock()
         self._most_records: dict[int, int] = {}
         self._background = Background()
 
@@ -101,7 +113,7 @@ class KafkaTopic:
         Raises:
             RecordRefused: the record at `start` can never be sent: it is too large, or cannot be encoded.
             BatchFailed: no ack in time, or a refusal. Whether the batch arrived is unknown.
-            KafkaAway: the partition is gone.
+            KafkaAway: the partition is gone, or the limit cannot be read that the record at `start` is above.
         """
         if (
             partition not in self._partitions()
@@ -110,10 +122,11 @@ class KafkaTopic:
             raise KafkaAway
         producer = self._producer
         batch, end = self._fill(producer, records, start, self._most_records.get(partition, len(records)))
+        if self._is_too_large(batch) and await self._is_too_large_now(batch):
+            raise RecordRefused(TOO_LARGE)
         try:
             async with asyncio.timeout(ACK_SECONDS):
-                ack = await producer.send_batch(batch, self._plan.name, partition=partition)
-                await ack
+                await (await self._hand_over(producer, batch, partition))
         except _REFUSED as error:
             self._has_failed(producer)
             self._narrow(partition, end - start)
@@ -163,9 +176,39 @@ class KafkaTopic:
                     break
                 raise RecordRefused(NOT_ENCODABLE) from error
             end += 1
-        if end == start + 1 and batch.size() > (self._max_message_bytes or batch.size()):
-            raise RecordRefused(TOO_LARGE)
         return batch, end
+
+    async def _hand_over(self, producer: Any, batch: Any, partition: int) -> asyncio.Future[Any]:
+        """Give a batch to the producer. Gives what its ack will be."""
+        try:
+            return await producer.send_batch(batch, self._plan.name, partition=partition)
+        except (
+            AssertionError,
+            TypeError,
+        ) as error:  # aiokafka's, where the partition has just left its metadata
+            raise UnknownTopicOrPartitionError from error
+
+    def _is_too_large(self, batch: Any) -> bool:
+        """Only a record that is alone can be: others are added to it while they fit."""
+        return self._max_message_bytes is not None and batch.size() > self._max_message_bytes
+
+    async def _is_too_large_now(self, batch: Any) -> bool:
+        """Whether it is so by the topic's limit of today.
+
+        Raises:
+            KafkaAway: that could not be read.
+        """
+        async with self._reading_limit:
+            if self._is_too_large(batch) and time.monotonic() - self._limit_read_at >= LIMIT_SECONDS:
+                try:
+                    async with asyncio.timeout(CONNECT_SECONDS), self._admin() as admin:
+                        self._limit_is(await max_message_bytes(admin, self._plan.name))
+                except _AWAY as error:
+                    raise KafkaAway from error
+        return self._is_too_large(batch)
+
+    def _limit_is(self, size: int | None) -> None:
+        self._max_message_bytes, self._limit_read_at = size, time.monotonic()
 
     def _partitions(self) -> list[int]:
         if self._producer is None:
@@ -174,18 +217,23 @@ class KafkaTopic:
 
     async def _find_topic(self) -> None:
         """See that the topic is there, and how large its messages may be."""
+        async with self._admin() as admin:
+            found = await ensure_topic(admin, self._plan)
+        self._limit_is(found.max_message_bytes)
+        if found.created:
+            self._on_created()
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncGenerator[Any]:
         admin: Any = AIOKafkaAdminClient(
             bootstrap_servers=self._bootstrap_servers, client_id="juinie-publisher",
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
         )  # fmt: skip
         await start_within(admin, admin.close, CONNECT_SECONDS, self._background)
         try:
-            found = await ensure_topic(admin, self._plan)
+            yield admin
         finally:
             self._background.add(admin.close())
-        self._max_message_bytes = found.max_message_bytes
-        if found.created:
-            self._on_created()
 
     async def _start_producer(self) -> None:
         producer: Any = aiokafka.AIOKafkaProducer(

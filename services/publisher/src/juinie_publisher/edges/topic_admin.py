@@ -5,7 +5,7 @@ from typing import Any
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import BrokerNotAvailableError, KafkaError, TopicAlreadyExistsError, for_code
 
 _OPTIONS = {"message.timestamp.type": "LogAppendTime"}
 """The broker's time: a record that waited in the outbox must not be past its retention when it arrives."""
@@ -35,11 +35,11 @@ async def ensure_topic(admin: Any, plan: TopicPlan) -> TopicFound:
         KafkaError: Kafka does not answer, or refuses.
     """
     created = plan.name not in await admin.list_topics() and await _create(admin, plan)
-    return TopicFound(created, await _max_message_bytes(admin, plan.name))
+    return TopicFound(created, await max_message_bytes(admin, plan.name))
 
 
-async def _max_message_bytes(admin: Any, topic: str) -> int | None:
-    """As the topic's configuration says. Whoever may not read that finds out by what is refused."""
+async def max_message_bytes(admin: Any, topic: str) -> int | None:
+    """As the topic's configuration says; None for who may not read that. Raises as `ensure_topic`."""
     asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
     for response in await admin.describe_configs([asked]):
         for _code, _message, _type, _name, entries in response.resources:
@@ -51,7 +51,12 @@ async def _max_message_bytes(admin: Any, topic: str) -> int | None:
 
 async def _create(admin: Any, plan: TopicPlan) -> bool:
     topic = NewTopic(plan.name, plan.partitions, plan.replication_factor, topic_configs=_OPTIONS)
-    response = await admin.create_topics([topic])
+    try:
+        response = await admin.create_topics([topic])
+    except (
+        AttributeError
+    ) as error:  # aiokafka asks the controller, and does not see that the cluster has none
+        raise BrokerNotAvailableError from error
     for _, code, *_rest in response.topic_errors:
         error: Any = for_code(code)
         if error is TopicAlreadyExistsError:  # another publisher was faster
