@@ -191,7 +191,8 @@ async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> No
 def _sweeper(parts: Parts, settings: Settings) -> Sweeper:
     rules = Rules(settings.max_attempts, timedelta(seconds=settings.cancel_grace_seconds))
     sweeps = partial(parts.duties.holds, SWEEP)
-    return Sweeper(DueRunStore(parts.pool), rules, sweeps, parts.telemetry, settings.sweep_seconds)
+    runs = DueRunStore(parts.pool, partial(parts.telemetry.failed, "notify"))
+    return Sweeper(runs, rules, sweeps, parts.telemetry, settings.sweep_seconds)
 
 
 async def _share_duties(duties: Duties, relaying: asyncio.Task[None], stopping: asyncio.Event) -> None:

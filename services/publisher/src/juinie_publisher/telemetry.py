@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
@@ -20,6 +21,11 @@ _QUIET = frozenset({"over", "later"})
 """Verdicts that nobody outside learns of."""
 
 _LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+type Part = Literal[
+    "relay", "dead_letters", "duties", "sweep", "notify", "overdue", "retention", "purge", "backlog"
+]
+"""Where something failed. `overdue` and `backlog` are what gauges are made from."""
 
 
 class Telemetry:
@@ -49,8 +55,8 @@ class Telemetry:
             "juinie_relay_rounds", "Rounds of the relay that found rows.", registry=registry
         )
         self._failures = Counter(
-            "juinie_relay_failures", "Sends, fetches and deletes that failed and are tried again, by reason.",
-            ["reason"], registry=registry,
+            "juinie_publisher_failures", "What failed and is tried again, by the part that it failed in, and reason.",
+            ["part", "reason"], registry=registry,
         )  # fmt: skip
         self._missing = Counter(
             "juinie_relay_events_missing", "Events of an outbox row that were purged before they were published.",
@@ -133,10 +139,10 @@ class Telemetry:
         self._events_since_summary += records
         self._log.debug("batch_published", rows=len(ages_at_fetch), events=records, duration_seconds=round(since_fetch, 6))  # fmt: skip
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, part: Part, error: BaseException) -> None:
         """Something passing failed; it is tried again."""
-        self._failures.labels(reason=_reason(error)).inc()
-        self._log.debug("try_failed", reason=_reason(error))
+        self._failures.labels(part=part, reason=_reason(error)).inc()
+        self._log.debug("try_failed", part=part, reason=_reason(error))
 
     def kafka_is(self, away: bool, reason: str = "") -> None:
         """Kafka answered, or did not. Told in the log when it changes."""

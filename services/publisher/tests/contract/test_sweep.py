@@ -5,12 +5,13 @@ import re
 
 import pytest
 
-from juinie_publisher.core.judge import Rules
+from juinie_publisher.core.judge import Rules, judge
 from juinie_publisher.core.sweep import Sweeper
-from juinie_publisher.store.due_runs import TAKE_DUE, DueRunStore
+from juinie_publisher.store.due_runs import TAKE_DUE, Decision, DueRunStore
 from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
 from juinie_shared.db.pool import connect
+from juinie_shared.domain.errors import DatabaseBusy
 from juinie_shared.domain.ids import SHARDS, new_uuid7
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import eventually
@@ -263,6 +264,25 @@ async def test_who_waits_is_notified_after_the_commit(database_url, pool, seed, 
         await eventually(lambda: told, 10, "a notification")
     finally:
         await listening.close()
+
+
+async def test_who_cannot_be_notified_is_told_and_the_sweep_stands(pool, seed, key):
+    run = await seed.run(key, status="running")
+    await execute(pool, LATE, run)
+
+    class WithoutNotify:
+        transaction = staticmethod(pool.transaction)
+
+        def connection(self):
+            raise DatabaseBusy
+
+    told = []
+    sweeper = DueRunStore(WithoutNotify(), told.append)
+    assert (
+        await sweeper.sweep(10, decide=lambda runs: Decision([judge(run, Rules())[1] for run in runs])) == 1
+    )
+    assert [type(error) for error in told] == [DatabaseBusy]
+    assert (await run_of(pool, run))["status"] == "timeout"
 
 
 async def test_overdue_runs_are_counted_until_they_are_swept(pool, seed, key, sweeper):

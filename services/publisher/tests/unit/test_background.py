@@ -50,6 +50,7 @@ async def test_gauges_follow_the_outbox_and_outlive_a_database_that_is_away(told
     await watch_backlog(Outbox(), told.telemetry, stopping)
     assert told.count("juinie_outbox_pending") == 7
     assert told.count("juinie_outbox_oldest_age_seconds") == 9.5
+    assert told.count("juinie_publisher_failures_total", part="backlog", reason="DatabaseAway") == 1
 
 
 async def test_summary_is_written_only_when_something_was_published(told):

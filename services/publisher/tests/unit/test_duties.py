@@ -141,7 +141,7 @@ async def test_database_that_is_away_is_asked_again_while_the_lease_runs_out(mak
 
     leases.before_answer = five_seconds_later
     await duties.run(stopping)
-    assert told.count("juinie_relay_failures_total", reason="DatabaseAway") == 2
+    assert told.count("juinie_publisher_failures_total", part="duties", reason="DatabaseAway") == 2
     assert told.count("juinie_duties_lost_total") == 0
 
 

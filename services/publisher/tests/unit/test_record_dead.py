@@ -92,7 +92,7 @@ async def test_letter_that_does_not_fit_its_topic_is_put_off_and_those_behind_it
         ("dead_letters_not_recorded", "message_too_large"),
         ("dead_letters_recorded", None),
     ]
-    assert told.count("juinie_relay_failures_total", reason="RecordRefused") == 1
+    assert told.count("juinie_publisher_failures_total", part="dead_letters", reason="RecordRefused") == 1
 
 
 async def test_partition_that_does_not_answer_is_asked_once_and_holds_up_no_other(letters, recorder_of, now):

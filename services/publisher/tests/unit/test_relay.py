@@ -83,7 +83,7 @@ async def test_failed_partition_keeps_its_rows_while_the_others_go_on(relay, out
     await relay.round()
     assert topic.seqs(good) == [1, 2]
     assert [row.run_id for row in outbox.rows] == [bad, bad]
-    assert told.count("juinie_relay_failures_total", reason="KafkaAway") == 1
+    assert told.count("juinie_publisher_failures_total", part="relay", reason="KafkaAway") == 1
 
 
 async def test_nothing_follows_a_failed_batch_of_its_partition(relay, outbox, topic):
@@ -252,7 +252,7 @@ async def test_database_that_is_away_is_waited_for(outbox, topic, told, stopping
     outbox.fetch, topic.after_send = fetch, stop
     await Relay(outbox, outbox, topic, Doorbell(), told.telemetry).run(stopping)
     assert topic.seqs(run) == [1]
-    assert told.count("juinie_relay_failures_total", reason="DatabaseAway") == 3
+    assert told.count("juinie_publisher_failures_total", part="relay", reason="DatabaseAway") == 3
 
 
 async def test_stop_lets_the_round_in_flight_end(outbox, topic, told, stopping):

@@ -101,7 +101,7 @@ async def test_database_that_is_away_is_waited_for_and_the_duty_too(
 
     await retention_of(runs, has_duty).run(stopping)
     assert runs.events == {tenants[0]: 0}
-    assert told.count("juinie_relay_failures_total", reason="DatabaseAway") == 1
+    assert told.count("juinie_publisher_failures_total", part="retention", reason="DatabaseAway") == 1
 
 
 async def test_duty_that_is_lost_ends_the_round(retention_of, tenants, stopping):

@@ -104,7 +104,7 @@ async def test_database_that_is_away_is_waited_for(sweeper_of, told, stopping):
 
     await sweeper_of(runs, until_swept).run(stopping)
     assert list(runs.changes.values()) == ["error"]
-    assert told.count("juinie_relay_failures_total", reason="DatabaseAway") == 2
+    assert told.count("juinie_publisher_failures_total", part="sweep", reason="DatabaseAway") == 2
     assert told.count("juinie_sweep_failures_total") == 0
 
 

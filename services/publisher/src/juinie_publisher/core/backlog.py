@@ -28,7 +28,7 @@ async def watch_backlog(outbox: Outbox, telemetry: Telemetry, stopping: asyncio.
             backlog = await outbox.backlog()
             telemetry.backlog(backlog.pending, backlog.oldest_age_seconds, backlog.dead_letters)
         except Transient as error:
-            telemetry.failed(error)
+            telemetry.failed("backlog", error)
         looks += 1
         if looks % SUMMARY_EVERY == 0:
             telemetry.summary()

@@ -9,7 +9,6 @@ end after it: whatever is done under a duty must bear being done twice.
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -82,7 +81,7 @@ class Duties:
             try:
                 await self.turn()
             except Transient as error:
-                self._telemetry.failed(error)
+                self._telemetry.failed("duties", error)
                 await self._bell.wait(self._times.retry_seconds)
             else:
                 await self._bell.wait(self._times.renew_seconds)
@@ -101,9 +100,11 @@ class Duties:
         self._take(replace(_NOTHING, given_back=self._share.held, paused=self._share.paused), 0.0)
         if not self._is_member:
             return
-        with suppress(Transient):
+        try:
             await self._leases.give_all_back()
             await self._leases.wake_others()
+        except Transient as error:
+            self._telemetry.failed("duties", error)
 
     def _take(self, share: Share, held_until: float) -> None:
         before, self._share, self._held_until = self._share, share, held_until

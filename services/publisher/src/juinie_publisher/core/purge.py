@@ -34,7 +34,7 @@ async def purge(runs: DeletedRuns, has_duty: HasDuty, telemetry: Telemetry, stop
             if has_duty():
                 found, gone = await runs.purge_some(BATCH)
         except Transient as error:
-            telemetry.failed(error)
+            telemetry.failed("purge", error)
         if gone:
             telemetry.run_purged()
         await pause(stopping, REST * (time.monotonic() - began) if found else EVERY_SECONDS)

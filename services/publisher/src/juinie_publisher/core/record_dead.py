@@ -113,7 +113,7 @@ class Recorder:
         self._tell(error)
 
     def _tell(self, error: JuinieError) -> None:
-        self._telemetry.failed(error)
+        self._telemetry.failed("dead_letters", error)
         if isinstance(error, KafkaAway | RecordRefused):
             self._telemetry.dead_letters_are_recorded(False, reason=_reason(error))
 

@@ -111,7 +111,7 @@ class Relay:
                 try:
                     more = await self.round()
                 except Transient as error:
-                    self._telemetry.failed(error)
+                    self._telemetry.failed("relay", error)
                     failures += 1
                     await pause(stopping, delay_seconds(failures))
                 else:
@@ -143,7 +143,7 @@ class Relay:
         try:
             await self._forget(await self._lanes.all_ended())
         except Transient as error:  # it is sent again by whoever comes next
-            self._telemetry.failed(error)
+            self._telemetry.failed("relay", error)
 
     async def _connect(self) -> None:
         try:
@@ -173,7 +173,7 @@ class Relay:
             while acked < len(records):
                 acked = await self._send_or_park(partition, rows, records, acked)
         except Transient as error:
-            self._telemetry.failed(error)
+            self._telemetry.failed("relay", error)
             end = error.end if isinstance(error, BatchFailed) else len(records)
             whole = rows_within(rows, acked)
             outcome = Outcome(whole, rows_begun(rows, end)[len(whole) :])

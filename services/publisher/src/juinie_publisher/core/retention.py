@@ -56,7 +56,7 @@ class Retention:
                 if self._has_duty():
                     more = await self.round(stopping)
             except Transient as error:
-                self._telemetry.failed(error)
+                self._telemetry.failed("retention", error)
             if not more:
                 await pause(stopping, EVERY_SECONDS)
 

@@ -54,7 +54,7 @@ class Sweeper:
             try:
                 full = self._has_duty() and await self.round()
             except Transient as error:
-                self._telemetry.failed(error)
+                self._telemetry.failed("sweep", error)
             if not full:
                 await pause(stopping, self._every_seconds)
 
@@ -66,7 +66,7 @@ class Sweeper:
         except Transient:
             raise
         except Exception as error:  # noqa: BLE001 - whatever one of them has, the others must not wait for its cure
-            self._telemetry.failed(error)
+            self._telemetry.failed("sweep", error)
             return await self._one_by_one()
         self._telemetry.swept(verdicts)
         return taken == BATCH
@@ -111,5 +111,5 @@ async def watch_overdue(
         try:
             telemetry.overdue(await runs.count_overdue(OVERDUE_SECONDS))
         except Transient as error:
-            telemetry.failed(error)
+            telemetry.failed("overdue", error)
         await pause(stopping, every_seconds)

@@ -5,7 +5,6 @@ at, so an append, a heartbeat or a finish comes either before, and is seen, or a
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -120,8 +119,10 @@ type Decide = Callable[[Sequence[DueRun]], Decision]
 class DueRunStore:
     """The runs that the sweeper has to look at. `sweep` and `sweep_one` are one short transaction each."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, on_unnotified: Callable[[Transient], None] = lambda _error: None) -> None:
+        """`on_unnotified`: called when a sweep is committed, and whoever waits for it could not be notified."""
         self._pool = pool
+        self._on_unnotified = on_unnotified
 
     async def sweep(self, batch: int, decide: Decide) -> int:
         """Take up to `batch` due runs, and change them as `decide` says. Gives how many there were."""
@@ -159,9 +160,11 @@ class DueRunStore:
 
     async def _notify(self, *channels: str) -> None:
         """After the commit: the publishers, and the workers where a run waits for one. Whoever is not reached polls."""
-        with suppress(Transient):
+        try:
             async with self._pool.connection() as connection:
                 await connection.execute(";".join(f"NOTIFY {channel}" for channel in channels))
+        except Transient as error:
+            self._on_unnotified(error)
 
 
 async def _change(tx: Connection, runs: Sequence[DueRun], decision: Decision) -> None:
