@@ -372,6 +372,128 @@ def test_read_that_shows_less_than_was_acknowledged_is_stale(story: Story) -> No
     assert story.checker.findings.counts == {Kind.STALE_READ: 1}
 
 
+def test_id_that_is_not_the_seq_of_its_event_is_a_wrong_position(story: Story) -> None:
+    """As when 2 is sent with `id: 5`: whoever is cut off then never gets 3 to 5."""
+    story.append_all()
+    for seq, position in ((1, 1), (2, 5)):
+        story.see(seq)
+        story.checker.move(RUN, "w", position)
+
+    assert story.checker.findings.counts == {Kind.WRONG_POSITION: 1}
+
+
+def test_what_an_id_skipped_is_lost_though_the_watcher_asks_for_what_follows_it(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2)
+    story.checker.drop(RUN, "w")
+    story.checker.open(RUN, "w", 5, at=2)
+    story.see(6, 7)
+    story.finish()
+    story.end()
+    story.checker.open(RUN, "pages", 0, at=3)
+    story.see(1, 2, 3, 4, 5, 6, 7, reader="pages")
+
+    assert {Kind.WRONG_POSITION, Kind.LOST} <= story.found()
+
+
+def test_events_without_ids_are_wrong_and_come_again(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3)
+    story.checker.move(RUN, "w", None)
+    story.checker.drop(RUN, "w")
+    story.checker.open(RUN, "w", 0, at=2)
+    story.see(1, 2, 3)
+
+    assert story.checker.findings.counts == {Kind.WRONG_POSITION: 2, Kind.REPEATED: 3}
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "kind"), [(9, Kind.LOST), (6, Kind.AFTER_END)], ids=["too late", "too early"]
+)
+def test_end_that_is_acknowledged_elsewhere_than_readers_are_told(
+    story: Story, acknowledged: int, kind: Kind
+) -> None:
+    story.append("a", 2, b"a0", b"a1")
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.checker.finish(RUN, acknowledged, at=3)
+    story.end()
+
+    assert kind in story.found()
+
+
+def test_two_ends_that_are_acknowledged_are_found(story: Story) -> None:
+    story.append_all()
+    story.finish()
+    story.finish()
+    assert story.checker.findings.counts == {}
+    story.checker.finish(RUN, 8, at=3)
+
+    assert story.checker.findings.counts == {Kind.END_TWICE: 1}
+
+
+def test_run_that_ended_in_two_ways_is_found(story: Story) -> None:
+    for status in ("success", "success", "error"):
+        story.checker.end_as(RUN, "w", status)
+
+    assert story.checker.findings.counts == {Kind.WRONG_STATUS: 1}
+
+
+def test_events_that_no_reader_saw_are_lost(story: Story) -> None:
+    story.append_all()
+    story.finish()
+
+    assert Kind.LOST in story.found()
+
+
+def test_run_that_is_created_twice_is_found(story: Story) -> None:
+    for seq in (1, 2):
+        story.checker.see(RUN, "w", seq, None, b"created %d" % seq, at=1, first=True)
+
+    assert story.checker.findings.counts == {Kind.REPEATED: 1}
+
+
+def test_run_that_begins_with_something_else_is_corrupt(story: Story) -> None:
+    story.append("a", 1, b"a0")
+    story.checker.see(RUN, "w", 1, b"a0", b"1", at=1)
+
+    assert story.checker.findings.counts == {Kind.CORRUPT: 1}
+
+
+def concluded(story: Story) -> Checker:
+    story.append_all()
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+    story.checker.conclude(RUN)
+    return story.checker
+
+
+def test_append_acknowledged_after_the_run_was_concluded_is_found(story: Story) -> None:
+    checker = concluded(story)
+    story.append("late", 8, b"late")
+
+    assert checker.findings.counts == {Kind.AFTER_END: 1}
+
+
+@pytest.mark.parametrize(
+    ("seqs", "kinds"),
+    [
+        ((1, 2, 3, 4, 5, 6, 7), set[Kind]()),
+        ((1, 2, 3, 4, 5, 6), {Kind.LOST}),
+        ((1, 2, 3, 4, 5, 6, 7, 7), {Kind.AFTER_END}),
+        ((1, 2, 3, 4, 6, 5, 7), {Kind.CORRUPT}),
+    ],
+    ids=["the same", "less", "more", "another"],
+)
+def test_concluded_run_that_is_read_again_is_the_same(
+    story: Story, seqs: tuple[int, ...], kinds: set[Kind]
+) -> None:
+    checker = concluded(story)
+    checker.read_again(RUN, [f"{seq} {story.log[seq - 1]}".encode() for seq in seqs])
+
+    assert set(checker.findings.counts) == kinds
+
+
 def test_nothing_is_kept_of_a_concluded_run(story: Story) -> None:
     story.append_all()
     story.see(1, 2, 3, 4, 5, 6, 7)
@@ -402,7 +524,7 @@ def test_right_histories_have_no_finding(data: st.DataObject) -> None:
     for answer in data.draw(st.permutations(answers)):
         checker.acknowledge(RUN, *answer, at=1)
     checker.finish(RUN, len(log), at=1)
-    for reader in data.draw(st.lists(st.sampled_from("abc"), unique=True)):
+    for reader in data.draw(st.lists(st.sampled_from("abc"), min_size=1, unique=True)):
         _read_all(checker, reader, log, data.draw(st.sets(st.integers(1, len(log)))))
     checker.conclude(RUN)
 

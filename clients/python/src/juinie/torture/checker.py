@@ -2,16 +2,22 @@
 
 Four people tell it things: whoever appends (`send`, then `acknowledge` or `refuse`, or nothing where no answer came),
 whoever finishes a run, each reader (`open`, `see`, `drop`, `end`), and whoever reads a run's state. A run is concluded
-once all its readers are done; nothing is kept of it afterwards, so millions of events can be checked.
+once all its readers are done; two numbers are kept of it afterwards, so millions of events can be checked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from juinie.torture.delays import Delays
 from juinie.torture.findings import Findings, Kind
 from juinie.torture.leases import Turn
 from juinie.torture.reader_history import Finding, ReaderHistory
-from juinie.torture.run_history import RunHistory
+from juinie.torture.run_history import RunHistory, look_of
+
+
+class _Concluded(NamedTuple):
+    last_seq: int
+    look: int
 
 
 class Checker:
@@ -25,25 +31,36 @@ class Checker:
         self.events = self.deliveries = self.runs = 0
         self._late_seconds = late_seconds
         self._runs: dict[str, RunHistory] = {}
+        self._concluded: dict[str, _Concluded] = {}
         self._delays = Delays()
 
     # ---- writers
 
     def send(self, run: str, append: str, contents: Iterable[bytes], attempt: int | None = None) -> None:
         """An append is about to be sent, with the lease of this attempt; `contents` must differ within the run."""
-        self._run(run).send(append, contents, attempt)
+        if run not in self._concluded:
+            self._run(run).send(append, contents, attempt)
 
     def acknowledge(self, run: str, append: str, first_seq: int, last_seq: int, at: float) -> None:
-        self._note(run, append, self._run(run).acknowledge(append, first_seq, last_seq, at))
+        concluded = self._concluded.get(run)
+        if concluded is not None:
+            what = f"acknowledged when the run had ended at {concluded.last_seq} and been read to its end"
+            self.findings.add(Kind.AFTER_END, run, append, last_seq, what)
+        else:
+            self._note(run, append, self._run(run).acknowledge(append, first_seq, last_seq, at))
 
     def refuse(self, run: str, append: str, after_no_answer: bool = False) -> None:
         """The append was refused: it may not be there. After a try without an answer that is no proof: it stays doubtful."""
-        if not after_no_answer:
+        if not after_no_answer and run not in self._concluded:
             self._run(run).refuse(append)
 
     def finish(self, run: str, last_seq: int, at: float) -> None:
         """The run's end was acknowledged."""
         self._note(run, "finish", self._run(run).finish(last_seq, at))
+
+    def end_as(self, run: str, who: str, status: str) -> None:
+        """Somebody was told how the run ended: by its last event, by `stream.end`, or by an answer."""
+        self._note(run, who, self._run(run).end_as(status))
 
     def finished(self, run: str) -> bool:
         """Somebody was told that the run has ended."""
@@ -63,9 +80,11 @@ class Checker:
 
     def open(self, run: str, reader: str, after_seq: int, at: float) -> None:
         """A connection is open, after the position that the reader asked for."""
-        seen = self._run(run).reader(reader)
-        seen.open_since = at
-        seen.position = after_seq
+        self._note(run, reader, self._run(run).reader(reader).open(after_seq, at))
+
+    def move(self, run: str, reader: str, position: int | None) -> None:
+        """The id that came with the event just seen (None: it had none), or by itself: the reader would come back with it."""
+        self._note(run, reader, self._run(run).reader(reader).move(position))
 
     def see(
         self,
@@ -77,16 +96,19 @@ class Checker:
         at: float,
         last: bool = False,
         turn: Turn | None = None,
+        first: bool = False,
     ) -> None:
         """An event arrived: its content (None for one of Juinie's own), all its bytes, and whether it is the terminal one.
 
-        `turn`: it says that an attempt has begun, or is over.
+        `turn`: it says that an attempt has begun, or is over. `first`: it says that the run was created.
         """
         history = self._run(run)
         seen = history.reader(reader)
         self.deliveries += 1
         self._note(run, reader, seen.see(seq, last))
         self._note(run, reader, history.show(seq, content, whole))
+        if first and seq != 1:
+            self.findings.add(Kind.REPEATED, run, reader, seq, "the run was created a second time")
         if turn is not None:
             history.leases.turn(seq, turn)
         if seen.open_since is not None:
@@ -130,6 +152,18 @@ class Checker:
             what = f"the read says {last_seq}, {acknowledged_before} was acknowledged before it"
             self.findings.add(Kind.STALE_READ, run, reader, last_seq, what)
 
+    def read_again(self, run: str, wholes: Sequence[bytes]) -> None:
+        """A concluded run's events, all their bytes, are read once more: they never change."""
+        then = self._concluded[run]
+        if len(wholes) < then.last_seq:
+            what = f"read again, there are {len(wholes)} events, not {then.last_seq}"
+            self.findings.add(Kind.LOST, run, "read again", len(wholes), what)
+        elif len(wholes) > then.last_seq:
+            what = f"read again, there are {len(wholes)} events, and the run ended at {then.last_seq}"
+            self.findings.add(Kind.AFTER_END, run, "read again", len(wholes), what)
+        elif look_of(wholes) != then.look:
+            self.findings.add(Kind.CORRUPT, run, "read again", 0, "other bytes than before")
+
     # ---- time and the end
 
     def look_for_late(self, at: float) -> None:
@@ -152,6 +186,7 @@ class Checker:
         self._note(run, "all readers", history.conclude())
         self.events += history.head
         self.runs += 1
+        self._concluded[run] = _Concluded(history.head, history.look())
 
     def _run(self, run: str) -> RunHistory:
         history = self._runs.get(run)

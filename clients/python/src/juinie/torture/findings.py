@@ -31,6 +31,10 @@ class Kind(StrEnum):
     WRONG_ATTEMPT = "wrong attempt"
     """An attempt that is not one more than the last, or that nobody has."""
     FENCED = "written after the lease was lost"
+    WRONG_POSITION = "wrong position"
+    """An id that is not the seq of its event: who comes back with it gets too much, or too little."""
+    WRONG_STATUS = "wrong status"
+    """Two that were told how the run ended were told different things."""
     STALE_READ = "stale read"
     """A read that shows less than was acknowledged before it began."""
 

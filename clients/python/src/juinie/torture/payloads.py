@@ -6,6 +6,7 @@ from juinie.events import RunEvent
 from juinie.torture.leases import EXPIRED, STARTED, Turn
 
 _TYPE = "torture"
+_CREATED = "run.created"
 _TEXTS = (
     "", "plain", "é ü ß", "🜁🜂", "\u2028 and \u2029", '\\" and \\\\', "\\n\\r\\t", "\\u0000", "data: x\\n\\nid: 7", "x" * 200,
 )  # fmt: skip
@@ -22,6 +23,11 @@ def batch(chance: random.Random, writer: str, number: int, size: int) -> tuple[b
 def content(event: RunEvent) -> bytes | None:
     """What an event says, without its seq and time; None for Juinie's own."""
     return None if event.type.startswith("run.") else _content(event.type, event.raw_data)
+
+
+def is_first(event: RunEvent) -> bool:
+    """It says that the run was created."""
+    return event.type == _CREATED
 
 
 def turn(event: RunEvent) -> Turn | None:

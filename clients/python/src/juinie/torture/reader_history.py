@@ -23,8 +23,28 @@ class ReaderHistory:
     finished: bool = False
     """It saw the run's last event."""
     ended: bool = False
+    ended_at: int = 0
+    """What it was told of where the run ends."""
     late_up_to: int = 0
+    _came: bool = False
     _missing: set[int] = field(default_factory=set[int])
+
+    def open(self, after_seq: int, at: float) -> Iterator[Finding]:
+        """A connection after a position. The first one begins where it likes; each other where the reader was, says what it saw."""
+        if self._came and after_seq != self.position:
+            yield (
+                Kind.WRONG_POSITION,
+                after_seq,
+                f"asks for what follows {after_seq}, and has {self.position}",
+            )
+        if not self._came:
+            self._came, self.position = True, after_seq
+        self.open_since = at
+
+    def move(self, to: int | None) -> Iterator[Finding]:
+        """An id, or the want of one where an event has just come: a client comes back with it."""
+        if to != self.position:
+            yield Kind.WRONG_POSITION, self.position, f"the id is {to}, the reader has {self.position}"
 
     def see(self, seq: int, last: bool) -> Iterator[Finding]:
         """An event arrived. `last`: it is the run's terminal event."""
@@ -50,7 +70,7 @@ class ReaderHistory:
             yield Kind.LOST, last_seq, f"the end says {last_seq}, the reader has {self.position}"
         if not self.finished:
             yield Kind.END_MISSING, last_seq, "an end without the terminal event"
-        self.ended = True
+        self.ended, self.ended_at = True, last_seq
 
     def late_for(self, acked_at: float, seq: int, now: float, limit_seconds: float) -> Iterator[Finding]:
         """An append up to `seq` was acknowledged at `acked_at`: is it overdue here?"""

@@ -13,10 +13,12 @@ import httpx
 
 from juinie.connection import Connection, Ending, connect
 from juinie.errors import Refused
-from juinie.events import RUN_FINISHED, RunEvent
+from juinie.events import RunEvent
 from juinie.sse import Frame
-from juinie.torture.payloads import batch, content
+from juinie.torture.payloads import batch
 from juinie.torture.scene import Scene
+from juinie.torture.watcher import show
+from juinie.torture.writer import read_back
 
 _RUNS = 40
 _LARGEST_RUN = 500
@@ -40,6 +42,11 @@ async def reconnects(scene: Scene, count: int, at_once: int) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
             group.create_task(some())
+    for run_id, _, finished in runs.values():
+        if not finished:
+            await _finish(scene, run_id)
+        await read_back(scene, run_id)
+        scene.checker.conclude(run_id)
 
 
 async def _make_run(scene: Scene, finished: bool) -> tuple[str, int, bool]:
@@ -60,9 +67,14 @@ async def _make_run(scene: Scene, finished: bool) -> tuple[str, int, bool]:
         if not left:
             break
     if finished:
-        last_seq = (await scene.client.finish(run_id))["last_seq"]
-        scene.checker.finish(run_id, last_seq, scene.now())
+        last_seq = await _finish(scene, run_id)
     return run_id, last_seq, finished
+
+
+async def _finish(scene: Scene, run_id: str) -> int:
+    last_seq: int = (await scene.client.finish(run_id))["last_seq"]
+    scene.checker.finish(run_id, last_seq, scene.now())
+    return last_seq
 
 
 class _Reconnect:
@@ -121,13 +133,16 @@ class _Reconnect:
         return self._finished and self._position >= self._last_seq and not self._ended
 
     def _take(self, frame: Frame) -> None:
+        """Where it is, events say, and no id alone."""
+        checker = self._scene.checker
         if frame.name == "stream.end":
-            self._ended = True
-            self._scene.checker.end(self._run_id, self._name, json.loads(frame.data)["last_seq"])
+            self._ended, told = True, json.loads(frame.data)
+            checker.end_as(self._run_id, self._name, told["status"])
+            checker.end(self._run_id, self._name, told["last_seq"])
         elif frame.data and not frame.name:
             event = RunEvent.read(frame.data)
-            self._scene.checker.see(
-                self._run_id, self._name, event.seq, content(event), event.raw, self._scene.now(),
-                event.type == RUN_FINISHED,
-            )  # fmt: skip
-        self._position = self._position if frame.id is None else frame.id
+            show(self._scene, self._run_id, self._name, event)
+            checker.move(self._run_id, self._name, frame.id)
+            self._position = event.seq
+        elif frame.id is not None:
+            checker.move(self._run_id, self._name, frame.id)

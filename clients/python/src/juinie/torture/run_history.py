@@ -21,6 +21,11 @@ def _hashed(content: bytes | None) -> int:
     return _OWN if content is None else hash(content) or 2
 
 
+def look_of(wholes: Iterable[bytes]) -> int:
+    """One number for these events, in order."""
+    return hash(array("q", (hash(whole) or 2 for whole in wholes)).tobytes())
+
+
 class RunHistory:
     """`acked_head` is the highest seq that was acknowledged; `last_seq` that of the finished run."""
 
@@ -29,6 +34,7 @@ class RunHistory:
         self.leases = LeaseHistory()
         self.acked_head = 0
         self.last_seq: int | None = None
+        self.status: str | None = None
         self.head = 0
         self._acks: deque[tuple[float, int]] = deque()
         self._acked_at = array("d")
@@ -63,16 +69,26 @@ class RunHistory:
 
     def finish(self, last_seq: int, at: float) -> Iterator[Finding]:
         """The end is acknowledged."""
-        if self.acked_head >= last_seq:
+        if self.last_seq not in (None, last_seq):
+            yield Kind.END_TWICE, last_seq, f"an end is acknowledged, and there was one at {self.last_seq}"
+        elif self.last_seq is None and self.acked_head >= last_seq:
             yield Kind.LOST, self.acked_head, f"acknowledged, but the run ended at {last_seq}"
         self.last_seq = last_seq
         self._reach(last_seq)
         self._take_ack(last_seq, at)
 
+    def end_as(self, status: str) -> Iterator[Finding]:
+        """Somebody was told how the run ended."""
+        if self.status not in (None, status):
+            yield Kind.WRONG_STATUS, self.head, f"{status}, and {self.status} was told before"
+        self.status = self.status or status
+
     def show(self, seq: int, content: bytes | None, whole: bytes) -> Iterator[Finding]:
         """Somebody was shown this event. `content` is None for one of Juinie's own."""
         self._reach(seq)
         hashed, whole_hashed, index = _hashed(content), hash(whole) or 2, seq - 1
+        if seq == 1 and content is not None:
+            yield Kind.CORRUPT, seq, "the first event is not that of the run's creation"
         if self._whole[index] not in (_UNKNOWN, whole_hashed):
             yield Kind.CORRUPT, seq, "other bytes than somebody was shown before"
         elif self._expected[index] not in (_UNKNOWN, hashed):
@@ -100,11 +116,29 @@ class RunHistory:
         """Nothing more comes: is what was seen, by all readers together, what was sent?"""
         if self.last_seq is None:
             yield Kind.END_MISSING, self.head, "the run was never finished"
+        yield from self._wrong_ends()
+        for seq, seen in enumerate(self._seen, 1):
+            if seen == _UNKNOWN:
+                yield Kind.LOST, seq, "no reader ever saw it"
         places = self._places()
         yield from self.leases.conclude(self._seen)
         for append, hashes in self._doubtful.items():
             yield from _whole_or_not_at_all(append, hashes, places)
         yield from self._strangers(set(self._expected), set(places))
+
+    def look(self) -> int:
+        """One number for all bytes that were seen; that of the same run, read again, is the same."""
+        return hash(self._whole.tobytes())
+
+    def _wrong_ends(self) -> Iterator[Finding]:
+        for reader in self.readers.values():
+            if reader.ended and self.last_seq not in (None, reader.ended_at):
+                what = f"{reader.name} was told that the run ends there, and its end was acknowledged at {self.last_seq}"
+                yield (
+                    Kind.LOST if reader.ended_at < (self.last_seq or 0) else Kind.AFTER_END,
+                    reader.ended_at,
+                    what,
+                )
 
     def _places(self) -> dict[int, list[int]]:
         """Where each doubtful content was seen."""

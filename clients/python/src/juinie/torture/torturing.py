@@ -12,7 +12,7 @@ from juinie.torture.schedule import WELL_AGAIN_SECONDS, Episode, Fault, Schedule
 from juinie.torture.summary import Summary, summary
 from juinie.torture.worked_runs import make_work
 from juinie.torture.worker import work_for_ever
-from juinie.torture.writer import write_runs
+from juinie.torture.writer import read_some_again, write_runs
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -50,6 +50,7 @@ async def torture(
                 group.create_task(schedule.run())
         looking.cancel()
         stopping.cancel()
+    await read_some_again(scene)
     if await probe.until_published(WELL_AGAIN_SECONDS) is None:
         what = f"not all that was written was published within {WELL_AGAIN_SECONDS:g} s of the end"
         scene.figures.wrong_answers[f"outbox: {what}"] += 1

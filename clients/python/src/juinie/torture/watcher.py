@@ -10,7 +10,7 @@ from juinie.connection import Connection, Ending, connect
 from juinie.errors import Refused
 from juinie.events import RUN_FINISHED, RunEvent
 from juinie.sse import Frame
-from juinie.torture.payloads import content, turn
+from juinie.torture.payloads import content, is_first, turn
 from juinie.torture.scene import Scene
 
 _SILENCE_SECONDS = 15.0
@@ -18,6 +18,16 @@ _SILENCE_SECONDS = 15.0
 _LONGEST_AWAY_SECONDS = 2.0
 _DROPS = 0.5
 """Of all connections, so many are dropped by the watcher."""
+
+
+def show(scene: Scene, run_id: str, reader: str, event: RunEvent) -> None:
+    """A reader has seen this event: all that the checker wants to know of it."""
+    last = event.type == RUN_FINISHED
+    scene.checker.see(
+        run_id, reader, event.seq, content(event), event.raw, scene.now(), last, turn(event), is_first(event)
+    )
+    if last:
+        scene.checker.end_as(run_id, reader, event.data["status"])
 
 
 class TortureWatcher:
@@ -77,21 +87,23 @@ class TortureWatcher:
 
     def _take(self, frame: Frame) -> None:
         if frame.name == "stream.end":
-            self._end(json.loads(frame.data)["last_seq"])
+            told = json.loads(frame.data)
+            self._scene.checker.end_as(self._run_id, self._name, told["status"])
+            self._end(told["last_seq"])
         elif frame.name == "stream.reset":
             self._scene.checker.set_back(self._run_id, self._name, json.loads(frame.data)["last_seq"])
             self._position = 0
         elif frame.data and not frame.name:
             self._see(RunEvent.read(frame.data))
+            self._scene.checker.move(self._run_id, self._name, frame.id)
+        elif frame.id is not None:
+            self._scene.checker.move(self._run_id, self._name, frame.id)
         self._position = self._position if frame.id is None else frame.id
 
     def _see(self, event: RunEvent) -> None:
         if self._until_drop is not None:
             self._until_drop -= 1
-        scene, last = self._scene, event.type == RUN_FINISHED
-        scene.checker.see(
-            self._run_id, self._name, event.seq, content(event), event.raw, scene.now(), last, turn(event)
-        )
+        show(self._scene, self._run_id, self._name, event)
 
     def _end(self, last_seq: int) -> None:
         self._ended = True

@@ -67,5 +67,8 @@ async def _cancel(scene: Scene, run_id: str) -> None:
 async def _see_the_end(scene: Scene, run_id: str) -> None:
     """Where no worker was told of it."""
     run = await scene.client.get_run(run_id)
-    if run["finished_at"] is not None and not scene.checker.finished(run_id):
+    if run["finished_at"] is None:
+        return
+    scene.checker.end_as(run_id, "GET", run["status"])
+    if not scene.checker.finished(run_id):
         scene.checker.finish(run_id, run["last_seq"], scene.now())

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from enum import StrEnum
+from typing import Any
 
 from juinie.claims import Claim
 from juinie.errors import LeaseLost, NoAnswer, Refused, RunFinished
@@ -131,9 +132,11 @@ class _Attempt:
         except NoAnswer:
             return  # the run's end is looked up
         else:
-            self._scene.checker.finish(self._claim.run_id, finished["last_seq"], self._scene.now())
+            checker, run_id = self._scene.checker, self._claim.run_id
+            checker.finish(run_id, finished["last_seq"], self._scene.now())
+            checker.end_as(run_id, self._name, finished["status"])
 
-    async def _post(self, what: str, key: str, body: bytes) -> dict[str, int]:
+    async def _post(self, what: str, key: str, body: bytes) -> dict[str, Any]:
         answer = await self._scene.client.api.send(
             "POST", f"/v1/runs/{self._claim.run_id}/{what}", content=body,
             headers={"Idempotency-Key": key, "Juinie-Lease": self._claim.lease},

@@ -7,15 +7,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from juinie.errors import NoAnswer, Refused
-from juinie.events import RUN_FINISHED
-from juinie.torture.payloads import batch, content, turn
+from juinie.errors import NoAnswer, Refused, RunFinished
+from juinie.torture.payloads import batch
 from juinie.torture.scene import Scene
-from juinie.torture.watcher import TortureWatcher
+from juinie.torture.watcher import TortureWatcher, show
 
 _GIVE_UP = 0.02
 """Of all appends, so many are abandoned while they are in flight."""
 _GIVE_UP_SECONDS = 0.05
+_RACES = 0.3
+"""Before the ends of so many of all runs, somebody writes on: each append is before the end, or refused."""
+_RACER_EVENTS = 50
+_READ_AGAIN = 100
 _READS = 0.1
 """After so many of all appends, the run is read."""
 _READ_SECONDS = 5.0
@@ -44,7 +47,10 @@ async def _one_run(scene: Scene, run_id: str) -> None:
             for number in range(programs):
                 group.create_task(_Program(scene, run_id, f"p{number}", events // programs).write())
         scene.open_runs.discard(run_id)
-        await _finish(scene, run_id)
+        async with asyncio.TaskGroup() as group:
+            if scene.chance.random() < _RACES:
+                group.create_task(_Program(scene, run_id, "racer", _RACER_EVENTS, may_be_late=True).write())
+            group.create_task(_finish(scene, run_id))
     await read_back(scene, run_id)
     scene.conclude(run_id, began_at)
 
@@ -75,7 +81,9 @@ async def _finish(scene: Scene, run_id: str) -> None:
     path = f"/v1/runs/{run_id}/finish"
     patience = scene.load.patience_seconds
     answer = await scene.client.api.send("POST", path, content=body, headers=headers, retry_seconds=patience)
-    scene.checker.finish(run_id, answer.json()["last_seq"], scene.now())
+    finished = answer.json()
+    scene.checker.finish(run_id, finished["last_seq"], scene.now())
+    scene.checker.end_as(run_id, "finish", finished["status"])
 
 
 async def read_back(scene: Scene, run_id: str) -> None:
@@ -85,29 +93,36 @@ async def read_back(scene: Scene, run_id: str) -> None:
     async with aclosing(scene.client.pages(run_id)) as pages:
         async for page in pages:
             for event in page:
-                last, last_seq = event.type == RUN_FINISHED, event.seq
-                checker.see(
-                    run_id, "pages", event.seq, content(event), event.raw, scene.now(), last, turn(event)
-                )
+                last_seq = event.seq
+                show(scene, run_id, "pages", event)
     checker.end(run_id, "pages", last_seq)
+
+
+async def read_some_again(scene: Scene) -> None:
+    """Of the runs that were concluded, some: what was read then is there still."""
+    for run in scene.chance.sample(list(scene.concluded), min(_READ_AGAIN, len(scene.concluded))):
+        async with aclosing(scene.client.pages(run.run_id)) as pages:
+            scene.checker.read_again(run.run_id, [event.raw async for page in pages for event in page])
 
 
 @dataclass
 class _Program:
-    """Appends so many events to a run."""
+    """Appends so many events to a run; `events` are left to be sent."""
 
     scene: Scene
     run_id: str
     name: str
     events: int
+    may_be_late: bool = False
+    """The run may end meanwhile."""
 
     async def write(self) -> None:
-        number, left = 0, self.events
-        while left > 0 and not self.scene.stopping.is_set():
-            size = min(left, self.scene.chance.randint(1, self.scene.load.batch))
+        number = 0
+        while self.events > 0 and not self.scene.stopping.is_set():
+            size = min(self.events, self.scene.chance.randint(1, self.scene.load.batch))
             await self.scene.pace(size)
+            self.events, number = self.events - size, number + 1
             await self._append(number, size)
-            left, number = left - size, number + 1
 
     async def _append(self, number: int, size: int) -> None:
         scene, key = self.scene, f"{self.name}.{number}"
@@ -118,6 +133,9 @@ class _Program:
             first, last = await self._post(key, body)
         except Refused as refusal:
             scene.checker.refuse(self.run_id, key, refusal.after_no_answer)
+            if self.may_be_late and isinstance(refusal, RunFinished):
+                self.events = 0
+                return
             scene.figures.wrong_answers[f"append: {refusal.status} {refusal.code}"] += 1
         except NoAnswer:
             pass  # stored once, or not at all: the checker finds out which
