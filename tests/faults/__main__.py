@@ -30,6 +30,8 @@ from juinie.torture.schedule import Episode, Fault
 from juinie.torture.summary import Summary, clean, summary
 from juinie.torture.torturing import torture
 
+LONG_RUN_EVENTS = 200
+"""So many events are far behind whatever has still to be published, wherever watchers and publishers are."""
 AWAY_SECONDS = 180.0
 SHORT_AWAY_SECONDS = 10.0
 SHORT_SECONDS = 400
@@ -43,6 +45,10 @@ def all_faults(scene: Scene, deployment: Deployment, away_seconds: float) -> lis
     def a_run() -> str | None:
         return scene.chance.choice(sorted(scene.open_runs)) if scene.open_runs else None
 
+    def a_long_run() -> str | None:
+        long = [run for run in scene.open_runs if scene.checker.acknowledged(run) >= LONG_RUN_EVENTS]
+        return scene.chance.choice(sorted(long)) if long else None
+
     network = [
         fault
         for pair, lines in deployment.lines.items()
@@ -51,7 +57,7 @@ def all_faults(scene: Scene, deployment: Deployment, away_seconds: float) -> lis
     return [
         *service_faults(deployment, chance),
         *postgres_faults(deployment, a_run),
-        *kafka_faults(deployment, chance, a_run, away_seconds),
+        *kafka_faults(deployment, chance, a_run, a_long_run, away_seconds),
         *network,
         storm("watchers", deployment.lines["client-gateway"]),
     ]

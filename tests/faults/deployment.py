@@ -134,6 +134,7 @@ class Deployment:
         pool = await open_pool(self.postgres.url, "faults")
         key = await Seed(pool).key(tenant="faults")
         await pool.close()
+        self.tenant_id = key.tenant_id
         ways = {
             kind: [await self._line(f"client-{kind}", service.port) for service in self.services[kind]]
             for kind in ("api", "gateway")

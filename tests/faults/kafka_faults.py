@@ -18,15 +18,20 @@ from juinie_testkit.kafka import admin_of, create_topic, delete_topic, producer_
 
 _AREA = "kafka"
 _MOST_PARTITIONS = 12
+_FOREIGN = 0.25
 _FAR_AHEAD = 1_000_000
 _LOOK_EVERY_SECONDS = 0.1
 AWAY = "kafka away"
 
 
 def kafka_faults(
-    deployment: Deployment, chance: random.Random, a_run: Callable[[], str | None], away_seconds: float
+    deployment: Deployment,
+    chance: random.Random,
+    a_run: Callable[[], str | None],
+    a_long_run: Callable[[], str | None],
+    away_seconds: float,
 ) -> list[Fault]:
-    """`a_run` gives a run that is written to now."""
+    """`a_run` gives a run that is written to now; `a_long_run` one that has long had its first events."""
     kafka = deployment.kafka
 
     async def stop() -> None:
@@ -38,7 +43,7 @@ def kafka_faults(
     async def start() -> None:
         await deployment.aside(kafka.start)
 
-    by_hand, topic = _ByHand(kafka.bootstrap, chance, a_run), _Topic(deployment)
+    by_hand, topic = _ByHand(deployment, chance, a_run, a_long_run), _Topic(deployment)
     return [
         Fault("kafka restarted", _AREA, stop, start, (0.2, 3.0)),
         Fault("kafka killed", _AREA, kill, start, (0.2, 3.0)),
@@ -78,8 +83,15 @@ class _Topic:
 class _ByHand:
     """Records that no publisher wrote."""
 
-    def __init__(self, servers: str, chance: random.Random, a_run: Callable[[], str | None]) -> None:
-        self._servers, self._chance, self._a_run = servers, chance, a_run
+    def __init__(
+        self,
+        deployment: Deployment,
+        chance: random.Random,
+        a_run: Callable[[], str | None],
+        a_long_run: Callable[[], str | None],
+    ) -> None:
+        self._deployment, self._servers = deployment, deployment.kafka.bootstrap
+        self._chance, self._a_run, self._a_long_run = chance, a_run, a_long_run
 
     async def rubbish(self) -> None:
         """Bytes of no meaning, null values, foreign and known keys, large and small."""
@@ -97,10 +109,13 @@ class _ByHand:
                 await producer.send_and_wait(TOPIC, value, key)
 
     async def forgeries(self) -> None:
-        """Records as the publisher would write them, of events that are not: far ahead, long past, an end."""
+        """Records as the publisher would write them, of events that are not: far ahead, long past, an end.
+
+        None is a run's next: whoever may write that is trusted, as a publisher is.
+        """
         async with producer_of(self._servers) as producer:
             for _ in range(50):
-                record = self._forged(self._a_run() or str(uuid.uuid4()))
+                record = self._forged(self._a_long_run() or str(uuid.uuid4()))
                 await producer.send_and_wait(TOPIC, record.value, record.key, headers=record.headers())
 
     def _forged(self, run_id: str) -> RunEventRecord:
@@ -108,7 +123,8 @@ class _ByHand:
         name = self._chance.choice(("torture", "run.finished", "run.started"))
         time = "2026-11-23T12:00:00.000000Z"
         value = f'{{"seq":{seq},"type":"{name}","time":"{time}","data":{{"status":"success"}}}}'
-        tenant = TenantId(uuid.uuid4())
+        foreign = self._chance.random() < _FOREIGN  # the others get as far as the gateway's splice
+        tenant = TenantId(uuid.uuid4()) if foreign else self._deployment.tenant_id
         return RunEventRecord(
             RunId(uuid.UUID(run_id)), tenant, Seq(seq), name, time, value.encode(), traceparent=None
         )
