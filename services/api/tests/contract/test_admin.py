@@ -59,6 +59,32 @@ async def test_depth_tells_what_waits_in_each_shard_and_who_relays_it(api: Any):
     assert empty == {"shard": other, "pending": 0, "oldest_age_seconds": 0.0, "publisher": None}
 
 
+FILL = """
+    INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes)
+    SELECT n % 64, $1, 1, 1, 1 FROM generate_series(0, 63999) AS n
+"""
+READ = """
+    SELECT coalesce(sum(seq_tup_read), 0)::int + coalesce(sum(idx_tup_fetch), 0)::int AS rows
+    FROM pg_stat_xact_user_tables WHERE relname = 'outbox'
+"""
+
+
+async def test_depth_of_a_long_outbox_is_estimated_and_a_few_rows_of_it_are_read(api: Any):
+    run = await api.seed.run(api.key)
+    await api.rows("VACUUM ANALYZE outbox")  # with its one row
+    async with api.pool.transaction() as tx:
+        await tx.execute(outbox.BY_INDEX_ALONE)
+        for _ in range(6):  # from here on a prepared statement has one plan for good
+            assert sum(row["pending"] for row in await tx.fetch(outbox.DEPTH, 100)) == 1
+        await tx.execute("DELETE FROM outbox")
+        await tx.execute(FILL, run)
+        await tx.execute("DELETE FROM outbox WHERE shard = 1 AND id > (SELECT min(id) + 64 * 49 FROM outbox)")
+        before = (await tx.fetchrow(READ))["rows"]
+        pending = [row["pending"] for row in await tx.fetch(outbox.DEPTH, 100)]
+        assert pending == [1000, 49, *[1000] * 62]
+        assert (await tx.fetchrow(READ))["rows"] - before < 64 * 110
+
+
 async def test_pause_and_resume_are_kept_and_said(api: Any):
     for path, paused in (("pause", True), ("pause", True), ("resume", False), ("resume", False)):
         answer = await api.client.post(f"{OUTBOX}/{path}")

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from juinie_api.store import outbox
 from juinie_shared.db.pool import Connection, Pool
 
+COUNTED_ROWS = 10_000
+"""So many rows of a shard are counted; how many there are beyond is estimated."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShardDepth:
@@ -50,5 +53,8 @@ async def set_paused(pool: Pool, paused: bool) -> OutboxDepth:
 
 
 async def _depth(connection: Connection) -> OutboxDepth:
-    paused = await connection.fetchval(outbox.IS_PAUSED)
-    return OutboxDepth(paused, [ShardDepth(**row) for row in await connection.fetch(outbox.DEPTH)])
+    async with connection.transaction():
+        await connection.execute(outbox.BY_INDEX_ALONE)
+        paused = await connection.fetchval(outbox.IS_PAUSED)
+        shards = await connection.fetch(outbox.DEPTH, COUNTED_ROWS)
+    return OutboxDepth(paused, [ShardDepth(**row) for row in shards])
