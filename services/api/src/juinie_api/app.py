@@ -1,10 +1,12 @@
 """Builds the api, serves it, and takes it down again. Nothing else opens a connection or starts a task."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider
 
 from juinie_api import telemetry
 from juinie_api.core.append import OneByOne
@@ -61,69 +63,114 @@ async def serve(
     Raises:
         Misconfigured: the setup is wrong: a taken port, a missing signing key, the development key outside dev.
     """
+    provider = configure_tracing(telemetry.SERVICE)
     limits = PoolLimits(settings.database_connections, 0.8, 0.8, 2.5, LOCK_SECONDS)
     url = settings.database_url.get_secret_value()
+    pool = await open_pool(url, telemetry.SERVICE, limits)
+    health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
+    try:
+        api = _Api(settings, provider, pool, health_pool, limits)
+        with closing(api.server.bind()) as listener:
+            async with asyncio.TaskGroup() as tasks:
+                background = [tasks.create_task(run()) for run in api.background]
+                tasks.create_task(api.drain_when(stopping))
+                on_started(api.server.bound_port or 0)
+                _log.info(telemetry.STARTED, port=api.server.bound_port)
+                await api.server.serve(listener, stopping, settings.drain_seconds, settings.last_call_seconds)
+                for task in background:
+                    task.cancel()
+            await api.counts.leave()
+            _log.info(telemetry.STOPPED)
+    finally:
+        await health_pool.close()
+        await pool.close()
+        await asyncio.to_thread(provider.shutdown)
 
-    async def connect_apart() -> Connection:
-        return await connect(url, telemetry.SERVICE, limits)
 
-    async with AsyncExitStack() as stack:
-        metrics = telemetry.build_metrics()
-        tracer_provider = configure_tracing(telemetry.SERVICE)
-        stack.callback(tracer_provider.shutdown)
-        pool = await open_pool(url, telemetry.SERVICE, limits)
-        stack.push_async_callback(pool.close)
-        notifier = Notifier(connect_apart, metrics.notify_failures.inc, _log.warning)
-        waker = Waker(pool, _log.warning)
+class _Api:
+    """The parts, put together."""
+
+    def __init__(
+        self, settings: Settings, provider: TracerProvider, pool: Pool, health_pool: Pool, limits: PoolLimits
+    ) -> None:
+        url, dev = settings.database_url.get_secret_value(), settings.env == "dev"
+
+        async def connect_apart() -> Connection:
+            return await connect(url, telemetry.SERVICE, limits)
+
+        self._metrics = metrics = telemetry.build_metrics()
+        self.counts = SharedCounts(pool)
+        self._notifier = Notifier(connect_apart, metrics.notify_failures.inc, _log.warning)
+        self._waker = waker = Waker(pool, _log.warning)
+        self._desk = desk = _desk(pool, settings.database_connections)
+        self._windows = Windows(self.counts, _rates(settings), settings.rate_window_seconds)
         metrics.long_polls.set_function(lambda: waker.waiting)
-        counts = SharedCounts(pool)
-        windows = Windows(counts, _rates(settings), settings.rate_window_seconds)
-        desk = _desk(pool, settings.database_connections)
         metrics.waiting_claims.set_function(lambda: desk.waiting)
         heard = {OUTBOX_CHANNEL: waker.committed, PENDING_CHANNEL: desk.look_soon}
-        listener = Listener(connect_apart, heard, _log.warning)
-        health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
-        stack.push_async_callback(health_pool.close)
         check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
-        check_database = DatabaseCheck(health_pool, check_sessions, dev=settings.env == "dev")
-        readiness = Readiness(check_database, _report_readiness)
-        services = _services(settings, pool, counts, windows, notifier, waker, desk, metrics)
+        self._readiness = Readiness(DatabaseCheck(health_pool, check_sessions, dev=dev), _report_readiness)
         over_limit = OverLimit(metrics)
-        api = Admission(
-            build_api(services, metrics, tracer_provider), KeyRing(pool), windows, over_limit.refused
-        )
-        cors = Cors(settings.cors_origins, settings.env == "dev", METHODS)
-        app = cors.around(_with_probes(api, probe_apps(readiness.missing, metrics.registry)))
-        server = HttpServer(
-            app,
+        self.background: list[Callable[[], Coroutine[None, None, None]]] = [
+            self._notifier.run,
+            Listener(connect_apart, heard, _log.warning).run,
+            waker.run,
+            desk.run,
+            self._readiness.watch,
+            lambda: self.counts.run(_report_counts),
+            over_limit.run,
+            lambda: watch_loop_lag(metrics.loop_lag.observe),
+        ]
+        api = build_api(self._services(settings, pool), metrics, provider)
+        admission = Admission(api, KeyRing(pool), self._windows, over_limit.refused)
+        probes = probe_apps(self._readiness.missing, metrics.registry)
+        cors = Cors(settings.cors_origins, dev, METHODS)
+        self.server = HttpServer(
+            cors.around(_with_probes(admission, probes)),
             settings.host,
             settings.port,
             HttpLimits(connections=settings.max_connections),
             cors,
             metrics.connections_refused.inc,
         )
-        socket = server.bind()
-        stack.callback(socket.close)
-        async with asyncio.TaskGroup() as tasks:
-            loops = (
-                notifier.run(),
-                listener.run(),
-                waker.run(),
-                desk.run(),
-                readiness.watch(),
-                counts.run(_report_counts),
-                over_limit.run(),
-                watch_loop_lag(metrics.loop_lag.observe),
-            )
-            background = [tasks.create_task(loop) for loop in loops]
-            tasks.create_task(_drain_when(stopping, readiness, waker, desk))
-            on_started(server.bound_port or 0)
-            _log.info(telemetry.STARTED, port=server.bound_port)
-            await server.serve(socket, stopping, settings.drain_seconds, settings.last_call_seconds)
-            for task in background:
-                task.cancel()
-        await counts.leave()
-        _log.info(telemetry.STOPPED)
+
+    async def drain_when(self, stopping: asyncio.Event) -> None:
+        """Not ready any more, and whoever waits for a run is answered now."""
+        await stopping.wait()
+        self._readiness.drain()
+        self._waker.drain()
+        self._desk.drain()
+
+    def _services(self, settings: Settings, pool: Pool) -> Services:
+        lanes = RunLanes(TURN_SECONDS)
+        pools = TenantPools(pool, settings.database_connections)
+        return Services(
+            pools=pools,
+            lanes=lanes,
+            windows=self._windows,
+            waiting=WaitingPlaces(self.counts),
+            appender=OneByOne(pools, lanes, self._notifier.wake),
+            waker=self._waker,
+            desk=self._desk,
+            signer=StreamTokenSigner(settings.signing_keys()),
+            wake_publisher=self._notifier.wake,
+            wake_workers=self._notifier.wake_workers,
+            metrics=self._metrics,
+            limits=Limits(
+                request_bytes=settings.max_request_bytes,
+                event_bytes=settings.max_event_bytes,
+                payload_bytes=settings.max_payload_bytes,
+                metadata_bytes=settings.max_metadata_bytes,
+                events=settings.max_events,
+                depth=settings.max_nesting,
+                name_chars=settings.max_name_chars,
+                page_bytes=settings.max_page_bytes,
+                timeout_seconds=settings.timeout_seconds,
+                idle_timeout_seconds=settings.idle_timeout_seconds,
+                waiting_requests=settings.max_waiting_requests,
+                active_runs=settings.max_active_runs,
+            ),
+            stream_url=settings.stream_url.rstrip("/"),
+        )
 
 
 def _desk(pool: Pool, connections: int) -> ClaimDesk:
@@ -138,48 +185,6 @@ def _desk(pool: Pool, connections: int) -> ClaimDesk:
     )
 
 
-def _services(
-    settings: Settings,
-    pool: Pool,
-    counts: SharedCounts,
-    windows: Windows,
-    notifier: Notifier,
-    waker: Waker,
-    desk: ClaimDesk,
-    metrics: telemetry.Metrics,
-) -> Services:
-    lanes = RunLanes(TURN_SECONDS)
-    pools = TenantPools(pool, settings.database_connections)
-    return Services(
-        pools=pools,
-        lanes=lanes,
-        windows=windows,
-        waiting=WaitingPlaces(counts),
-        appender=OneByOne(pools, lanes, notifier.wake),
-        waker=waker,
-        desk=desk,
-        signer=StreamTokenSigner(settings.signing_keys()),
-        wake_publisher=notifier.wake,
-        wake_workers=notifier.wake_workers,
-        metrics=metrics,
-        limits=Limits(
-            request_bytes=settings.max_request_bytes,
-            event_bytes=settings.max_event_bytes,
-            payload_bytes=settings.max_payload_bytes,
-            metadata_bytes=settings.max_metadata_bytes,
-            events=settings.max_events,
-            depth=settings.max_nesting,
-            name_chars=settings.max_name_chars,
-            page_bytes=settings.max_page_bytes,
-            timeout_seconds=settings.timeout_seconds,
-            idle_timeout_seconds=settings.idle_timeout_seconds,
-            waiting_requests=settings.max_waiting_requests,
-            active_runs=settings.max_active_runs,
-        ),
-        stream_url=settings.stream_url.rstrip("/"),
-    )
-
-
 def _rates(settings: Settings) -> dict[str, int | None]:
     """What a tenant without quotas of its own may use up; nothing here is no limit."""
     rates = {
@@ -188,14 +193,6 @@ def _rates(settings: Settings) -> dict[str, int | None]:
         Quota.BYTES_PER_MINUTE: settings.bytes_per_minute,
     }
     return {quota: rate for quota, rate in rates.items() if rate is not None}
-
-
-async def _drain_when(stopping: asyncio.Event, readiness: Readiness, waker: Waker, desk: ClaimDesk) -> None:
-    """Not ready any more, and whoever waits for a run is answered now."""
-    await stopping.wait()
-    readiness.drain()
-    waker.drain()
-    desk.drain()
 
 
 def _with_probes(api: AsgiApp, probes: dict[str, AsgiApp]) -> AsgiApp:

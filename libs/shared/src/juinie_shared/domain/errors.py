@@ -1,4 +1,5 @@
-"""What Juinie itself raises. An error that one service alone knows stands where it is raised, below one of these.
+"""What Juinie itself raises. An error that one service alone knows stands where it is raised, below one of these;
+what never leaves an edge (`Refused`, `StreamCut`) stands apart.
 
     JuinieError
     ├── Transient                  may be tried again as it is
