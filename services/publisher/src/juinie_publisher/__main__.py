@@ -1,6 +1,5 @@
 """`juinie-publisher` serves; `juinie-publisher asyncapi` prints the AsyncAPI document of the topic."""
 
-import logging
 import sys
 
 from juinie_publisher.app import serve
@@ -30,8 +29,6 @@ def _serve() -> None:
     except Misconfigured as error:
         sys.exit(error.message)
     configure_logs("juinie-publisher", settings.log_level, settings.log_format)
-    # aiokafka logs every try of every connection; what there is to know is in kafka_away and kafka_back.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     run_process(lambda stopping: serve(settings, stopping))
 
 

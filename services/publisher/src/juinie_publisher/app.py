@@ -46,7 +46,8 @@ from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.tracing import configure_tracing
 
 POOL_SIZE = 9
-"""Relay, dead letters, duties, purge, sweeper, retention, two gauges, readiness: one each."""
+"""Relay, dead letters, duties, purge, sweeper, retention, two gauges, readiness: one at a time each. Partitions whose record
+is parked want one besides, each, and wait for what is free."""
 HANDOVER_SECONDS = 0.5
 """How long the round in flight may hold up the giving back of duties, when the process is asked to stop."""
 PROBE_DRAIN_SECONDS = 1.0
@@ -88,8 +89,8 @@ async def serve(
     parts = _build(settings, pool, provider.get_tracer("juinie_publisher"))
     http = HttpServer(parts.application, settings.host, settings.port)
     try:
+        # It listens from here on: a probe waits for its answer instead of being refused.
         with closing(http.bind()) as listener:
-            listener.listen()  # from here on a probe waits for its answer instead of being refused
             async with parts.application:
                 port: int = listener.getsockname()[1]
                 on_started(port)
