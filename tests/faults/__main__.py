@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +23,14 @@ from postgres_faults import postgres_faults
 from service_faults import service_faults
 
 from juinie.torture.hooks import line_faults, storm
-from juinie.torture.reconnects import reconnects
+from juinie.torture.reconnects import only_reconnects
 from juinie.torture.scene import Load, Scene
 from juinie.torture.schedule import Episode, Fault
-from juinie.torture.summary import Summary, clean, summary
+from juinie.torture.summary import Summary, clean, doubts, occurred, told
 from juinie.torture.torturing import torture
 
+LONG_SECONDS, LEAST_KINDS = 300, 20
+"""A run of so many seconds has to try so many kinds of faults, or it is no good one."""
 LONG_RUN_EVENTS = 200
 """So many events are far behind whatever has still to be published, wherever watchers and publishers are."""
 AWAY_SECONDS = 180.0
@@ -81,7 +82,7 @@ async def run(arguments: argparse.Namespace) -> Summary:
         faults = [fault for fault in all_faults(scene, deployment, away) if arguments.only in fault.name]
         deployment.keep = True  # unless all goes well
         if arguments.reconnects:
-            found = await _reconnect(scene, arguments.reconnects, arguments.seed)
+            found = await only_reconnects(scene, arguments.reconnects, arguments.seed)
         else:
             kafka = partial(check_kafka, scene, deployment)
             found = await torture(scene, faults, arguments.seed, arguments.seconds, _teller(scene), kafka)
@@ -92,26 +93,12 @@ async def run(arguments: argparse.Namespace) -> Summary:
     return found
 
 
-async def _reconnect(scene: Scene, count: int, seed: int) -> Summary:
-    """Without faults: what is tried is every position, at both gateways."""
-    began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    await reconnects(scene, count, at_once=100)
-    return summary(scene, (), seed, began_at, time.monotonic() - began)
-
-
 def _teller(scene: Scene) -> Callable[[Episode], None]:
     began = time.monotonic()
 
     def tell(episode: Episode) -> None:
-        recovery = episode.recovery_seconds
-        print(
-            f"{time.monotonic() - began:6.0f} s  {scene.checker.events:8d} events  {scene.checker.findings.counts.total()} found"
-            f"  {' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, served after"
-            f" {'never' if episode.served_seconds is None else f'{episode.served_seconds:.1f} s'}, well again after"
-            f" {'never' if recovery is None else f'{recovery:.1f} s'}, latest event {episode.longest_delay_seconds:.1f} s"
-            f" (99 of 100: {episode.p99_delay_seconds:.1f} s)",
-            flush=True,
-        )
+        so_far = f"{scene.checker.events:8d} events  {scene.checker.findings.counts.total()} found"
+        print(f"{time.monotonic() - began:6.0f} s  {so_far}  {told(episode)}", flush=True)
 
     return tell
 
@@ -151,7 +138,17 @@ def main() -> int:
     print(
         f"violations {found['violations']}, wrong answers {found['wrong_answers']}, unanswered {found['unanswered']}"
     )
-    return 0 if clean(found) else 1
+    why = [*doubts(found), *_too_few(found, arguments)]
+    print("\n".join(why) or "Nothing was found.")
+    return 1 if why else 0
+
+
+def _too_few(found: Summary, arguments: argparse.Namespace) -> list[str]:
+    """A run of five minutes has to have tried something."""
+    kinds = len(occurred(found))
+    if arguments.only or arguments.reconnects or arguments.seconds < LONG_SECONDS or kinds >= LEAST_KINDS:
+        return []
+    return [f"{kinds} kinds of faults in {found['seconds']:g} s; {LEAST_KINDS} at least were to be tried"]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import random
 
 from deployment import MODULES, Deployment
 
+from juinie.torture.hooks import HookFailed
 from juinie.torture.schedule import Fault
 from juinie_testkit.stack import ServiceProcess
 
@@ -77,7 +78,7 @@ class _Stopped(_OneService):
     async def hurt(self, service: ServiceProcess) -> None:
         code = await service.stop()
         if code:
-            raise AssertionError(f"{service.name} ended with {code} after SIGTERM:\n{service.tail()}")
+            raise HookFailed(f"{service.name} ended with {code} after SIGTERM:\n{service.tail()}")
 
 
 def _all_killed(deployment: Deployment, chance: random.Random) -> Fault:

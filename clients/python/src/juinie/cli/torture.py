@@ -9,7 +9,6 @@ import itertools
 import random
 import secrets
 import signal
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, cast
@@ -24,16 +23,16 @@ from juinie.cli.reach import reach
 from juinie.client import Client
 from juinie.errors import JuinieError
 from juinie.torture.answers import Answers
-from juinie.torture.hooks import HookFailed, command_faults, line_faults, storm
+from juinie.torture.hooks import command_faults, line_faults, storm
 from juinie.torture.proxy import BadLine
-from juinie.torture.reconnects import reconnects
+from juinie.torture.reconnects import only_reconnects
 from juinie.torture.scene import Load, Scene
 from juinie.torture.schedule import Episode, Fault
-from juinie.torture.summary import Summary, added_up, clean, summary, table
+from juinie.torture.summary import Summary, added_up, doubts, table, told
 from juinie.torture.torturing import torture as torture_it
 
 FOUND, NOT_TRIED = 1, 2
-_IN_THE_WAY = (JuinieError, OSError, HookFailed)
+_IN_THE_WAY = (JuinieError, OSError)
 
 Commands = Annotated[
     list[str], typer.Option("--fault", help="NAME=COMMAND: a shell command that injects a fault of your own.")
@@ -84,7 +83,7 @@ def torture(
             scene = Scene(client, load, random.Random(seed), answers=answers)  # noqa: S311 - chance, not secrecy
             _stop_when_told(scene.stopping)
             if reconnect:
-                return await _reconnect(scene, reconnect, seed)
+                return await only_reconnects(scene, reconnect, seed)
             return await torture_it(scene, [*hooks, *_built_in(bad_lines)], seed, seconds, _tell(console))
 
     try:
@@ -96,7 +95,15 @@ def torture(
         console.print(f"Cannot go on: {found}", markup=False, highlight=False)
         raise typer.Exit(NOT_TRIED)
     _report(found)
-    raise typer.Exit(0 if clean(found) else FOUND)
+    raise typer.Exit(_code(found))
+
+
+def _code(found: Summary) -> int:
+    """A command of the caller's that failed is no fault of the deployment's."""
+    why = doubts(found)
+    if found["broken_off"]:
+        return NOT_TRIED if len(why) == 1 else FOUND
+    return FOUND if why else 0
 
 
 def _outcome(torturing: Coroutine[Any, Any, Summary]) -> Summary | Exception:
@@ -158,30 +165,17 @@ def _built_in(bad_lines: dict[str, BadLine]) -> list[Fault]:
     return [*faults, *([storm("watchers", [bad_lines["stream"]])] if bad_lines else [])]
 
 
-async def _reconnect(scene: Scene, count: int, seed: int) -> Summary:
-    began = time.monotonic()
-    await reconnects(scene, count, at_once=100)
-    return summary(scene, (), seed, time.strftime("%Y-%m-%d"), time.monotonic() - began)
-
-
 def _tell(console: Console) -> Callable[[Episode], None]:
-    def tell(episode: Episode) -> None:
-        recovery = episode.recovery_seconds
-        well = "never well again" if recovery is None else f"well again after {recovery:.1f} s"
-        console.print(f"{' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, {well}", markup=False)
-
-    return tell
+    return lambda episode: console.print(told(episode), markup=False, highlight=False)
 
 
 def _report(found: Summary) -> None:
     console = Console()
     console.print(table(added_up([found]), "torture"))
-    for line in (
-        *found["first_violations"],
-        *(f"wrong answer: {answer}" for answer in found["wrong_answers"]),
-    ):
+    why = doubts(found)
+    for line in (*found["first_violations"], *why):
         console.print(line, markup=False, highlight=False)
-    console.print("Nothing was found." if clean(found) else "Something was FOUND.")
+    console.print("Something was FOUND." if why else "Nothing was found.")
 
 
 def _named(pairs: Sequence[str]) -> dict[str, str]:

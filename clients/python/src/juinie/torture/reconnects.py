@@ -7,7 +7,9 @@ events. Finished runs and open ones are asked alike.
 import asyncio
 import itertools
 import json
+import time
 from contextlib import aclosing
+from datetime import UTC, datetime
 
 import httpx
 
@@ -17,9 +19,11 @@ from juinie.events import RunEvent
 from juinie.sse import Frame
 from juinie.torture.payloads import batch
 from juinie.torture.scene import Scene
+from juinie.torture.summary import Summary, summary
 from juinie.torture.watcher import show
 from juinie.torture.writer import read_back
 
+_AT_ONCE = 100
 _RUNS = 40
 _LARGEST_RUN = 500
 _LARGEST_APPEND = 100
@@ -47,6 +51,13 @@ async def reconnects(scene: Scene, count: int, at_once: int) -> None:
             await _finish(scene, run_id)
         await read_back(scene, run_id)
         scene.checker.conclude(run_id)
+
+
+async def only_reconnects(scene: Scene, count: int, seed: int) -> Summary:
+    """Without faults: what is tried is every position, at every gateway. Gives the figures."""
+    began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    await reconnects(scene, count, _AT_ONCE)
+    return summary(scene, (), seed, began_at, time.monotonic() - began)
 
 
 async def _make_run(scene: Scene, finished: bool) -> tuple[str, int, bool]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
 from juinie.torture.delays import Delays
 from juinie.torture.probe import Probe
@@ -66,11 +67,21 @@ class Schedule:
     tell: Callable[[Episode], None]
     calm_seconds: tuple[float, float] = (0.5, 2.0)
     episodes: list[Episode] = field(default_factory=list[Episode])
+    broken_off: str | None = None
+    """Why it ended before its time: a fault could not be injected or healed."""
 
     async def run(self) -> None:
-        """One episode after the other. What was injected is healed, whatever happens."""
+        """One episode after the other. What was injected is healed, whatever happens.
+
+        A fault that fails ends all: nobody knows what state the deployment is in. What was found until then stays.
+        """
         async for faults in self._deals():
-            episode = await self._episode(faults)
+            try:
+                episode = await self._episode(faults)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the torture ends
+                self.broken_off = f"{' + '.join(fault.name for fault in faults)}: {_first_of(error)}"
+                self.stopping.set()
+                return
             self.episodes.append(episode)
             self.tell(episode)
 
@@ -80,7 +91,9 @@ class Schedule:
         injected = asyncio.Event()
         serving = asyncio.create_task(self._served(injected))
         try:
-            await asyncio.gather(*(self._one(fault, injected) for fault in faults))
+            async with asyncio.TaskGroup() as group:
+                for fault in faults:
+                    group.create_task(self._one(fault, injected))
             lasted = time.monotonic() - began
             recovery, published = await asyncio.gather(
                 self.probe.until_well(WELL_AGAIN_SECONDS), self.probe.until_published(WELL_AGAIN_SECONDS)
@@ -133,3 +146,9 @@ class Schedule:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _first_of(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseException", error.exceptions[0])
+    return f"{type(error).__name__}: {error}"

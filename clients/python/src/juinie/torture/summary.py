@@ -14,8 +14,16 @@ from juinie.torture.schedule import Episode
 type Summary = dict[str, Any]
 
 
-def summary(scene: Scene, episodes: Sequence[Episode], seed: int, began_at: str, seconds: float) -> Summary:
-    """What was done and what was found."""
+def summary(
+    scene: Scene,
+    episodes: Sequence[Episode],
+    seed: int,
+    began_at: str,
+    seconds: float,
+    kinds: Sequence[str] = (),
+    broken_off: str | None = None,
+) -> Summary:
+    """What was done and what was found. `kinds`: the faults that there were to choose from."""
     checker, figures = scene.checker, scene.figures
     return {
         "seed": seed,
@@ -35,6 +43,8 @@ def summary(scene: Scene, episodes: Sequence[Episode], seed: int, began_at: str,
         "slowest_answer_seconds": round(scene.answers.slowest_seconds, 2),
         "violations": {kind.value: count for kind, count in checker.findings.counts.items()},
         "first_violations": [str(violation) for violation in checker.findings.kept[:20]],
+        "kinds": sorted(kinds),
+        "broken_off": broken_off,
         "episodes": [_episode(episode) for episode in episodes],
     }
 
@@ -58,11 +68,45 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def clean(found: Summary) -> bool:
-    """Nothing was found."""
-    never_well = any(
-        None in (episode["recovery_seconds"], episode["published_seconds"]) for episode in found["episodes"]
+    """Something was tried, and nothing was found."""
+    return not doubts(found)
+
+
+def doubts(found: Summary) -> list[str]:
+    """Why this torture was not a good one, a line each."""
+    episodes = found["episodes"]
+    never_well = sum(episode["recovery_seconds"] is None for episode in episodes)
+    never_published = sum(episode["published_seconds"] is None for episode in episodes)
+    told = {
+        f"violations: {found['violations']}": found["violations"],
+        f"wrong answers: {found['wrong_answers']}": found["wrong_answers"],
+        f"{found['unanswered']} appends were never answered": found["unanswered"],
+        f"not well again after {never_well} faults": never_well,
+        f"not all published after {never_published} faults": never_published,
+        f"broken off by {found['broken_off']}": found["broken_off"],
+        "no event was written and checked": not found["events"],
+        "no event was delivered": not found["deliveries"],
+        "there were faults to inject, and none was": found["kinds"] and not episodes,
+    }
+    return [why for why, true in told.items() if true]
+
+
+def occurred(found: Summary) -> set[str]:
+    """The kinds of faults that were injected, and healed."""
+    return {name for episode in found["episodes"] for name in episode["names"]}
+
+
+def told(episode: Episode) -> str:
+    """One episode, for whoever looks on."""
+    return (
+        f"{' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, served after {_after(episode.served_seconds)},"
+        f" well again after {_after(episode.recovery_seconds)}, all published after {_after(episode.published_seconds)},"
+        f" latest event {episode.longest_delay_seconds:.1f} s (99 of 100: {episode.p99_delay_seconds:.1f} s)"
     )
-    return not (found["violations"] or found["wrong_answers"] or found["unanswered"] or never_well)
+
+
+def _after(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds:.1f} s"
 
 
 def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
@@ -78,7 +122,7 @@ def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
         ("connections of watchers", f"{sum(one['connections'] for one in all_of_them):,}"),
         ("appends", _appends(all_of_them)),
         ("claims by workers, leases lost", _claims(all_of_them)),
-        ("faults", f"{faults.total()} of {len(faults)} kinds"),
+        *_faults(faults, {kind for one in all_of_them for kind in one.get("kinds", ())}),
         ("the slowest answer that no fault held up", _slowest(all_of_them)),
         *((f"violations: {kind}", str(violations[kind])) for kind in Kind),
         ("wrong answers", str(_counted(one["wrong_answers"] for one in all_of_them).total())),
@@ -104,6 +148,14 @@ def _appends(all_of_them: Sequence[Summary]) -> str:
 def _claims(all_of_them: Sequence[Summary]) -> str:
     claims, lost = (sum(one.get(name, 0) for one in all_of_them) for name in ("claims", "leases_lost"))
     return f"{claims:,}, {lost:,}"
+
+
+def _faults(injected: Counter[str], kinds: set[str]) -> list[tuple[str, str]]:
+    left_out = ", ".join(sorted(kinds - injected.keys()))
+    lines = [
+        ("faults", f"{injected.total()}, of {len(injected)} kinds out of {len(kinds | injected.keys())}")
+    ]
+    return [*lines, *([("kinds that did not occur", left_out)] if left_out else [])]
 
 
 def _slowest(all_of_them: Sequence[Summary]) -> str:

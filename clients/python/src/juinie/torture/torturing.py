@@ -56,7 +56,8 @@ async def torture(
         scene.figures.wrong_answers[f"outbox: {what}"] += 1
     if look_again is not None:
         await look_again()
-    return summary(scene, schedule.episodes, seed, began_at, time.monotonic() - began)
+    kinds, seconds = [fault.name for fault in faults], time.monotonic() - began
+    return summary(scene, schedule.episodes, seed, began_at, seconds, kinds, schedule.broken_off)
 
 
 async def _look(scene: Scene) -> None:

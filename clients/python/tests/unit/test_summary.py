@@ -1,0 +1,52 @@
+"""A torture is a good one only if something was tried, and nothing was found."""
+
+import random
+from typing import Any
+
+import pytest
+
+from juinie.torture.findings import Kind
+from juinie.torture.scene import Load, Scene
+from juinie.torture.schedule import Episode
+from juinie.torture.summary import Summary, added_up, doubts, summary
+
+CLIENT: Any = type("NoClient", (), {"api": type("NoApi", (), {"repeats": {}})})
+
+
+def good(**changed: Any) -> Summary:
+    """Of a torture in which one of two faults was tried, all went well, but for what is changed."""
+    scene = Scene(CLIENT, Load(), random.Random(1))
+    scene.checker.events, scene.checker.deliveries = 10, 20
+    episode = Episode(("hang",), ("network",), "2026-11-23T12:00:00", 1, 0.5, 0.1, 0.2, 1, 1)
+    return {**summary(scene, [episode], 1, "2026-11-23", 60, ["hang", "cut"]), **changed}
+
+
+def test_good_one_leaves_no_doubt() -> None:
+    assert doubts(good()) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"violations": {Kind.LOST: 1}}, {"wrong_answers": {"POST events: 500": 1}}, {"unanswered": 1},
+        {"broken_off": "stopped: exit code 1"}, {"events": 0}, {"deliveries": 0}, {"episodes": []},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)  # fmt: skip
+def test_each_of_these_is_a_doubt(changed: Summary) -> None:
+    assert len(doubts(good(**changed))) == 1
+
+
+@pytest.mark.parametrize("what", ["recovery_seconds", "published_seconds"])
+def test_deployment_that_did_not_get_well_is_a_doubt(what: str) -> None:
+    found = good()
+    found["episodes"][0][what] = None
+
+    assert len(doubts(found)) == 1
+
+
+def test_kinds_that_did_not_occur_are_named() -> None:
+    lines = dict(added_up([good()]))
+
+    assert lines["faults"] == "1, of 1 kinds out of 2"
+    assert lines["kinds that did not occur"] == "cut"
