@@ -2,13 +2,19 @@
 
 from juinie_shared.contracts.names import DUTIES_CHANNEL
 
-BY_INDEX_ALONE = "SET LOCAL enable_seqscan = off"
-"""For DEPTH: a plan that was made while the outbox was empty would read all of it, for each shard."""
+BY_INDEX_ALONE = "; ".join(
+    f"SET LOCAL {name} = off" for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit")
+)
+"""For DEPTH: a plan that was made while the outbox was short, or before statistics knew that it is long, would read all of
+it, for each shard."""
+
+_OF_SHARD = "shard BETWEEN duty.shard AND duty.shard"
+"""No `=`: with that, the order of outbox_pkey would do too, which has a shard's rows anywhere."""
 
 # All shards, each once, by duty_shard_key. Of a shard only the rows at its two ends are read, by outbox_shard_id_idx, however
 # long Kafka has been away: beyond the first $1 their number is estimated, as if ids stood as close to each other to the end.
 # A publisher whose lease has run out holds nothing. $1 rows of a shard that are counted, at least 2
-DEPTH = """
+DEPTH = f"""
     SELECT duty.shard,
            CASE WHEN counted.rows < $1::bigint THEN counted.rows
                 ELSE 1 + (counted.rows - 1) * (tail.id - head.id) / (counted.last_id - head.id) END AS pending,
@@ -17,18 +23,18 @@ DEPTH = """
     FROM duty
     LEFT JOIN publisher ON publisher.publisher_id = duty.publisher_id AND duty.expires_at > clock_timestamp()
     LEFT JOIN LATERAL (
-        SELECT id, created_at FROM outbox WHERE shard = duty.shard ORDER BY id LIMIT 1
+        SELECT id, created_at FROM outbox WHERE {_OF_SHARD} ORDER BY shard, id LIMIT 1
     ) AS head ON true
     LEFT JOIN LATERAL (
-        SELECT id FROM outbox WHERE shard = duty.shard ORDER BY id DESC LIMIT 1
+        SELECT id FROM outbox WHERE {_OF_SHARD} ORDER BY shard DESC, id DESC LIMIT 1
     ) AS tail ON true
     CROSS JOIN LATERAL (
         SELECT count(*) AS rows, max(id) AS last_id
-        FROM (SELECT id FROM outbox WHERE shard = duty.shard ORDER BY id LIMIT $1) AS first
+        FROM (SELECT id FROM outbox WHERE {_OF_SHARD} ORDER BY shard, id LIMIT $1) AS first
     ) AS counted
     WHERE duty.shard IS NOT NULL
     ORDER BY duty.shard
-"""
+"""  # noqa: S608 - made of constants
 
 IS_PAUSED = "SELECT paused_at IS NOT NULL FROM relay_state"
 
