@@ -273,6 +273,15 @@ async def test_republishing_goes_on_when_what_it_wrote_has_been_sent(api: Any, p
 
 
 @pytest.mark.usefixtures("small")
+async def test_republishing_waits_for_no_relay_that_is_paused(api: Any):
+    run = await five_events(api)
+    await api.client.post(f"{OUTBOX}/pause")
+    asked = await api.client.post(f"/v1/admin/runs/{run}/republish", json={"from_seq": 1, "to_seq": 5})
+    assert (asked.status_code, asked.json()) == (202, {"records": 5})
+    assert await ranges(api) == [(run, 1, 2), (run, 3, 4), (run, 5, 5)]
+
+
+@pytest.mark.usefixtures("small")
 async def test_republishing_ends_when_its_client_leaves(api: Any):
     run = await five_events(api)
     body = b'{"from_seq":1,"to_seq":5}'

@@ -24,7 +24,7 @@ ROW_BYTES = 1024 * 1024
 PAGE_RUNS = 500
 DEEP_EVENTS = STATEMENT_SEQS
 DEEP_BYTES = 64 * ROW_BYTES
-"""With so much in the outbox nothing more is written into it."""
+"""With so much in the outbox nothing more is written into it, unless the relay is paused: then all of it waits anyway."""
 ROOM_SECONDS = 0.2
 """So often is looked whether there is room."""
 _FIRST_ID = UUID(int=0)

@@ -84,9 +84,11 @@ READ_SPANS = """
     ORDER BY created_at, run_id LIMIT $6
 """
 
-# Whether so many events wait, or so many bytes. Reads no more rows than that takes, in no order. $1 events, $2 bytes
+# Whether so many events wait to be sent, or so many bytes; none do while the relay is paused. Reads no more rows than that
+# takes, in no order. $1 events, $2 bytes
 IS_DEEP = """
-    SELECT coalesce(sum(last_seq - first_seq + 1) >= $1::bigint OR sum(bytes) >= $2::bigint, false)
+    SELECT (SELECT paused_at IS NULL FROM relay_state)
+           AND coalesce(sum(last_seq - first_seq + 1) >= $1::bigint OR sum(bytes) >= $2::bigint, false)
     FROM (SELECT first_seq, last_seq, bytes FROM outbox LIMIT $1) AS waiting
 """
 
