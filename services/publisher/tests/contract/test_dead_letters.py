@@ -1,10 +1,8 @@
 """Events that can never be sent: set aside alone, told, recorded beside; everything else goes on. On real servers."""
 
 import asyncio
-import re
 from datetime import timedelta
 
-import httpx
 import pytest
 import structlog
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -18,8 +16,8 @@ from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.contracts.record import read_record
 from juinie_shared.domain.ids import SHARDS
 from juinie_testkit.kafka import admin_of, create_topic, read_topic
-from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.running import running
+from juinie_testkit.scrape import metric
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import await_outbox_flush, eventually
 
@@ -130,7 +128,7 @@ async def test_event_larger_than_the_topic_takes_is_parked_and_what_is_behind_it
     with structlog.testing.capture_logs() as logs:
         async with running(serve, settings) as service:
             await await_outbox_flush(pool, run)
-            await eventually(lambda: metric(service, "juinie_dead_letters"), 10, "the gauge counts it")
+            await eventually(lambda: metric(service.url, "juinie_dead_letters"), 10, "the gauge counts it")
             dead = await read_topic(kafka_bootstrap_servers, f"{kafka_topic}.dead", len)
     records = await read_topic(kafka_bootstrap_servers, kafka_topic, lambda read: len(read) >= 4)
     assert seqs_of(records) == {run: [1, 2, 4, 5]}
@@ -232,12 +230,6 @@ async def recorded(pool):
     return (await ask(pool, "SELECT count(*) AS n FROM dead_letter WHERE recorded_at IS NOT NULL"))[0]["n"]
 
 
-async def metric(service, name):
-    async with httpx.AsyncClient(verify=NO_TLS, base_url=service.url, trust_env=False) as client:
-        text = (await client.get("/metrics")).text
-    return float(re.search(rf"^{name} (\S+)", text, re.MULTILINE)[1])
-
-
 async def test_pause_stops_relaying_until_it_is_resumed_whoever_restarts(settings, pool, seed):
     """The row that the api's routes write, and the notification that they send."""
     async with running(serve, settings) as service:
@@ -245,13 +237,17 @@ async def test_pause_stops_relaying_until_it_is_resumed_whoever_restarts(setting
         await await_outbox_flush(pool, run)
         await ask(pool, "UPDATE relay_state SET paused_at = clock_timestamp()")
         await ask(pool, "NOTIFY juinie_duties")
-        await eventually(lambda: metric(service, "juinie_relay_paused"), 10, "the publisher feels the pause")
-        await seed.append(run, ("token", 1))
-        await eventually(lambda: metric(service, "juinie_outbox_pending"), 10, "the row waits")
-    async with running(serve, settings) as service:
-        await eventually(lambda: metric(service, "juinie_relay_paused"), 10, "a restarted one feels it too")
         await eventually(
-            lambda: metric(service, "juinie_publisher_shards"), 10, "it holds its share all the same"
+            lambda: metric(service.url, "juinie_relay_paused"), 10, "the publisher feels the pause"
+        )
+        await seed.append(run, ("token", 1))
+        await eventually(lambda: metric(service.url, "juinie_outbox_pending"), 10, "the row waits")
+    async with running(serve, settings) as service:
+        await eventually(
+            lambda: metric(service.url, "juinie_relay_paused"), 10, "a restarted one feels it too"
+        )
+        await eventually(
+            lambda: metric(service.url, "juinie_publisher_shards"), 10, "it holds its share all the same"
         )
         assert len(await fetched(pool)) == 1
         await ask(

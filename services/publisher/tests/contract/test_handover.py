@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import re
 
-import httpx
 import pytest
 
 from juinie_publisher.core.doorbell import Doorbell
@@ -16,6 +14,7 @@ from juinie_publisher.store.outbox import OutboxStore
 from juinie_shared.contracts.record import read_record
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.kafka import read_topic
+from juinie_testkit.scrape import metric
 from juinie_testkit.seed import Seed
 from juinie_testkit.stack import ServiceProcess
 from juinie_testkit.waits import eventually
@@ -57,15 +56,9 @@ def seed(pool):
     return Seed(pool, notify=True)
 
 
-async def metric(process, name):
-    async with httpx.AsyncClient(base_url=process.url, trust_env=False) as client:
-        text = (await client.get("/metrics")).text
-    return float(re.search(rf"^{name} (\S+)", text, re.MULTILINE)[1])
-
-
 async def holds(process, shards):
     async def so_many():
-        return await metric(process, "juinie_publisher_shards") == shards
+        return await metric(process.url, "juinie_publisher_shards") == shards
 
     await eventually(so_many, PATIENTLY, f"{process.name} holds {shards} shards")
 
@@ -140,7 +133,7 @@ async def test_paused_publisher_is_taken_over_and_does_no_harm_when_it_wakes(
     await holds(second, 32)
     await append_to_all(seed, runs, 5)
     await flushed(pool)
-    assert await metric(first, "juinie_duties_lost_total") >= 32
+    assert await metric(first.url, "juinie_duties_lost_total") >= 32
     assert await first_times(kafka_bootstrap_servers, kafka_topic, RUNS * 26) == {
         run: list(range(1, 27)) for run in runs
     }

@@ -22,6 +22,7 @@ from juinie_shared.domain.ids import KeyId, new_uuid7
 from juinie_testkit.golden import golden_records
 from juinie_testkit.kafka import delete_topic, read_topic
 from juinie_testkit.running import running
+from juinie_testkit.scrape import metric
 from juinie_testkit.seed import Json, Seed, SeededKey
 from juinie_testkit.waits import StillMissing, await_outbox_flush, eventually
 
@@ -209,7 +210,7 @@ async def test_broker_killed_under_load_loses_nothing_and_drains_after(settings,
             await eventually(lambda: _events(logs, "kafka_away"), 20, "Kafka is found away")
             await eventually(lambda: _answers(service, "/readyz", 503), 10, "not ready")
             await eventually(
-                lambda: _metric(service, "juinie_outbox_pending"), 10, "the gauge shows the backlog"
+                lambda: metric(service.url, "juinie_outbox_pending"), 10, "the gauge shows the backlog"
             )
             await asyncio.to_thread(stoppable_kafka.start)
             await await_outbox_flush(pool, run, 60)
@@ -222,7 +223,9 @@ async def test_starts_without_kafka_keeps_rows_and_stops_at_once(settings, pool,
     run = await seed.run("a")
     nowhere = settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{unused_tcp_port}"})
     async with running(serve, nowhere, wait_ready=False) as service:
-        await eventually(lambda: _metric(service, "juinie_outbox_pending"), 10, "the gauge shows the backlog")
+        await eventually(
+            lambda: metric(service.url, "juinie_outbox_pending"), 10, "the gauge shows the backlog"
+        )
         assert await _answers(service, "/livez", 200)
         assert await _answers(service, "/readyz", 503)
         await service.stop(timeout_seconds=5)
@@ -334,8 +337,3 @@ async def _get(service, path):
 
 async def _answers(service, path, status):
     return (await _get(service, path)).status_code == status
-
-
-async def _metric(service, name):
-    text = (await _get(service, "/metrics")).text
-    return float(re.search(rf"^{name} (\S+)", text, re.MULTILINE)[1])

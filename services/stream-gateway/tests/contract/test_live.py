@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import httpx
 import pytest
 
 from juinie_shared.contracts.record import RunEventRecord
@@ -16,6 +15,7 @@ from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import Page, RunRow, Store
 from juinie_testkit.kafka import create_topic
 from juinie_testkit.running import RunningService, running
+from juinie_testkit.scrape import metric, until_metric
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import await_stream_completion, eventually
 from juinie_testkit.watcher import Watcher
@@ -23,17 +23,8 @@ from juinie_testkit.watcher import Watcher
 NEVER_SECONDS = 3600.0
 
 
-async def metric(service: RunningService, name: str) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        text = (await client.get(f"{service.url}/metrics")).text
-    return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
-
-
 async def until_live(service: RunningService) -> None:
-    async def live() -> bool:
-        return await metric(service, 'juinie_stream_mode{mode="live"}') == 1
-
-    await eventually(live, 20, "the gateway reads Kafka")
+    await until_metric(service.url, 'juinie_stream_mode{mode="live"}', 1, 20)
 
 
 @pytest.fixture
@@ -53,12 +44,12 @@ async def test_records_reach_the_watcher_without_a_look_at_postgres(
             first, last = await seed.append(run_id, *[("text", i) for i in range(20)])
             await topic.publish(run_id, first, last)
             await watcher.until_seq(last)
-            assert await metric(service, "juinie_stream_gap_refills_total") == 0
+            assert await metric(service.url, "juinie_stream_gap_refills_total") == 0
             end = await seed.finish(run_id)
             await topic.publish(run_id, end)
             await await_stream_completion(watcher)
         assert watcher.seqs == list(range(1, end + 1))
-        assert await metric(service, "juinie_append_to_socket_seconds_count") == 21
+        assert await metric(service.url, "juinie_append_to_socket_seconds_count") == 21
 
 
 async def test_a_gap_is_filled_from_postgres(
@@ -73,7 +64,7 @@ async def test_a_gap_is_filled_from_postgres(
             await topic.publish(run_id, last)
             await watcher.until_seq(last)
         assert watcher.seqs == list(range(1, last + 1))
-        assert await metric(service, "juinie_stream_gap_refills_total") == 1
+        assert await metric(service.url, "juinie_stream_gap_refills_total") == 1
 
 
 async def test_repeated_and_reordered_records_are_shown_once_in_order(
@@ -130,9 +121,9 @@ async def test_what_lies_on_the_topic_and_is_not_true_is_never_shown(
         await await_stream_completion(watcher)
     assert watcher.seqs == list(range(1, end + 1))
     assert b"forged" not in watcher.raw
-    assert await metric(gateway, 'juinie_stream_records_total{verdict="bad"}') >= 3
-    assert await metric(gateway, 'juinie_stream_records_total{verdict="foreign"}') == 1
-    assert await metric(gateway, 'juinie_stream_records_total{verdict="ahead"}') >= 1
+    assert await metric(gateway.url, 'juinie_stream_records_total{verdict="bad"}') >= 3
+    assert await metric(gateway.url, 'juinie_stream_records_total{verdict="foreign"}') == 1
+    assert await metric(gateway.url, 'juinie_stream_records_total{verdict="ahead"}') >= 1
 
 
 def forgeries(true: RunEventRecord) -> list[RunEventRecord]:
@@ -172,6 +163,31 @@ async def test_a_true_looking_end_on_kafka_does_not_end_the_stream(
         end = await seed.finish(run_id)
         await await_stream_completion(watcher)
     assert watcher.seqs[-end:] == list(range(1, end + 1))
+
+
+async def test_forged_event_that_is_exactly_the_next_stays_with_those_who_saw_it(
+    topic, no_tail_check: Settings, seed: Seed, key: SeededKey
+) -> None:
+    """Why nobody but the publisher may write there. Who comes anew gets what Postgres has."""
+    async with running(serve, no_tail_check) as service:
+        await until_live(service)
+        run_id = await seed.run(key)
+        async with Watcher(service.url, run_id, key=key.text) as watcher:
+            await watcher.until_caught_up()
+            true = (await topic.records(run_id, 1, 1))[0]
+            value = b'{"seq":2,"type":"text","time":"%b","data":"forged"}' % true.time.encode()
+            await topic.put(replace(true, seq=Seq(2), type="text", value=value))
+            await watcher.until_seq(2)
+            _, last = await seed.append(run_id, ("text", "true"))
+            await topic.publish(run_id, last)
+            end = await seed.finish(run_id)
+            await topic.publish(run_id, end)
+            await await_stream_completion(watcher)
+        assert watcher.control("stream.reset") is None
+        assert [frame.json["data"] for frame in watcher.events][1:-1] == ["forged"]
+        async with Watcher(service.url, run_id, key=key.text) as anew:
+            await await_stream_completion(anew)
+        assert [frame.json["data"] for frame in anew.events][1:-1] == ["true"]
 
 
 async def test_events_that_come_while_the_backfill_is_held_are_neither_lost_nor_repeated(
@@ -231,7 +247,7 @@ async def test_a_refill_that_hangs_does_not_hold_up_the_stop(
 
 
 async def has(service: RunningService, name: str, value: float) -> bool:
-    return await metric(service, name) == value
+    return await metric(service.url, name) == value
 
 
 async def test_two_watchers_of_a_run_get_the_same_bytes_and_others_get_none_of_them(
@@ -344,7 +360,7 @@ async def test_without_kafka_streams_go_on_from_postgres(
         end = await seed.finish(run_id)
         await await_stream_completion(watcher)
     assert watcher.seqs == list(range(1, end + 1))
-    assert await metric(from_postgres, 'juinie_stream_mode{mode="postgres"}') == 1
+    assert await metric(from_postgres.url, 'juinie_stream_mode{mode="postgres"}') == 1
 
 
 async def test_kafka_is_read_as_soon_as_the_topic_is_there(
