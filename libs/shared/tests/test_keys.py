@@ -103,6 +103,20 @@ async def test_no_text_of_a_key_is_remembered_or_compared(pool: Pool):
     assert key.text not in remembered
 
 
+async def test_hash_that_nobody_shows_any_more_is_dropped_when_the_next_key_is_remembered(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(keys, "FORGET_SECONDS", 0.0)
+    first, second, ring = await Seed(pool).key(), await Seed(pool).key(), KeyRing(pool, remember_seconds=0)
+    for key in (first, second):
+        await ring.principal(key.text)
+        await ring.principal_of(key.key_id)
+    remembered = repr(vars(ring))
+    for key in (first, second):
+        assert repr(hash_key(key.text)) not in remembered
+        assert repr(key.key_id) not in remembered
+
+
 async def test_many_requests_with_one_key_ask_about_it_once(pool: Pool, monkeypatch: pytest.MonkeyPatch):
     key, asked = await Seed(pool).key(), 0
 

@@ -20,6 +20,8 @@ from juinie_shared.domain.errors import DatabaseBusy, NotAuthenticated
 from juinie_shared.domain.ids import KeyId
 
 REMEMBER_SECONDS = 30.0
+FORGET_SECONDS = 3600.0
+"""A key that was good lately is known for so long after it is believed no more: it is asked about apart from the unknown ones."""
 REMEMBER_KEYS = 10_000
 LONGEST_KEY = 200
 STRANGERS_AT_ONCE = 2
@@ -123,7 +125,9 @@ def _remembered[K](known: _Known[K], key: K) -> Principal | None:
 
 
 def _remember[K](known: _Known[K], key: K, entry: tuple[float, Principal]) -> None:
+    """Keep it behind the others; those in front that nobody has shown for `FORGET_SECONDS` go."""
     known[key] = entry
     known.move_to_end(key)
-    if len(known) > REMEMBER_KEYS:
+    forget_before = time.monotonic() - FORGET_SECONDS
+    while known and (len(known) > REMEMBER_KEYS or next(iter(known.values()))[0] <= forget_before):
         known.popitem(last=False)
