@@ -53,6 +53,30 @@ def test_keys_are_found_in_tests_and_pages_too(tmp_path: Path, folder: str):
     assert scan(planted).returncode == 1
 
 
+HISTORY = """
+import sys; sys.path[:0] = ['deploy']
+import pathlib, secret_scan
+print(*secret_scan.found_in_history(pathlib.Path(sys.argv[1])), sep='\\n')
+"""
+
+
+@pytest.mark.parametrize("kind", ["Juinie API key", "GitHub Token", "Private Key"])
+def test_secret_that_was_committed_and_is_gone_is_found_in_the_history(tmp_path: Path, kind: str):
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    for text in (PLANTED[kind](), "nothing", DEV_API_KEY):
+        (tmp_path / "page.md").write_text(f"KEY={text}\n")
+        git("add", ".")
+        git("commit", "--quiet", "-m", "one")
+    command = [sys.executable, "-c", HISTORY, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (found,) = done.stdout.splitlines()
+    assert found.endswith(f":page.md: {kind}, in the history")
+
+
 def test_public_keys_and_ordinary_text_pass(tmp_path: Path):
     clean = tmp_path / "clean.py"
     clean.write_text(f'KEY = "{DEV_API_KEY}"\nRUN_ID = "{new_run_id()}"\nNAME = "jn_"\n')
