@@ -41,7 +41,7 @@ async def reconnects(scene: Scene, count: int, at_once: int) -> None:
     async def some() -> None:
         while not scene.stopping.is_set() and (number := next(numbers)) <= count:
             run_id, last_seq, finished = scene.chance.choice(list(runs.values()))
-            await _Reconnect(scene, run_id, last_seq, finished, f"reconnect {number}").go()
+            await Reconnect(scene, run_id, last_seq, finished, f"reconnect {number}").go()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -88,7 +88,7 @@ async def _finish(scene: Scene, run_id: str) -> int:
     return last_seq
 
 
-class _Reconnect:
+class Reconnect:
     """One connection after a random position."""
 
     def __init__(self, scene: Scene, run_id: str, last_seq: int, finished: bool, name: str) -> None:

@@ -45,11 +45,11 @@ async def _one_run(scene: Scene, run_id: str) -> None:
         programs = scene.chance.choice((1, 1, 1, 2))
         async with asyncio.TaskGroup() as group:
             for number in range(programs):
-                group.create_task(_Program(scene, run_id, f"p{number}", events // programs).write())
+                group.create_task(Program(scene, run_id, f"p{number}", events // programs).write())
         scene.open_runs.discard(run_id)
         async with asyncio.TaskGroup() as group:
             if scene.chance.random() < _RACES:
-                group.create_task(_Program(scene, run_id, "racer", _RACER_EVENTS, may_be_late=True).write())
+                group.create_task(Program(scene, run_id, "racer", _RACER_EVENTS, may_be_late=True).write())
             group.create_task(_finish(scene, run_id))
     await read_back(scene, run_id)
     scene.conclude(run_id, began_at)
@@ -106,7 +106,7 @@ async def read_some_again(scene: Scene) -> None:
 
 
 @dataclass
-class _Program:
+class Program:
     """Appends so many events to a run; `events` are left to be sent."""
 
     scene: Scene
