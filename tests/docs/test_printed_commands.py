@@ -19,5 +19,13 @@ def test_page_that_prints_our_commands_activates_their_environment_first(page: P
     assert first is None or ACTIVATE in text[: first.start()], f"{page.name}: {first and first[0]}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_that_prints_juinie_api_says_where_the_database_is(page: Path):
+    text = page.read_text()
+    first = text.find("\n$ juinie-api ")
+
+    assert first < 0 or "export DATABASE_URL=" in text[:first]
+
+
 def test_some_pages_print_them():
     assert sum(bool(OURS.search(page.read_text())) for page in PAGES) >= 5
