@@ -98,6 +98,7 @@ class _Api:
         async def connect_apart() -> Connection:
             return await connect(url, telemetry.SERVICE, limits)
 
+        self._draining = asyncio.Event()
         self._metrics = metrics = telemetry.build_metrics()
         self.counts = SharedCounts(pool)
         self._notifier = Notifier(connect_apart, metrics.notify_failures.inc, _log.warning)
@@ -136,6 +137,7 @@ class _Api:
     async def drain_when(self, stopping: asyncio.Event) -> None:
         """Not ready any more, and whoever waits for a run is answered now."""
         await stopping.wait()
+        self._draining.set()
         self._readiness.drain()
         self._waker.drain()
         self._desk.drain()
@@ -170,6 +172,7 @@ class _Api:
                 active_runs=settings.max_active_runs,
             ),
             stream_url=settings.stream_url.rstrip("/"),
+            draining=self._draining,
         )
 
 

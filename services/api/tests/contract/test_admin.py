@@ -302,6 +302,18 @@ async def test_republishing_ends_when_its_client_leaves(api: Any):
     assert await ranges(api) == [(run, 1, 2)], "and nothing more was written"
 
 
+@pytest.mark.usefixtures("small")
+async def test_republishing_ends_when_its_server_stops(api: Any):
+    run = await five_events(api)
+    body = {"from_seq": 1, "to_seq": 5}
+    asked = asyncio.create_task(api.client.post(f"/v1/admin/runs/{run}/republish", json=body))
+    await eventually(lambda: ranges(api), 10, "the first rows")
+    await api.service.stop(timeout_seconds=10)
+    answer = await asked
+    assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+    assert await ranges(api) == [(run, 1, 2)]
+
+
 async def test_republishing_holds_up_nobody_who_writes_to_the_run(api: Any):
     run, key = await api.seed.run(api.key), api.key.tenant_id
     async with api.pool.transaction() as republishing:

@@ -1,6 +1,7 @@
 """One request to the API, in the order in which it may be refused: 401, 429, then what is wrong with
 it, then 403, then 404."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -32,6 +33,7 @@ from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import (
     DatabaseBusy,
+    Draining,
     LimitReached,
     Permanent,
     RunLocked,
@@ -68,6 +70,7 @@ class Services:
     metrics: Metrics
     limits: Limits
     stream_url: str
+    draining: asyncio.Event
 
 
 def _spelled(form: re.Pattern[str], what: str) -> BeforeValidator:
@@ -197,7 +200,10 @@ class Call:
         """
         Raises:
             ClientDisconnect: nobody would read the answer.
+            Draining: this server is stopping.
         """
+        if self.services.draining.is_set():
+            raise Draining
         if await self.left():
             raise ClientDisconnect
 
