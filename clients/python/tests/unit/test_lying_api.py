@@ -44,8 +44,8 @@ class Stored:
 
     def store(self, request: httpx.Request) -> httpx.Response:
         first = 2 + len(self.contents)
-        sent = request.content.removeprefix(b'{"events":[{"type":"torture","data":').removesuffix(b"}]}")
-        self.contents += [b"torture " + data for data in sent.split(b'},{"type":"torture","data":')]
+        sent = request.content.removeprefix(b'{"events":[{"type":"').removesuffix(b"}]}")
+        self.contents += [one.replace(b'","data":', b" ", 1) for one in sent.split(b'},{"type":"')]
         last = 1 + len(self.contents)
         return httpx.Response(201, json={"first_seq": first, "last_seq": last, "cancel_requested": False})
 

@@ -92,7 +92,7 @@ def test_payloads_differ_and_come_back_as_they_were_sent() -> None:
     page = (
         b'{"events":['
         + b",".join(
-            b'{"seq":%d,"type":"torture","time":"t","data":%b}' % (seq, one.partition(b" ")[2])
+            b'{"seq":%d,"type":"%b","time":"t","data":%b}' % (seq, *one.split(b" ", 1))
             for seq, one in enumerate(contents, 1)
         )
         + b'],"next_after_seq":50}'
