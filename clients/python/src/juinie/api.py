@@ -106,4 +106,4 @@ def refused(answer: httpx.Response, after_no_answer: bool = False) -> Refused:
     except ValueError:
         problem = None
     known = cast("dict[str, Any]", problem) if isinstance(problem, dict) else {}
-    return refusal(answer.status_code, known, after_no_answer)
+    return refusal(answer.status_code, known, after_no_answer, _asked_for(answer))

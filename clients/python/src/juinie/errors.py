@@ -39,6 +39,8 @@ class Refused(JuinieError):
     detail: str
     problem: dict[str, Any]
     after_no_answer: bool = False
+    retry_after_seconds: float = 0.0
+    """When to come again, where the answer may be another one then; 0 where it does not say."""
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.detail}"
@@ -63,10 +65,12 @@ class Unreadable(Refused):
 _BY_CODE = {"run_not_found": NotFound, "run_finished": RunFinished, "lease_lost": LeaseLost}
 
 
-def refusal(status: int, problem: dict[str, Any], after_no_answer: bool = False) -> Refused:
+def refusal(
+    status: int, problem: dict[str, Any], after_no_answer: bool = False, retry_after_seconds: float = 0.0
+) -> Refused:
     """The error for an answer's status and problem document, which is empty where something else answered."""
     code, detail = str(problem.get("code", "unknown")), str(problem.get("detail", "no problem document"))
-    return _BY_CODE.get(code, Refused)(status, code, detail, problem, after_no_answer)
+    return _BY_CODE.get(code, Refused)(status, code, detail, problem, after_no_answer, retry_after_seconds)
 
 
 def unreadable(status: int, what: str) -> Unreadable:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from juinie.api import PASSING
 from juinie.connection import Ending, connect
-from juinie.errors import unreadable
+from juinie.errors import Refused, unreadable
 from juinie.events import RunEvent
 from juinie.sse import Frame
 
@@ -18,7 +19,10 @@ _UNREACHABLE_SECONDS = 1.0
 
 @dataclass
 class RunStream:
-    """`position` is the seq of the last event that was given; who keeps it can go on from there another day."""
+    """`position` is the seq of the last event that was given; who keeps it can go on from there another day.
+
+    Where no gateway answers, or one says that it cannot now, it is asked again until the task is cancelled.
+    """
 
     http: httpx.AsyncClient
     urls: Sequence[str]
@@ -42,6 +46,10 @@ class RunStream:
                     ending, wait = connection.ending, connection.retry_seconds
             except httpx.TransportError:
                 pass
+            except Refused as error:
+                if error.status not in PASSING:
+                    raise
+                wait = max(wait, error.retry_after_seconds)
             if ending is Ending.END:
                 return
             await asyncio.sleep(wait)
