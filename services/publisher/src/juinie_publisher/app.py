@@ -32,7 +32,7 @@ from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.duties import DutyStore
 from juinie_publisher.store.kept_runs import KeptRunStore
-from juinie_publisher.store.outbox import OutboxStore
+from juinie_publisher.store.outbox import PLANNING, OutboxStore
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
@@ -85,7 +85,8 @@ async def serve(
     """
     provider = configure_tracing("juinie-publisher")
     database_url = settings.database_url.get_secret_value()
-    pool = await open_pool(database_url, "juinie-publisher", PoolLimits(size=POOL_SIZE))
+    limits = PoolLimits(size=POOL_SIZE)
+    pool = await open_pool(database_url, "juinie-publisher", limits, plan_cache_mode=PLANNING)
     parts = _build(settings, pool, provider.get_tracer("juinie_publisher"))
     http = HttpServer(parts.application, settings.host, settings.port)
     try:

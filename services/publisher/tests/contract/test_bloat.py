@@ -1,11 +1,12 @@
-"""Two hundred thousand rows that were published and deleted, and that no vacuum has taken away yet, are in nobody's way."""
+"""Two hundred thousand rows hold up no fetch: neither what was published and deleted, and no vacuum has taken away yet, nor
+what came since the last time that anything was planned."""
 
 import json
 from collections.abc import AsyncGenerator
 
 import pytest
 
-from juinie_publisher.store.outbox import FETCH, OutboxStore, WindowLimits
+from juinie_publisher.store.outbox import FETCH, PLANNING, OutboxStore, WindowLimits
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, open_pool
 from juinie_shared.domain.ids import shard_of
 from juinie_testkit.seed import Seed
@@ -69,3 +70,27 @@ async def test_rows_that_were_published_are_stepped_over_once_and_then_forgotten
 
     assert [(row.run_id, row.shard) for row in window.rows] == [(run_id, shard_of(run_id))]
     assert again < 64 * 30
+
+
+ROWS_READ = """
+    SELECT coalesce(sum(seq_tup_read), 0)::int + coalesce(sum(idx_tup_fetch), 0)::int AS rows
+    FROM pg_stat_xact_user_tables WHERE relname = 'outbox'
+"""
+
+
+async def test_rows_that_came_since_the_last_plan_are_not_all_read(database_url: str):
+    """As when Kafka goes away: nothing has told Postgres yet that the outbox is long."""
+    pool = await open_pool(database_url, "test", PATIENT, plan_cache_mode=PLANNING)
+    async with pool.connection() as connection:
+        await connection.execute("ALTER TABLE outbox SET (autovacuum_enabled = off)")
+        await connection.execute("VACUUM ANALYZE outbox")
+        fetch = (FETCH, SHARDS, LIMITS.rows_a_shard, LIMITS.rows, LIMITS.bytes, LIMITS.records, list[str]())
+        for _ in range(
+            6
+        ):  # from here on a prepared statement has one plan for good, unless it is told otherwise
+            await connection.fetch(*fetch)
+        await connection.execute(FILL, ROWS)
+        async with connection.transaction():
+            assert await connection.fetch(*fetch)
+            assert await connection.fetchval(ROWS_READ) <= 64 * LIMITS.rows_a_shard
+    await pool.close()

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mappi
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import asyncpg
@@ -87,8 +88,11 @@ class Pool:
             self._pool.terminate()
 
 
-async def open_pool(database_url: str, application: str, limits: PoolLimits | None = None) -> Pool:
-    """A pool that has not connected yet. `database_url` is a libpq URL (`postgresql://…`)."""
+async def open_pool(
+    database_url: str, application: str, limits: PoolLimits | None = None, **settings: str
+) -> Pool:
+    """A pool that has not connected yet. `database_url` is a libpq URL (`postgresql://…`). `settings`: of Postgres, which
+    each of its sessions sets besides its limits."""
     limits = limits or PoolLimits()
     pool = await _asyncpg.create_pool(
         plain_url(database_url),
@@ -97,7 +101,7 @@ async def open_pool(database_url: str, application: str, limits: PoolLimits | No
         timeout=limits.connect_seconds,
         command_timeout=limits.statement_seconds + 1,
         reset=_keep_session,
-        init=partial(_begin_session, limits=limits),
+        init=partial(_begin_session, limits=limits, settings=settings),
         server_settings={"application_name": application},
     )
     return Pool(pool, limits)
@@ -121,12 +125,14 @@ def session_settings(limits: PoolLimits) -> dict[str, str]:
     }
 
 
-async def _begin_session(connection: Any, limits: PoolLimits) -> None:
+async def _begin_session(
+    connection: Any, limits: PoolLimits, settings: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Give a new session its limits. Not as it connects: pgbouncer refuses, or drops, what it does not know there."""
-    settings = session_settings(limits)
+    all_settings = {**session_settings(limits), **settings}
     try:
         await connection.execute(
-            "; ".join(f"SET {name} = {value}" for name, value in settings.items()),
+            "; ".join(f"SET {name} = {value}" for name, value in all_settings.items()),
             timeout=limits.connect_seconds,
         )
     except BaseException:

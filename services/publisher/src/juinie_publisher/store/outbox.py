@@ -48,9 +48,13 @@ FETCH = f"""
 """The oldest rows of the shards $1 but for the runs $6: at most $2 a shard; $3 rows, $4 bytes, $5 records; at least one.
 
 No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
-seq), run (run_id); LATERAL and the scalar subquery leave no other plan, whatever the statistics say of a table that
-is empty most of the time.
+seq), run (run_id), as long as it is planned for the outbox as it is: see PLANNING.
 """
+
+PLANNING = "force_custom_plan"
+"""The publisher's `plan_cache_mode`. A plan that was made while the outbox was empty reads all of it, for each shard, once
+Kafka has been away for a while: seconds a fetch, until statistics come. A plan of its own costs a fetch a quarter of a
+millisecond, and knows the table's size."""
 
 DELETE = """
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
