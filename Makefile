@@ -82,7 +82,7 @@ format: .venv/installed ## Format and mend what can be mended
 # In the order of testpaths: xdist's own, by the number of tests in a file, has the longest at the end, in files of one test.
 .PHONY: test
 test: .venv/installed ## Everything: unit, contract, end to end; nothing skipped
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # SECONDS is bash's own, too: only one that was given to make counts. One run's figures are kept, whatever they are.
 FAULT_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),300)
@@ -113,7 +113,7 @@ CONTRACT_SERVICE := $(and $(filter 1,$(words $(SERVICE))),$(filter $(SERVICES),$
 
 .PHONY: test-contract no-such-service
 test-contract: $(if $(CONTRACT_SERVICE),.venvs/contract-$(SERVICE)/installed,no-such-service) ## One service's contract tests, with only its dependencies: make test-contract SERVICE=api
-	@.venvs/contract-$(SERVICE)/bin/python -m pytest -n 2 --dist loadfile services/$(SERVICE)/tests/contract
+	@.venvs/contract-$(SERVICE)/bin/python -m pytest -n 3 --dist loadfile services/$(SERVICE)/tests/contract
 no-such-service:
 	$(error SERVICE is one of: $(SERVICES); not "$(SERVICE)")
 

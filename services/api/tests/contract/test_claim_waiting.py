@@ -134,10 +134,10 @@ async def test_no_run_is_taken_for_a_worker_that_has_left(api: Any):
         f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     )
     await api.until_waiting(1)
-    writer.close()
-    await writer.wait_closed()
     [worker] = waiting(api, 1)
     await api.until_waiting(2)
+    writer.close()
+    await writer.wait_closed()
     run_id = (await api.create())["run_id"]
     assert (await worker).json()["run"]["run_id"] == run_id
     rows = await api.rows("SELECT lease_worker_id FROM run WHERE run_id = $1", UUID(run_id))
