@@ -24,7 +24,7 @@ _CREATOR = "creator"
 async def make_work(scene: Scene) -> None:
     """One run after the other, until the scene is stopping."""
     while not scene.stopping.is_set():
-        run_id = str(uuid.UUID(int=scene.chance.getrandbits(128), version=4))
+        run_id = str(uuid.uuid4())  # not by the seed, which may come to the same deployment again
         scene.jobs[run_id] = Job(appends=scene.chance.randint(2, _MOST_APPENDS))
         try:
             await _one_run(scene, run_id)

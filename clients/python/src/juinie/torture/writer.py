@@ -27,7 +27,7 @@ _READ_SECONDS = 5.0
 async def write_runs(scene: Scene) -> None:
     """One run after the other, until the scene is stopping."""
     while not scene.stopping.is_set():
-        run_id = str(uuid.UUID(int=scene.chance.getrandbits(128), version=4))
+        run_id = str(uuid.uuid4())  # not by the seed, which may come to the same deployment again
         try:
             await _one_run(scene, run_id)
         except (NoAnswer, Refused) as error:  # what it was about is counted: no run is dropped in silence
