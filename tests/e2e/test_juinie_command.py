@@ -195,7 +195,18 @@ async def test_kafka_that_is_not_there_cannot_be_verified(stack: Stack, key: See
     run_id = await finished_run(juinie)
     code, printed = await verify(stack, key, run_id, "--kafka", "127.0.0.1:1")
 
-    assert (code, "Kafka at 127.0.0.1:1" in printed) == (2, True), printed
+    assert (code, "no answer from Kafka at 127.0.0.1:1: " in printed) == (2, True), printed
+    assert "Unable connect" not in printed, "the driver's own words are left out"
+
+
+async def test_postgres_that_is_not_there_cannot_be_verified(stack: Stack, key: SeededKey, juinie: Client):
+    run_id = await finished_run(juinie)
+    code, printed = await verify(
+        stack, key, run_id, "--database-url", "postgresql://juinie@127.0.0.1:1/juinie"
+    )
+
+    assert (code, "no answer from Postgres: " in printed) == (2, True), printed
+    assert "Traceback" not in printed
 
 
 async def torture(stack: Stack, key: SeededKey, *arguments: str) -> tuple[int | None, str]:

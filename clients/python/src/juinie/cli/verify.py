@@ -4,6 +4,7 @@ Exit code 0: whole. 1: it is not. 2: that could not be found out.
 """
 
 import asyncio
+import logging
 from typing import Annotated
 from uuid import UUID
 
@@ -90,10 +91,12 @@ async def _look_on_kafka(
         from juinie.verify.on_kafka import check_kafka
     except ImportError as error:
         raise _CannotLook("--kafka needs the extra: pip install 'juinie[kafka]'") from error
+    # It logs every try of every connection: what there is to know is in the error.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         await check_kafka(servers, topic, log, report, wait_seconds, dead_topic)
     except KafkaError as error:
-        raise _CannotLook(f"Kafka at {servers}: {type(error).__name__}") from error
+        raise _CannotLook(f"no answer from Kafka at {servers}: {type(error).__name__}") from error
 
 
 async def _look_in_postgres(database_url: str, log: Log, report: Report) -> None:
@@ -105,8 +108,8 @@ async def _look_in_postgres(database_url: str, log: Log, report: Report) -> None
         raise _CannotLook("--database-url needs the extra: pip install 'juinie[postgres]'") from error
     try:
         await check_postgres(database_url, log, report)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise _CannotLook(f"Postgres: {type(error).__name__}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise _CannotLook(f"no answer from Postgres: {type(error).__name__}") from error
 
 
 def _print(log: Log, report: Report) -> None:
