@@ -28,7 +28,7 @@ from juinie.torture.proxy import BadLine
 from juinie.torture.reconnects import only_reconnects
 from juinie.torture.scene import Load, Scene
 from juinie.torture.schedule import Episode, Fault
-from juinie.torture.summary import Summary, added_up, doubts, table, told
+from juinie.torture.summary import Summary, added_up, doubts, faults_of, not_tried, table, told
 from juinie.torture.torturing import torture as torture_it
 
 FOUND, NOT_TRIED = 1, 2
@@ -100,10 +100,9 @@ def torture(
 
 def _code(found: Summary) -> int:
     """A command of the caller's that failed is no fault of the deployment's."""
-    why = doubts(found)
-    if found["broken_off"]:
-        return NOT_TRIED if len(why) == 1 else FOUND
-    return FOUND if why else 0
+    if faults_of(found):
+        return FOUND
+    return NOT_TRIED if not_tried(found) else 0
 
 
 def _outcome(torturing: Coroutine[Any, Any, Summary]) -> Summary | Exception:
@@ -172,10 +171,10 @@ def _tell(console: Console) -> Callable[[Episode], None]:
 def _report(found: Summary) -> None:
     console = Console()
     console.print(table(added_up([found]), "torture"))
-    why = doubts(found)
-    for line in (*found["first_violations"], *why):
+    for line in (*found["first_violations"], *doubts(found)):
         console.print(line, markup=False, highlight=False)
-    console.print("Something was FOUND." if why else "Nothing was found.")
+    said = {0: "Nothing was found.", FOUND: "Something was FOUND.", NOT_TRIED: "It could not be tried."}
+    console.print(said[_code(found)])
 
 
 def _named(pairs: Sequence[str]) -> dict[str, str]:

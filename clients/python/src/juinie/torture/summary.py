@@ -73,7 +73,12 @@ def clean(found: Summary) -> bool:
 
 
 def doubts(found: Summary) -> list[str]:
-    """Why this torture was not a good one, a line each."""
+    """Why this torture was not a good one, a line each: what was found, and what was not tried."""
+    return [*faults_of(found), *not_tried(found)]
+
+
+def faults_of(found: Summary) -> list[str]:
+    """What is wrong with the deployment, a line each."""
     episodes = found["episodes"]
     never_well = sum(episode["recovery_seconds"] is None for episode in episodes)
     never_published = sum(episode["published_seconds"] is None for episode in episodes)
@@ -83,10 +88,17 @@ def doubts(found: Summary) -> list[str]:
         f"{found['unanswered']} appends were never answered": found["unanswered"],
         f"not well again after {never_well} faults": never_well,
         f"not all published after {never_published} faults": never_published,
+    }
+    return [why for why, true in told.items() if true]
+
+
+def not_tried(found: Summary) -> list[str]:
+    """What kept this torture from trying what it was to try, a line each."""
+    told = {
         f"broken off by {found['broken_off']}": found["broken_off"],
         "no event was written and checked": not found["events"],
         "no event was delivered": not found["deliveries"],
-        "there were faults to inject, and none was": found["kinds"] and not episodes,
+        "there were faults to inject, and none was": found["kinds"] and not found["episodes"],
     }
     return [why for why, true in told.items() if true]
 
