@@ -91,7 +91,7 @@ class EmbeddedPostgres:
             f"listen_addresses={HOST}",
         ]
         command = [str(binaries.directory / "postgres"), "-D", str(self._cluster), "-p", str(self.port)]
-        command += [part for option in (*options, "max_connections=200") for part in ("-c", option)]
+        command += [part for option in (*options, "max_connections=400") for part in ("-c", option)]
         self.child = spawn(
             command, self.log, env=_environment(), user=user, dies_with_parent=self._dies_with_parent
         )

@@ -27,7 +27,7 @@ _STOP_SECONDS = 10
 def start_postgres() -> Note:
     """A throwaway Postgres: in memory, and not made to survive a crash of the machine."""
     port = free_port()
-    arguments = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300")
+    arguments = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=400")
     command = "postgres " + " ".join(f"-c {argument}" for argument in arguments)
     environment = {"POSTGRES_USER": "juinie", "POSTGRES_HOST_AUTH_METHOD": "trust"}
     note = _run(POSTGRES_IMAGE, port, "5432/tcp", environment, {"/var/lib/postgresql/data": "rw"}, command)
