@@ -82,7 +82,7 @@ format: .venv/installed ## Format and mend what can be mended
 # In the order of testpaths: xdist's own, by the number of tests in a file, has the longest at the end, in files of one test.
 .PHONY: test
 test: .venv/installed ## Everything: unit, contract, end to end; nothing skipped
-	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # SECONDS is bash's own, too: only one that was given to make counts. One run's figures are kept, whatever they are.
 FAULT_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),300)

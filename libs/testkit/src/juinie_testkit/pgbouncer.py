@@ -79,7 +79,9 @@ class PgBouncer:
 def _config(server_url: str, port: int, settings: dict[str, object]) -> str:
     parts = urlsplit(server_url)
     server = f"host={parts.hostname} port={parts.port or 5432}"
-    login = f"user={unquote(parts.username or 'postgres')} password='{unquote(parts.password or '')}'"
+    login = f"user={unquote(parts.username or 'postgres')}"
+    if parts.password:  # pgbouncer refuses an empty one
+        login += f" password='{unquote(parts.password)}'"
     general: dict[str, object] = {
         "listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "any",
         **({"user": _UNPRIVILEGED} if os.geteuid() == 0 else {}), **settings,
