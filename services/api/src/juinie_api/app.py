@@ -69,7 +69,7 @@ async def serve(
     pool = await open_pool(url, telemetry.SERVICE, limits)
     health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
     try:
-        api = _Api(settings, provider, pool, health_pool, limits)
+        api = _Api(settings, provider, pool, health_pool, limits, stopping)
         with closing(api.server.bind()) as listener:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(run()) for run in api.background]
@@ -91,14 +91,19 @@ class _Api:
     """The parts, put together."""
 
     def __init__(
-        self, settings: Settings, provider: TracerProvider, pool: Pool, health_pool: Pool, limits: PoolLimits
+        self,
+        settings: Settings,
+        provider: TracerProvider,
+        pool: Pool,
+        health_pool: Pool,
+        limits: PoolLimits,
+        stopping: asyncio.Event,
     ) -> None:
         url, dev = settings.database_url.get_secret_value(), settings.env == "dev"
 
         async def connect_apart() -> Connection:
             return await connect(url, telemetry.SERVICE, limits)
 
-        self._draining = asyncio.Event()
         self._metrics = metrics = telemetry.build_metrics()
         self.counts = SharedCounts(pool)
         self._notifier = Notifier(connect_apart, metrics.notify_failures.inc, _log.warning)
@@ -121,7 +126,7 @@ class _Api:
             over_limit.run,
             lambda: watch_loop_lag(metrics.loop_lag.observe),
         ]
-        api = build_api(self._services(settings, pool), metrics, provider)
+        api = build_api(self._services(settings, pool, stopping), metrics, provider)
         admission = Admission(api, KeyRing(pool), self._windows, over_limit.refused)
         probes = probe_apps(self._readiness.missing, metrics.registry)
         cors = Cors(settings.cors_origins, dev, METHODS)
@@ -137,12 +142,11 @@ class _Api:
     async def drain_when(self, stopping: asyncio.Event) -> None:
         """Not ready any more, and whoever waits for a run is answered now."""
         await stopping.wait()
-        self._draining.set()
         self._readiness.drain()
         self._waker.drain()
         self._desk.drain()
 
-    def _services(self, settings: Settings, pool: Pool) -> Services:
+    def _services(self, settings: Settings, pool: Pool, stopping: asyncio.Event) -> Services:
         lanes = RunLanes(TURN_SECONDS)
         pools = TenantPools(pool, settings.database_connections)
         return Services(
@@ -172,7 +176,7 @@ class _Api:
                 active_runs=settings.max_active_runs,
             ),
             stream_url=settings.stream_url.rstrip("/"),
-            draining=self._draining,
+            draining=stopping,
         )
 
 
