@@ -495,13 +495,7 @@ def test_concluded_run_that_is_read_again_is_the_same(
 
 
 def test_nothing_is_kept_of_a_concluded_run(story: Story) -> None:
-    story.append_all()
-    story.see(1, 2, 3, 4, 5, 6, 7)
-    story.finish()
-    story.end()
-    story.checker.conclude(RUN)
-
-    assert story.checker._runs == {}
+    assert concluded(story)._runs == {}
 
 
 @given(st.data())

@@ -169,15 +169,13 @@ async def test_dead_letter_that_does_not_fit_its_topic_is_told_and_holds_up_noth
     with structlog.testing.capture_logs() as logs:
         async with running(serve, settings):
             await eventually(
-                lambda: [line for line in logs if line["event"] == "dead_letters_not_recorded"],
+                lambda: reasons_told(logs),
                 20,
                 "it is told",
             )
             await seed.append(run, ("token", 1))
             await await_outbox_flush(pool, run)
-    assert [line["reason"] for line in logs if line["event"] == "dead_letters_not_recorded"] == [
-        "message_too_large"
-    ]
+    assert reasons_told(logs) == ["message_too_large"]
     assert (len(await ask(pool, PARKED)), await recorded(pool)) == (2, 0)
 
 
@@ -191,7 +189,7 @@ async def test_topic_of_dead_letters_that_cannot_be_made_holds_up_nothing(settin
             await seed.append(run, ("token", LARGE), ("token", 2))
             await await_outbox_flush(pool, run)
             await eventually(
-                lambda: [line for line in logs if line["event"] == "dead_letters_not_recorded"],
+                lambda: reasons_told(logs),
                 20,
                 "it is told",
             )
@@ -224,6 +222,11 @@ async def set_limit(servers, topic, size):
         await admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})]
         )
+
+
+def reasons_told(logs):
+    """Why dead letters were not recorded, as often as it was told."""
+    return [line["reason"] for line in logs if line["event"] == "dead_letters_not_recorded"]
 
 
 async def recorded(pool):
