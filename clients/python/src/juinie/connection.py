@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from typing import Literal
 
 import httpx
 
@@ -72,22 +73,24 @@ class Connection:
 async def connect(
     http: httpx.AsyncClient,
     url: str,
-    after_seq: int,
+    after_seq: int | Literal["tail"],
     *,
     token: str | None = None,
     types: str | None = None,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> AsyncGenerator[Connection]:
-    """Open a run's stream after a position.
+    """Open a run's stream after a position, or at its tail: only what comes. With a token the client's key stays at home.
 
     Raises:
         Refused: an answer that will not pass, or no stream at all (`Unreadable`; WHATWG HTML §9.2.3).
         httpx.TransportError: it could not be opened now.
     """
-    params = {name: value for name, value in (("token", token), ("types", types)) if value}
-    headers = {"Accept": _EVENT_STREAM, "Last-Event-ID": str(after_seq)}
-    timeout = httpx.Timeout(10.0, read=silence_seconds)
-    async with http.stream("GET", url, params=params, headers=headers, timeout=timeout) as answer:
+    at_tail = after_seq == "tail"
+    asked = (("token", token), ("types", types), ("after_seq", after_seq if at_tail else None))
+    params = {name: value for name, value in asked if value}
+    headers = {"Accept": _EVENT_STREAM, **({} if at_tail else {"Last-Event-ID": str(after_seq)})}
+    timeout, auth = httpx.Timeout(10.0, read=silence_seconds), _without_key if token else None
+    async with http.stream("GET", url, params=params, headers=headers, timeout=timeout, auth=auth) as answer:
         if not answer.is_success:
             await answer.aread()
             raise refused(answer)
@@ -95,3 +98,9 @@ async def connect(
         if answer.status_code != NO_CONTENT and media.partition(";")[0].strip().lower() != _EVENT_STREAM:
             raise unreadable(answer.status_code, f"{media} instead of a stream")
         yield Connection(answer)
+
+
+def _without_key(request: httpx.Request) -> httpx.Request:
+    """A token and a key together are refused: nobody could say which one counts."""
+    del request.headers["Authorization"]
+    return request

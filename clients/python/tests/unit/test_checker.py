@@ -459,6 +459,60 @@ def test_run_that_begins_with_something_else_is_corrupt(story: Story) -> None:
     assert story.checker.findings.counts == {Kind.CORRUPT: 1}
 
 
+def test_what_comes_of_a_deleted_run_to_who_was_there_before_has_a_little_time(story: Story) -> None:
+    story.checker.delete(RUN)
+    story.checker.serve(RUN, "w", asked_at=1, at=50)
+    story.checker.gone(RUN, at=60)
+    story.checker.gone(RUN, at=1000)
+    story.checker.serve(RUN, "w", asked_at=59, at=90)
+    assert story.checker.findings.counts == {}
+    story.checker.serve(RUN, "w", asked_at=59, at=90.1)
+    story.checker.serve(RUN, "w", asked_at=60.1, at=60.2)
+
+    assert story.checker.findings.counts == {Kind.DELETED: 2}
+
+
+def test_of_a_run_that_may_be_gone_nothing_is_late(story: Story) -> None:
+    story.append_all()
+    story.checker.delete(RUN)
+    story.checker.look_for_late(at=1000)
+
+    assert story.checker.findings.counts == {}
+
+
+def test_run_whose_delete_was_not_answered_is_judged_as_any_other(story: Story) -> None:
+    story.append_all()
+    story.checker.delete(RUN)
+    story.see(1, 2, 3)
+    story.finish()
+
+    assert story.found() == {Kind.LOST, Kind.END_MISSING}
+
+
+def test_watcher_that_was_never_let_in_misses_the_end(story: Story) -> None:
+    story.append_all()
+    story.see(1, 2, 3, 4, 5, 6, 7)
+    story.finish()
+    story.end()
+    story.checker.watch(RUN, "never")
+
+    assert story.found() == {Kind.END_MISSING}
+
+
+def test_cursor_that_is_not_moved_past_what_is_left_out_is_late(story: Story) -> None:
+    story.append_all()
+    story.checker.watch(RUN, "t", frozenset({"never"}))
+    story.checker.open(RUN, "t", 0, at=0)
+    story.see(1, 2, 3, 4, 5, 6)
+    story.checker.skip(RUN, "t", 6)
+    story.checker.look_for_late(at=100)
+    assert story.checker.findings.counts == {}
+    story.append("c", 7, b"c0", at=100)
+    story.checker.look_for_late(at=131)
+
+    assert {violation.who for violation in story.checker.findings.kept} == {"t", "w"}
+
+
 def concluded(story: Story) -> Checker:
     story.append_all()
     story.see(1, 2, 3, 4, 5, 6, 7)

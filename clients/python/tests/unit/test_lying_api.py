@@ -10,12 +10,14 @@ import pytest
 
 from juinie.claims import Claim
 from juinie.client import Client
+from juinie.torture import deletions
 from juinie.torture.findings import Kind
 from juinie.torture.jobs import Job
 from juinie.torture.leases import STARTED, Turn
+from juinie.torture.leave import leave_of
 from juinie.torture.scene import Load, Scene
 from juinie.torture.worker import work_on
-from juinie.torture.writer import Program, read_some_again
+from juinie.torture.writer import Program, read_back, read_some_again
 
 RUN = "0193a1b2-0000-7000-8000-000000000001"
 LEASE_LOST = {"code": "lease_lost", "detail": "Another worker has the run."}
@@ -109,6 +111,113 @@ async def test_concluded_run_that_is_gone_when_it_is_read_again_is_found() -> No
     await read_some_again(there)
 
     assert set(there.checker.findings.counts) == {Kind.LOST}
+
+
+NOT_FOUND = {"code": "run_not_found"}
+EVENTS = [
+    '{"seq":1,"type":"run.created","time":"t","data":1}',
+    '{"seq":2,"type":"run.finished","time":"t","data":{"status":"success"}}',
+]
+PAGE = f'{{"events":[{",".join(EVENTS)}],"next_after_seq":2,"up_to_date":true}}'
+HIDDEN, THERE = "hidden", "there"
+
+
+async def deleted(monkeypatch: pytest.MonkeyPatch, delete: list[int], reads: str, again: str) -> Scene:
+    """A run is deleted, looked for, read back and concluded, and once more looked for. `delete`: the statuses that DELETEs get, the last one ever after."""
+    monkeypatch.setattr(deletions, "_GIVE_UP", 0.0)
+    state = reads
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            status = delete.pop(0) if len(delete) > 1 else delete[0]
+            return httpx.Response(status, json=NOT_FOUND if status == 404 else None)
+        if state == HIDDEN:
+            return httpx.Response(404, json=NOT_FOUND)
+        if request.url.path.endswith("/events"):
+            return httpx.Response(200, content=PAGE)
+        return httpx.Response(
+            200, json={"run_id": RUN, "status": "success", "last_seq": 2, "created_at": "t"}
+        )
+
+    there = scene(answer, patience_seconds=2)
+    there.checker.finish(RUN, 2, there.now())
+    await deletions.delete(there, RUN)
+    await deletions.look_for(there, RUN)
+    await read_back(there, RUN)
+    there.conclude(RUN, 0.0)
+    state = again
+    await deletions.look_for_some_again(there)
+    return there
+
+
+@pytest.mark.parametrize(
+    ("delete", "reads"),
+    [([204], HIDDEN), ([503, 204], HIDDEN), ([503, 404], HIDDEN), ([503], HIDDEN), ([503], THERE)],
+    ids=[
+        "at once",
+        "at the second try",
+        "by a try without an answer",
+        "without an answer",
+        "never, and no answer",
+    ],
+)
+async def test_run_that_is_deleted_is_gone_or_nobody_knows(
+    monkeypatch: pytest.MonkeyPatch, delete: list[int], reads: str
+) -> None:
+    answered = delete[-1] != 503
+    there = await deleted(monkeypatch, delete, reads, reads)
+
+    assert there.checker.findings.kept == []
+    assert not there.figures.wrong_answers
+    assert (there.figures.deleted, there.figures.deletes_unanswered) == (answered, not answered)
+    assert not there.concluded  # it may still be deleted
+    assert len(there.deleted) == (reads == HIDDEN)
+
+
+async def test_deleted_run_that_is_still_served_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = await deleted(monkeypatch, [204], THERE, HIDDEN)
+
+    assert {violation.who for violation in there.checker.findings.kept} == {
+        "GET ", "GET /events", "GET /wait", "pages",
+    }  # fmt: skip
+    assert set(there.checker.findings.counts) == {Kind.DELETED}
+
+
+async def test_deleted_run_that_comes_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = await deleted(monkeypatch, [204], HIDDEN, THERE)
+
+    assert [(found.kind, found.who) for found in there.checker.findings.kept] == [
+        (Kind.DELETED, "read again")
+    ]
+
+
+async def test_run_that_is_gone_before_anybody_deletes_it_is_a_wrong_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = await deleted(monkeypatch, [404], HIDDEN, HIDDEN)
+
+    assert there.figures.wrong_answers == {"delete: 404 run_not_found": 1}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "delete", "left_out"),
+    [(201, 409, []), (403, 409, ["stream tokens"]), (201, 405, ["deletions"]), (404, 403, ["stream tokens", "deletions"])],
+    ids=["all", "no tokens", "no deletions", "neither"],
+)  # fmt: skip
+async def test_what_the_key_may_not_is_left_out_and_told(
+    tokens: int, delete: int, left_out: list[str]
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            return httpx.Response(delete, json={"code": "run_not_finished" if delete == 409 else "forbidden"})
+        return httpx.Response(tokens, json={"token": "t", "code": "forbidden", "detail": "Not yours."})
+
+    leave = await leave_of(scene(answer).client, RUN)
+
+    assert (leave.tokens, leave.deletes) == (tokens == 201, delete == 409)
+    assert [line.split(", because")[0] for line in leave.left_out] == [
+        f"left out: {what}" for what in left_out
+    ]
 
 
 def see_all(there: Scene, contents: list[bytes]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from juinie.events import RunEvent
 from juinie.torture.findings import Findings, Kind
 from juinie.torture.published import Published
+from juinie.torture.run_history import mark_of
 
 RUN = "run"
 
@@ -48,3 +49,13 @@ def test_record_of_the_same_seq_with_other_bytes_does_not_count() -> None:
 def test_first_records_out_of_order_are_found_where_there_is_an_order() -> None:
     assert found(records(1, 3, 2, 4)) == [(Kind.REORDERED, 2)]
     assert found(records(1, 3, 2, 4), ordered=False) == []
+
+
+def test_of_a_deleted_run_everything_that_was_shown_has_its_record() -> None:
+    published, findings = Published(), Findings()
+    published.expect_shown(RUN, {mark_of(event(seq).raw): seq for seq in (1, 2, 4)})
+    for seq in (1, 2, 3):
+        published.take(RUN, event(seq).raw)
+    published.tell(findings, ordered=True)
+
+    assert [(violation.kind, violation.seq) for violation in findings.kept] == [(Kind.LOST, 4)]

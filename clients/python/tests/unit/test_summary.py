@@ -8,7 +8,7 @@ import pytest
 from juinie.torture.findings import Kind
 from juinie.torture.scene import Load, Scene
 from juinie.torture.schedule import Episode
-from juinie.torture.summary import Summary, added_up, doubts, summary
+from juinie.torture.summary import SORTS, Summary, added_up, doubts, not_there, summary
 
 CLIENT: Any = type("NoClient", (), {"api": type("NoApi", (), {"repeats": {}})})
 
@@ -50,3 +50,24 @@ def test_kinds_that_did_not_occur_are_named() -> None:
 
     assert lines["faults"] == "1, of 1 kinds out of 2"
     assert lines["kinds that did not occur"] == "cut"
+
+
+def of_everything(**changed: Any) -> Summary:
+    return good(watchers=dict.fromkeys(SORTS, 1), deleted=1, **changed)
+
+
+def test_torture_of_everything_has_all_sorts_of_watchers_and_deletes_runs() -> None:
+    assert not_there(of_everything()) == []
+    assert len(not_there(good())) == len(SORTS) + 1
+    assert not_there({**of_everything(), "deleted": 0}) == ["no run was deleted"]
+    assert not_there({**of_everything(), "left_out": ["left out: deletions"]}) == ["left out: deletions"]
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_sort_of_watchers_that_was_not_there_is_visible(sort: str) -> None:
+    found = of_everything()
+    del found["watchers"][sort]
+
+    assert not_there(found) == [f"no watcher of the sort {sort} was let in"]
+    assert dict(added_up([found]))[f"watchers: {sort}"] == "0"
+    assert doubts(found) == []

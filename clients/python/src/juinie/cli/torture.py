@@ -60,7 +60,7 @@ def torture(
         bool, typer.Option("--yes-this-deployment", help="Needed for one that is not on this machine.")
     ] = False,
 ) -> None:
-    """Write, watch, break and check: does this deployment keep its promises? Creates runs, and leaves them there."""
+    """Write, watch, break and check: does this deployment keep its promises? Creates runs, deletes some of them, and leaves the others there."""
     console, lined = Console(stderr=True), lines and not reconnect
     if not yes_this_deployment and not all(map(_is_here, (api_url, stream_url))):
         console.print("That deployment is not on this machine. If it may be tortured: --yes-this-deployment")
@@ -171,7 +171,7 @@ def _tell(console: Console) -> Callable[[Episode], None]:
 def _report(found: Summary) -> None:
     console = Console()
     console.print(table(added_up([found]), "torture"))
-    for line in (*found["first_violations"], *doubts(found)):
+    for line in (*found["left_out"], *found["first_violations"], *doubts(found)):
         console.print(line, markup=False, highlight=False)
     said = {0: "Nothing was found.", FOUND: "Something was FOUND.", NOT_TRIED: "It could not be tried."}
     console.print(said[_code(found)])

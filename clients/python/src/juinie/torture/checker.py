@@ -1,14 +1,16 @@
 """Holds what a deployment did against what it promised. No I/O and no clock: it is told what happened, and when.
 
 Four people tell it things: whoever appends (`send`, then `acknowledge` or `refuse`, or nothing where no answer came),
-whoever finishes a run, each reader (`open`, `see`, `drop`, `end`), and whoever reads a run's state. A run is concluded
+whoever finishes a run or deletes it, each reader (`open`, `see`, `drop`, `end`), and whoever reads a run's state. A run is concluded
 once all its readers are done; two numbers are kept of it afterwards, so millions of events can be checked.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from juinie.torture.delays import Delays
+from juinie.torture.filtered_history import FilteredHistory
 from juinie.torture.findings import Findings, Kind
 from juinie.torture.leases import Turn
 from juinie.torture.reader_history import Finding, ReaderHistory
@@ -76,7 +78,53 @@ class Checker:
         """The worker of this attempt was told that its lease is lost."""
         self._run(run).leases.lose(attempt)
 
+    # ---- deletions
+
+    def delete(self, run: str) -> None:
+        """A DELETE is about to be sent: from now on the run may be gone."""
+        self._run(run).deletion.sent = True
+
+    def may_be_gone(self, run: str) -> bool:
+        return self._run(run).deletion.sent
+
+    def gone(self, run: str, at: float) -> None:
+        """The DELETE was answered, or somebody was told 404 after it: from now on nothing of the run may be served."""
+        self._run(run).deletion.know(at)
+
+    def is_gone(self, run: str) -> bool:
+        return self._run(run).deletion.gone_at is not None
+
+    def serve(self, run: str, who: str, asked_at: float, at: float) -> None:
+        """Something of the run came, to somebody who asked for it then."""
+        self._note(run, who, self._run(run).deletion.serve(asked_at, at, self._late_seconds))
+
+    def turn_away(self, run: str, reader: str, at: float) -> None:
+        """The reader was told that there is no such run, which may be gone."""
+        self.gone(run, at)
+        self.drop(run, reader)
+        self._run(run).reader(reader).turned_away = True
+
+    def shown(self, run: str) -> dict[int, int]:
+        """The seqs that somebody was shown, by the marks of their bytes (`mark_of`)."""
+        return self._run(run).shown()
+
     # ---- readers
+
+    def watch(self, run: str, reader: str, types: frozenset[str] | None = None) -> None:
+        """A reader begins: it is owed the end, be it ever let in or not. `types`: of what is before it, it wants these."""
+        history = FilteredHistory(reader, types=types) if types else ReaderHistory(reader)
+        self._run(run).readers[reader] = history
+
+    def begin(self, run: str, reader: str, acknowledged_before: int, position: int, at: float) -> None:
+        """A reader that asked for the tail, when so much was acknowledged, was told where it is."""
+        self.read(run, reader, acknowledged_before, position)
+        self._run(run).tell_tail(position)
+        self.open(run, reader, position, at)
+
+    def begin_at_end(self, run: str, reader: str) -> None:
+        """A reader that asked for the tail was told that nothing comes any more."""
+        self._run(run).tell_tail(math.inf)
+        self.leave(run, reader)
 
     def open(self, run: str, reader: str, after_seq: int, at: float) -> None:
         """A connection is open, after the position that the reader asked for."""
@@ -85,6 +133,15 @@ class Checker:
     def move(self, run: str, reader: str, position: int | None) -> None:
         """The id that came with the event just seen (None: it had none), or by itself: the reader would come back with it."""
         self._note(run, reader, self._run(run).reader(reader).move(position))
+
+    def skip(self, run: str, reader: str, position: int) -> None:
+        """An id alone."""
+        self._note(run, reader, self._run(run).reader(reader).skip(position))
+
+    def catch_up(self, run: str, reader: str, acknowledged_before: int, last_seq: int) -> None:
+        """The reader was told that it has all that was stored when its connection began; so much was acknowledged before."""
+        self.read(run, reader, acknowledged_before, last_seq)
+        self._note(run, reader, self._run(run).reader(reader).move(last_seq))
 
     def see(
         self,
@@ -97,16 +154,19 @@ class Checker:
         last: bool = False,
         turn: Turn | None = None,
         first: bool = False,
+        name: str = "",
     ) -> None:
         """An event arrived: its content (None for one of Juinie's own), all its bytes, and whether it is the terminal one.
 
-        `turn`: it says that an attempt has begun, or is over. `first`: it says that the run was created.
+        `turn`: it says that an attempt has begun, or is over. `first`: it says that the run was created. `name`: its type.
         """
         history = self._run(run)
         seen = history.reader(reader)
         self.deliveries += 1
         self._note(run, reader, seen.see(seq, last))
-        self._note(run, reader, history.show(seq, content, whole))
+        self._note(run, reader, history.show(seq, content, whole, name))
+        if not seen.wants(name):
+            self.findings.add(Kind.UNASKED, run, reader, seq, f"of the type {name}, which it left out")
         if first and seq != 1:
             self.findings.add(Kind.REPEATED, run, reader, seq, "the run was created a second time")
         if turn is not None:
@@ -132,6 +192,10 @@ class Checker:
         position = self._run(run).reader(reader).position
         self.findings.add(Kind.END_MISSING, run, reader, position, "a clean end without stream.end")
         self.drop(run, reader)
+
+    def trespass(self, run: str, reader: str, what: str) -> None:
+        """A token opened what it is not good for."""
+        self.findings.add(Kind.TRESPASS, run, reader, 0, what)
 
     def set_back(self, run: str, reader: str, last_seq: int) -> None:
         """The reader was told that its position is beyond the run's last seq."""
@@ -183,6 +247,8 @@ class Checker:
         for reader in history.readers.values():
             self._note(run, reader.name, reader.drop())
             self._note(run, reader.name, _unfinished(reader, history.head))
+        for reader, finding in history.missed():
+            self._note(run, reader.name, [finding])
         self._note(run, "all readers", history.conclude())
         self.events += history.head
         self.runs += 1
@@ -200,6 +266,6 @@ class Checker:
 
 
 def _unfinished(reader: ReaderHistory, head: int) -> list[Finding]:
-    if reader.ended:
+    if reader.ended or reader.turned_away:
         return []
     return [(Kind.END_MISSING, head, f"was never told; the reader has {reader.position}")]

@@ -37,6 +37,11 @@ class Kind(StrEnum):
     """Two that were told how the run ended were told different things."""
     STALE_READ = "stale read"
     """A read that shows less than was acknowledged before it began."""
+    UNASKED = "not asked for"
+    """An event of a type that the watcher left out."""
+    TRESPASS = "not allowed"
+    """A token that opened another run, or was good for longer than it said."""
+    DELETED = "served after its deletion"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ import random
 from juinie.events import RunEvent
 from juinie.torture.leases import EXPIRED, STARTED, Turn
 
-_TYPES = ("torture", "torture", "TEXT_MESSAGE_CONTENT", "tool/call.result-2", "x" * 128)
-_CREATED = "run.created"
+TYPES = ("torture", "torture", "TEXT_MESSAGE_CONTENT", "tool/call.result-2", "x" * 128)
+CREATED = "run.created"
 _TEXTS = (
     "", "plain", "é ü ß", "🜁🜂", "\u2028 and \u2029", '\\" and \\\\', "\\n\\r\\t", "\\u0000", "data: x\\n\\nid: 7", "x" * 200,
 )  # fmt: skip
@@ -18,7 +18,7 @@ _NUMBERS = ("0", "-1", "1.0", "9007199254740993", "1e400", "true", "null", "[]")
 
 def batch(chance: random.Random, writer: str, number: int, size: int) -> tuple[bytes, list[bytes]]:
     """A request's body, and the contents that a reader has to see."""
-    named = [(chance.choice(_TYPES), _data(chance, f"{writer}.{number}.{index}")) for index in range(size)]
+    named = [(chance.choice(TYPES), _data(chance, f"{writer}.{number}.{index}")) for index in range(size)]
     if chance.random() < _WITH_A_LARGE_ONE:
         named[-1] = named[-1][0], _large(chance, f"{writer}.{number}.large")
     events = b",".join(b'{"type":"%b","data":%b}' % (name.encode(), one) for name, one in named)
@@ -32,7 +32,7 @@ def content(event: RunEvent) -> bytes | None:
 
 def is_first(event: RunEvent) -> bool:
     """It says that the run was created."""
-    return event.type == _CREATED
+    return event.type == CREATED
 
 
 def turn(event: RunEvent) -> Turn | None:

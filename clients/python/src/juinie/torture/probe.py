@@ -23,14 +23,14 @@ class Probe:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._run_id = str(uuid.uuid4())
+        self.run_id = str(uuid.uuid4())
         self._outbox = Outbox(client)
         self._sees_outbox = False
 
     async def begin(self) -> None:
         """Create the run."""
         self._sees_outbox = await self._outbox.may_look()
-        await self._client.create_run("torture-probe", run_id=self._run_id, idempotency_key=self._run_id)
+        await self._client.create_run("torture-probe", run_id=self.run_id, idempotency_key=self.run_id)
 
     async def until_well(self, timeout_seconds: float) -> float | None:
         """Seconds from now until an append that began after now was answered and came out of every gateway.
@@ -80,7 +80,7 @@ class Probe:
         while True:
             try:
                 answer = await self._client.http.post(
-                    f"{url}/v1/runs/{self._run_id}/events", json=body, headers={"Idempotency-Key": key},
+                    f"{url}/v1/runs/{self.run_id}/events", json=body, headers={"Idempotency-Key": key},
                     timeout=_TRY_SECONDS,
                 )  # fmt: skip
                 if answer.is_success:
@@ -90,7 +90,7 @@ class Probe:
             await asyncio.sleep(_TRY_EVERY_SECONDS)
 
     async def _deliver(self, url: str, seq: int) -> None:
-        stream = f"{url}/v1/runs/{self._run_id}/stream"
+        stream = f"{url}/v1/runs/{self.run_id}/stream"
         while not await self._delivered(stream, seq):
             await asyncio.sleep(_TRY_EVERY_SECONDS)
 

@@ -3,17 +3,18 @@
 A record counts by its bytes, so that rubbish and forgeries under a run's key can neither help nor harm.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from juinie.events import RunEvent
 from juinie.torture.findings import Findings, Kind
+from juinie.torture.run_history import mark_of
 
 
 @dataclass
 class _Run:
     waited_for: dict[int, int]
-    """The seq of each event, by the hash of its bytes."""
+    """The seq of each event, by the mark of its bytes."""
     highest: int = 0
     disorder: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
@@ -26,12 +27,16 @@ class Published:
 
     def expect(self, run: str, events: Iterable[RunEvent]) -> None:
         """All of these were acknowledged, and the outbox is empty: each has to have its record."""
-        self._runs[run] = _Run({hash(event.raw): event.seq for event in events})
+        self._runs[run] = _Run({mark_of(event.raw): event.seq for event in events})
+
+    def expect_shown(self, run: str, seqs: Mapping[int, int]) -> None:
+        """A run that was deleted: its events are no longer to be read, and what anybody was shown has its record, by these marks."""
+        self._runs[run] = _Run(dict(seqs))
 
     def take(self, run: str, value: bytes) -> None:
         """A record under this run's key, in the order of its partition."""
         known = self._runs.get(run)
-        seq = known.waited_for.pop(hash(value), None) if known else None
+        seq = known.waited_for.pop(mark_of(value), None) if known else None
         if known is None or seq is None:
             return  # not of the sample, once more, or none of Juinie's
         if seq < known.highest:

@@ -3,7 +3,7 @@
 It keeps a position, and the seqs below it that are missing: nothing that grows with the run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from juinie.torture.findings import Kind
@@ -25,6 +25,8 @@ class ReaderHistory:
     ended: bool = False
     ended_at: int = 0
     """What it was told of where the run ends."""
+    turned_away: bool = False
+    """It was told that there is no such run (any more): nobody owes it the end."""
     late_up_to: int = 0
     _came: bool = False
     _missing: set[int] = field(default_factory=set[int])
@@ -46,6 +48,20 @@ class ReaderHistory:
         if to != self.position:
             yield Kind.WRONG_POSITION, self.position, f"the id is {to}, the reader has {self.position}"
 
+    def skip(self, to: int) -> Iterator[Finding]:
+        """An id alone. Only who left out some types has anything to skip."""
+        return self.move(to)
+
+    def wants(self, name: str) -> bool:
+        """It asked for events of this type."""
+        del name
+        return True
+
+    def missed(self, types: Sequence[int]) -> Iterator[Finding]:
+        """What it should have seen of these, the (hashed) type of each seq from 1 on. All is told already where there are no holes."""
+        del types
+        return iter(())
+
     def see(self, seq: int, last: bool) -> Iterator[Finding]:
         """An event arrived. `last`: it is the run's terminal event."""
         if self.ended or self.finished:
@@ -53,7 +69,7 @@ class ReaderHistory:
         elif seq <= self.position:
             yield from self._see_again(seq)
         else:
-            yield from self._skip_to(seq)
+            yield from self._go_to(seq)
         self.finished = self.finished or last
 
     def drop(self) -> Iterator[Finding]:
@@ -88,7 +104,7 @@ class ReaderHistory:
         else:
             yield Kind.REPEATED, seq, f"arrived again at {self.position}"
 
-    def _skip_to(self, seq: int) -> Iterator[Finding]:
+    def _go_to(self, seq: int) -> Iterator[Finding]:
         holes = seq - self.position - 1
         if holes > _HOLES_KEPT:
             yield Kind.LOST, seq, f"{holes} events before it are missing"

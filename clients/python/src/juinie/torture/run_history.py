@@ -1,6 +1,6 @@
 """One run: what was sent, what was acknowledged, and what each seq turned out to be.
 
-Contents are kept as 64-bit hashes in arrays: 32 bytes for each event of a run that is still open, and nothing of one
+Contents are kept as 64-bit hashes in arrays: 40 bytes for each event of a run that is still open, and nothing of one
 that has been concluded. Two events that are sent to one run must differ in their content, or they cannot be told apart.
 """
 
@@ -8,6 +8,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from juinie.torture.deletion_history import DeletionHistory
 from juinie.torture.findings import Kind
 from juinie.torture.leases import LeaseHistory
 from juinie.torture.reader_history import Finding, ReaderHistory
@@ -17,13 +18,18 @@ _OWN = 1
 """An event of Juinie's own, which nobody sent."""
 
 
+def mark_of(content: bytes) -> int:
+    """One number for these bytes, of this process."""
+    return hash(content) or 2
+
+
 def _hashed(content: bytes | None) -> int:
-    return _OWN if content is None else hash(content) or 2
+    return _OWN if content is None else mark_of(content)
 
 
 def look_of(wholes: Iterable[bytes]) -> int:
     """One number for these events, in order."""
-    return hash(array("q", (hash(whole) or 2 for whole in wholes)).tobytes())
+    return hash(array("q", map(mark_of, wholes)).tobytes())
 
 
 class RunHistory:
@@ -32,14 +38,17 @@ class RunHistory:
     def __init__(self) -> None:
         self.readers: dict[str, ReaderHistory] = {}
         self.leases = LeaseHistory()
+        self.deletion = DeletionHistory()
         self.acked_head = 0
         self.last_seq: int | None = None
         self.status: str | None = None
         self.head = 0
         self._acks: deque[tuple[float, int]] = deque()
         self._acked_at = array("d")
-        self._expected, self._seen, self._whole = array("q"), array("q"), array("q")
+        self._expected, self._seen, self._whole, self._types = (array("q") for _ in range(4))
         self._doubtful: dict[str, tuple[int, ...]] = {}
+        self._tail = 0.0
+        self._beyond: dict[str, float] = {}
 
     def reader(self, name: str) -> ReaderHistory:
         return self.readers.setdefault(name, ReaderHistory(name))
@@ -47,12 +56,15 @@ class RunHistory:
     def send(self, append: str, contents: Iterable[bytes], attempt: int | None = None) -> None:
         """An append is about to be sent. It stays doubtful until it is acknowledged or refused."""
         self._doubtful[append] = hashes = tuple(map(_hashed, contents))
+        self._beyond[append] = self._tail
         if attempt is not None:
             self.leases.send(hashes, attempt)
 
     def acknowledge(self, append: str, first: int, last: int, at: float) -> Iterator[Finding]:
         """The append is stored at these seqs, says the answer."""
         hashes = self._doubtful.pop(append)
+        if first <= self._beyond.pop(append):
+            yield Kind.LOST, first, "not sent yet when a watcher was told that the tail is beyond it"
         if last - first + 1 != len(hashes):
             yield Kind.TORN, first, f"{len(hashes)} events were sent, the answer says {first} to {last}"
             return
@@ -65,6 +77,7 @@ class RunHistory:
 
     def refuse(self, append: str) -> None:
         """The append was refused: none of it may ever be seen."""
+        del self._beyond[append]
         del self._doubtful[append]
 
     def finish(self, last_seq: int, at: float) -> Iterator[Finding]:
@@ -83,17 +96,21 @@ class RunHistory:
             yield Kind.WRONG_STATUS, self.head, f"{status}, and {self.status} was told before"
         self.status = self.status or status
 
-    def show(self, seq: int, content: bytes | None, whole: bytes) -> Iterator[Finding]:
-        """Somebody was shown this event. `content` is None for one of Juinie's own."""
+    def tell_tail(self, position: float) -> None:
+        """Somebody was told that the run is here: what is sent from now on comes later. Infinite where nothing comes."""
+        self._tail = max(self._tail, position)
+
+    def show(self, seq: int, content: bytes | None, whole: bytes, name: str = "") -> Iterator[Finding]:
+        """Somebody was shown this event, of the type `name`. `content` is None for one of Juinie's own."""
         self._reach(seq)
-        hashed, whole_hashed, index = _hashed(content), hash(whole) or 2, seq - 1
+        of_content, of_whole, index = _hashed(content), mark_of(whole), seq - 1
         if seq == 1 and content is not None:
             yield Kind.CORRUPT, seq, "the first event is not that of the run's creation"
-        if self._whole[index] not in (_UNKNOWN, whole_hashed):
+        if self._whole[index] not in (_UNKNOWN, of_whole):
             yield Kind.CORRUPT, seq, "other bytes than somebody was shown before"
-        elif self._expected[index] not in (_UNKNOWN, hashed):
+        elif self._expected[index] not in (_UNKNOWN, of_content):
             yield Kind.CORRUPT, seq, "not the event that was acknowledged under this seq"
-        self._seen[index], self._whole[index] = hashed, whole_hashed
+        self._seen[index], self._whole[index], self._types[index] = of_content, of_whole, hash(name)
 
     def delay(self, seq: int, open_since: float, now: float) -> float:
         """Seconds from the ack of this event, or from the connection where that came later, to now; 0 before its ack."""
@@ -101,7 +118,9 @@ class RunHistory:
         return max(0.0, now - max(acked_at, open_since)) if acked_at else 0.0
 
     def overdue(self, now: float, limit_seconds: float) -> Iterator[tuple[ReaderHistory, Finding]]:
-        """Acknowledged events that an open reader should have by now."""
+        """Acknowledged events that an open reader should have by now. Of a run that may be gone nothing is owed."""
+        if self.deletion.sent:
+            return
         behind = [reader for reader in self.readers.values() if not reader.ended]
         reached = min((reader.position for reader in behind), default=self.acked_head)
         while self._acks and self._acks[0][1] <= reached:
@@ -117,6 +136,8 @@ class RunHistory:
         if self.last_seq is None:
             yield Kind.END_MISSING, self.head, "the run was never finished"
         yield from self._wrong_ends()
+        if self.deletion.gone_at is not None:
+            return  # nobody could read all of it, so what nobody saw says nothing
         for seq, seen in enumerate(self._seen, 1):
             if seen == _UNKNOWN:
                 yield Kind.LOST, seq, "no reader ever saw it"
@@ -125,6 +146,16 @@ class RunHistory:
         for append, hashes in self._doubtful.items():
             yield from _whole_or_not_at_all(append, hashes, places)
         yield from self._strangers(set(self._expected), set(places))
+
+    def missed(self) -> Iterator[tuple[ReaderHistory, Finding]]:
+        """Of what others saw: what a reader asked for, and was not shown."""
+        for reader in self.readers.values():
+            for finding in reader.missed(self._types):
+                yield reader, finding
+
+    def shown(self) -> dict[int, int]:
+        """The seqs that somebody was shown, by the (hashed) bytes."""
+        return {whole: seq for seq, whole in enumerate(self._whole, 1) if whole != _UNKNOWN}
 
     def look(self) -> int:
         """One number for all bytes that were seen; that of the same run, read again, is the same."""
@@ -175,7 +206,7 @@ class RunHistory:
     def _reach(self, seq: int) -> None:
         more = seq - self.head
         if more > 0:
-            for kept in (self._expected, self._seen, self._whole):
+            for kept in (self._expected, self._seen, self._whole, self._types):
                 kept.frombytes(bytes(8 * more))
             self._acked_at.frombytes(bytes(8 * more))
             self.head = seq

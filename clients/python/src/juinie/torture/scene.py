@@ -1,6 +1,7 @@
 """What writers, watchers and faults share: the deployment, the checker, the clock, the seeded chance, and the figures."""
 
 import asyncio
+import itertools
 import random
 import uuid
 from collections import Counter, deque
@@ -11,8 +12,9 @@ from juinie.client import Client
 from juinie.torture.answers import Answers
 from juinie.torture.checker import Checker
 from juinie.torture.jobs import Job
+from juinie.torture.leave import Leave
 
-_CONCLUDED_KEPT = 1000
+_CONCLUDED_KEPT, _DELETED_KEPT = 1000, 50
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class Load:
     runs_at_once: int = 8
     worked_at_once: int = 3
     """Runs that workers claim, besides."""
+    quiet_at_once: int = 1
+    """Runs on which little happens, besides."""
     watchers: int = 2
+    """Of each run, and one more that has types, a token, or comes late."""
     batch: int = 100
     run_events: int = 1500
     patience_seconds: float = 300.0
@@ -42,6 +47,15 @@ class Figures:
     unanswered: int = 0
     """Appends that got no answer, for as long as there was patience."""
     connections: int = 0
+    watchers: Counter[str] = field(default_factory=Counter[str])
+    """Those that were let in, by their sort."""
+    tokens_expired: int = 0
+    """How often a token was used until it was refused."""
+    deleted: int = 0
+    """Runs whose DELETE was answered."""
+    deletes_unanswered: int = 0
+    turned_away: int = 0
+    """Watchers that were told 404 before they had the end of such a run."""
     claims: int = 0
     leases_lost: int = 0
     """How often a worker was told that its lease is lost."""
@@ -53,6 +67,14 @@ class Concluded(NamedTuple):
 
     run_id: str
     began_at: float
+
+
+class Deleted(NamedTuple):
+    """A run that is gone, when it began, and the seqs that somebody was shown, by the marks of their bytes."""
+
+    run_id: str
+    began_at: float
+    shown: dict[int, int]
 
 
 @dataclass
@@ -75,15 +97,28 @@ class Scene:
     """Of its own, so that nobody claims what is not of this torture."""
     concluded: deque[Concluded] = field(default_factory=lambda: deque(maxlen=_CONCLUDED_KEPT))
     """The last of them: some are looked at once more, at the end."""
+    deleted: deque[Deleted] = field(default_factory=lambda: deque(maxlen=_DELETED_KEPT))
+    """Likewise."""
+    leave: Leave = field(default_factory=Leave)
+    turns: "itertools.count[int]" = field(default_factory=itertools.count)
+    """Whose turn it is, of the other sorts of watchers."""
+    busy_runs: "itertools.count[int]" = field(default_factory=itertools.count)
     _next_at: float = 0.0
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
     def conclude(self, run_id: str, began_at: float) -> None:
-        """All its readers are done. `began_at` is of `time.time()`, before it was created."""
-        self.checker.conclude(run_id)
-        self.concluded.append(Concluded(run_id, began_at))
+        """All its readers are done. `began_at` is of `time.time()`, before it was created.
+
+        Of a run of which nobody knows whether it was deleted, nobody knows what there is to be seen later.
+        """
+        checker = self.checker
+        if checker.is_gone(run_id):
+            self.deleted.append(Deleted(run_id, began_at, checker.shown(run_id)))
+        elif not checker.may_be_gone(run_id):
+            self.concluded.append(Concluded(run_id, began_at))
+        checker.conclude(run_id)
 
     async def pace(self, events: int) -> None:
         """Wait for the turn of so many events. What a fault held up is not made up for."""

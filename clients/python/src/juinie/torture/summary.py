@@ -13,6 +13,9 @@ from juinie.torture.schedule import Episode
 
 type Summary = dict[str, Any]
 
+SORTS = ("whole", "types", "tail", "token")
+"""Of watchers."""
+
 
 def summary(
     scene: Scene,
@@ -33,6 +36,12 @@ def summary(
         "events": checker.events,
         "deliveries": checker.deliveries,
         "connections": figures.connections,
+        "watchers": dict(figures.watchers),
+        "tokens_expired": figures.tokens_expired,
+        "deleted": figures.deleted,
+        "deletes_unanswered": figures.deletes_unanswered,
+        "turned_away": figures.turned_away,
+        "left_out": scene.leave.left_out,
         "appends": figures.appends,
         "claims": figures.claims,
         "leases_lost": figures.leases_lost,
@@ -103,6 +112,14 @@ def not_tried(found: Summary) -> list[str]:
     return [why for why, true in told.items() if true]
 
 
+def not_there(found: Summary) -> list[str]:
+    """Which watchers, and what else of the load, a torture of everything has to have, and had not, a line each."""
+    missing = [
+        f"no watcher of the sort {sort} was let in" for sort in SORTS if not found["watchers"].get(sort)
+    ]
+    return [*found["left_out"], *missing, *([] if found["deleted"] else ["no run was deleted"])]
+
+
 def occurred(found: Summary) -> set[str]:
     """The kinds of faults that were injected, and healed."""
     return {name for episode in found["episodes"] for name in episode["names"]}
@@ -132,6 +149,8 @@ def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
         ("minutes", f"{sum(one['seconds'] for one in all_of_them) / 60:.0f}"),
         *((name, f"{sum(one[name] for one in all_of_them):,}") for name in ("runs", "events", "deliveries")),
         ("connections of watchers", f"{sum(one['connections'] for one in all_of_them):,}"),
+        *_watchers(all_of_them),
+        ("runs deleted", _deleted(all_of_them)),
         ("appends", _appends(all_of_them)),
         ("claims by workers, leases lost", _claims(all_of_them)),
         *_faults(faults, {kind for one in all_of_them for kind in one.get("kinds", ())}),
@@ -155,6 +174,24 @@ def _appends(all_of_them: Sequence[Summary]) -> str:
         sum(one[name] for one in all_of_them) for name in ("appends", "given_up", "unanswered")
     )
     return f"{appends:,} ({given_up:,} given up on purpose, {unanswered:,} unanswered)"
+
+
+def _watchers(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
+    """By sort; one that was not there is told as well."""
+    watchers = _counted(one.get("watchers", {}) for one in all_of_them)
+    expired = sum(one.get("tokens_expired", 0) for one in all_of_them)
+    return [
+        *((f"watchers: {sort}", f"{watchers[sort]:,}") for sort in SORTS),
+        ("tokens used until they were refused", f"{expired:,}"),
+    ]
+
+
+def _deleted(all_of_them: Sequence[Summary]) -> str:
+    deleted, unanswered, away = (
+        sum(one.get(name, 0) for one in all_of_them)
+        for name in ("deleted", "deletes_unanswered", "turned_away")
+    )
+    return f"{deleted:,} ({unanswered:,} more without an answer), {away:,} watchers turned away"
 
 
 def _claims(all_of_them: Sequence[Summary]) -> str:

@@ -9,8 +9,9 @@ from juinie.claims import Claim
 from juinie.errors import NoAnswer, Refused
 from juinie.torture.jobs import Job
 from juinie.torture.scene import Scene
+from juinie.torture.watching import some_watchers, watched
 from juinie.torture.worker import LEASE_SECONDS, work_on
-from juinie.torture.writer import read_back, watched
+from juinie.torture.writer import read_back
 
 _ENDS_SECONDS = 40
 """The run's deadline: the sweeper ends it then, be there workers or not."""
@@ -41,7 +42,7 @@ async def _one_run(scene: Scene, run_id: str) -> None:
     created = await scene.client.create_run(
         scene.work_agent, run_id=run_id, idempotency_key=run_id, timeout_seconds=_ENDS_SECONDS, **claim
     )
-    async with watched(scene, run_id, _ENDS_SECONDS + scene.load.end_seconds):
+    async with watched(some_watchers(scene, run_id), _ENDS_SECONDS + scene.load.end_seconds):
         await asyncio.gather(_work_oneself(scene, created), _cancel(scene, run_id))
     await scene.jobs[run_id].until_quiet()
     await _see_the_end(scene, run_id)

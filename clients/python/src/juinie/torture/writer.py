@@ -1,16 +1,18 @@
-"""Runs from their creation to their end: written by one or two programs at once, watched, read back, concluded."""
+"""Runs from their creation to their end: written by one or two programs at once, watched, some deleted, read back, concluded."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from juinie.errors import NoAnswer, Refused, RunFinished
+from juinie.errors import NoAnswer, NotFound, Refused, RunFinished
+from juinie.torture.deletions import delete, look_for
 from juinie.torture.payloads import batch
 from juinie.torture.scene import Scene
-from juinie.torture.watcher import TortureWatcher, show
+from juinie.torture.watcher import show
+from juinie.torture.watching import some_watchers, watched
 
 _GIVE_UP = 0.02
 """Of all appends, so many are abandoned while they are in flight."""
@@ -22,25 +24,37 @@ _READ_AGAIN = 100
 _READS = 0.1
 """After so many of all appends, the run is read."""
 _READ_SECONDS = 5.0
+_DELETED_OF = 4
+"""One of so many is deleted when it has ended."""
+
+type Written = Callable[[Scene, str], Awaitable[None]]
 
 
-async def write_runs(scene: Scene) -> None:
-    """One run after the other, until the scene is stopping."""
+async def write_runs(scene: Scene, written: Written) -> None:
+    """One run after the other, each from its creation to its conclusion, until the scene is stopping. `written` is what happens in between."""
     while not scene.stopping.is_set():
         run_id = str(uuid.uuid4())  # not by the seed, which may come to the same deployment again
         try:
-            await _one_run(scene, run_id)
+            await _one_run(scene, run_id, written)
         except (NoAnswer, Refused) as error:  # what it was about is counted: no run is dropped in silence
             scene.figures.wrong_answers[f"run: {error}"] += 1
         finally:
             scene.open_runs.discard(run_id)
 
 
-async def _one_run(scene: Scene, run_id: str) -> None:
+async def _one_run(scene: Scene, run_id: str, written: Written) -> None:
     began_at = time.time()
     await scene.client.create_run("torture", run_id=run_id, idempotency_key=run_id)
+    await written(scene, run_id)
+    await read_back(scene, run_id)
+    scene.conclude(run_id, began_at)
+
+
+async def busy_run(scene: Scene, run_id: str) -> None:
+    """From its first event to its end, and sometimes to its deletion, which does not wait until its watchers have the end."""
+    to_be_deleted = scene.leave.deletes and next(scene.busy_runs) % _DELETED_OF == 0
     scene.open_runs.add(run_id)
-    async with watched(scene, run_id, scene.load.end_seconds):
+    async with watched(some_watchers(scene, run_id), scene.load.end_seconds):
         events = scene.chance.randint(scene.load.run_events // 10 + 1, scene.load.run_events)
         programs = scene.chance.choice((1, 1, 1, 2))
         async with asyncio.TaskGroup() as group:
@@ -50,32 +64,15 @@ async def _one_run(scene: Scene, run_id: str) -> None:
         async with asyncio.TaskGroup() as group:
             if scene.chance.random() < _RACES:
                 group.create_task(Program(scene, run_id, "racer", _RACER_EVENTS, may_be_late=True).write())
-            group.create_task(_finish(scene, run_id))
-    await read_back(scene, run_id)
-    scene.conclude(run_id, began_at)
+            group.create_task(finish(scene, run_id))
+        if to_be_deleted:
+            await delete(scene, run_id)
+    if to_be_deleted:
+        await look_for(scene, run_id)
 
 
-@asynccontextmanager
-async def watched(scene: Scene, run_id: str, end_seconds: float) -> AsyncGenerator[None]:
-    """Watchers from now on; at the end they get so many seconds to see the run's end."""
-    watchers = [
-        asyncio.create_task(TortureWatcher(scene, run_id, f"watcher {number}").watch())
-        for number in range(scene.load.watchers)
-    ]
-    try:
-        yield
-        if watchers:
-            await asyncio.wait(watchers, timeout=end_seconds)
-    finally:
-        for watcher in watchers:
-            watcher.cancel()
-        ends = await asyncio.gather(*watchers, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
-
-
-async def _finish(scene: Scene, run_id: str) -> None:
+async def finish(scene: Scene, run_id: str) -> None:
+    """The end, acknowledged."""
     body = b'{"status":"success","output":{"answer":42}}'
     headers = {"Idempotency-Key": "finish"}
     path = f"/v1/runs/{run_id}/finish"
@@ -88,14 +85,21 @@ async def _finish(scene: Scene, run_id: str) -> None:
 
 async def read_back(scene: Scene, run_id: str) -> None:
     """The pages, as one more reader."""
-    checker, last_seq = scene.checker, 0
-    checker.open(run_id, "pages", 0, scene.now())
-    async with aclosing(scene.client.pages(run_id)) as pages:
-        async for page in pages:
-            for event in page:
-                last_seq = event.seq
-                show(scene, run_id, "pages", event)
-    checker.end(run_id, "pages", last_seq)
+    checker, last_seq, asked_at = scene.checker, 0, scene.now()
+    checker.open(run_id, "pages", 0, asked_at)
+    try:
+        async with aclosing(scene.client.pages(run_id)) as pages:
+            async for page in pages:
+                checker.serve(run_id, "pages", asked_at, scene.now())
+                for event in page:
+                    last_seq = event.seq
+                    show(scene, run_id, "pages", event)
+    except NotFound:
+        if not checker.may_be_gone(run_id):
+            raise
+        checker.turn_away(run_id, "pages", scene.now())
+    else:
+        checker.end(run_id, "pages", last_seq)
 
 
 async def read_some_again(scene: Scene) -> None:
@@ -122,9 +126,10 @@ class Program:
             size = min(self.events, self.scene.chance.randint(1, self.scene.load.batch))
             await self.scene.pace(size)
             self.events, number = self.events - size, number + 1
-            await self._append(number, size)
+            await self.append(number, size)
 
-    async def _append(self, number: int, size: int) -> None:
+    async def append(self, number: int, size: int) -> None:
+        """One append; what became of it the checker is told."""
         scene, key = self.scene, f"{self.name}.{number}"
         body, contents = batch(scene.chance, self.name, number, size)
         scene.checker.send(self.run_id, key, contents)
