@@ -26,7 +26,7 @@ from juinie.torture.hooks import line_faults, storm
 from juinie.torture.reconnects import only_reconnects
 from juinie.torture.scene import Load, Scene
 from juinie.torture.schedule import Episode, Fault
-from juinie.torture.summary import Summary, clean, doubts, occurred, told
+from juinie.torture.summary import Summary, clean, doubts, not_there, occurred, told
 from juinie.torture.torturing import torture
 
 LONG_SECONDS, LEAST_KINDS = 300, 20
@@ -138,17 +138,28 @@ def main() -> int:
     print(
         f"violations {found['violations']}, wrong answers {found['wrong_answers']}, unanswered {found['unanswered']}"
     )
+    print(
+        f"watchers {found['watchers']}, tokens expired {found['tokens_expired']}, runs deleted {found['deleted']}"
+    )
     why = [*doubts(found), *_too_few(found, arguments)]
     print("\n".join(why) or "Nothing was found.")
     return 1 if why else 0
 
 
 def _too_few(found: Summary, arguments: argparse.Namespace) -> list[str]:
-    """A run of five minutes has to have tried something."""
-    kinds = len(occurred(found))
-    if arguments.only or arguments.reconnects or arguments.seconds < LONG_SECONDS or kinds >= LEAST_KINDS:
+    """All sorts of watchers have to have been there; and in five minutes something has to have been tried."""
+    if arguments.reconnects:
         return []
-    return [f"{kinds} kinds of faults in {found['seconds']:g} s; {LEAST_KINDS} at least were to be tried"]
+    missing, kinds = not_there(found), len(occurred(found))
+    if arguments.seconds < LONG_SECONDS:
+        return missing
+    if not found["tokens_expired"]:
+        missing.append("no token expired while it was used")
+    if not arguments.only and kinds < LEAST_KINDS:
+        missing.append(
+            f"{kinds} kinds of faults in {found['seconds']:g} s; {LEAST_KINDS} at least were to be tried"
+        )
+    return missing
 
 
 if __name__ == "__main__":

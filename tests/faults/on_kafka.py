@@ -18,7 +18,10 @@ _CLOCKS_SECONDS = 60
 
 
 async def check_kafka(scene: Scene, deployment: Deployment) -> None:
-    """Every event of the sample has a record with its bytes, in the order of the run; nothing was given up on the way."""
+    """Every event of the sample has a record with its bytes, in the order of the run; nothing was given up on the way.
+
+    Of runs that were deleted, all that anybody was shown: their events go only when they have been published.
+    """
     since = max(deployment.topic_since, time.time() - _AT_MOST_BACK_SECONDS)
     possible = [run for run in scene.concluded if run.began_at > since]
     sample = scene.chance.sample(possible, min(_RUNS, len(possible)))
@@ -26,14 +29,18 @@ async def check_kafka(scene: Scene, deployment: Deployment) -> None:
     for run in sample:
         async with aclosing(scene.client.pages(run.run_id)) as pages:
             published.expect(run.run_id, [event async for page in pages for event in page])
-    if sample:
-        first = min(run.began_at for run in sample)
+    deleted = [run for run in scene.deleted if run.began_at > since]
+    for run in deleted:
+        published.expect_shown(run.run_id, run.shown)
+    if sample or deleted:
+        first = min(run.began_at for run in (*sample, *deleted))
         await _read(deployment.kafka.bootstrap, first - _CLOCKS_SECONDS, published)
         published.tell(scene.checker.findings, ordered=first > deployment.topic_grew_at + _CLOCKS_SECONDS)
     parked = (await scene.client.api.send("GET", "/v1/admin/outbox/dead-letters")).json()["items"]
     if parked:
         scene.figures.wrong_answers[f"dead letters, the first of them {parked[0]}"] += len(parked)
-    print(f"on Kafka: {len(sample)} runs looked for, {len(parked)} dead letters", flush=True)
+    looked_for = f"{len(sample)} runs looked for, {len(deleted)} that were deleted"
+    print(f"on Kafka: {looked_for}, {len(parked)} dead letters", flush=True)
 
 
 async def _read(servers: str, since: float, published: Published) -> None:

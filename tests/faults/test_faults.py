@@ -45,6 +45,8 @@ async def test_some_seconds_of_faults_find_nothing_and_are_kept(tmp_path: Path):
     assert kept["violations"] == kept["wrong_answers"] == {}
     assert kept["events"] > 0
     assert kept["episodes"]
+    assert all(kept["watchers"].get(sort) for sort in ("whole", "types", "tail", "token"))
+    assert kept["deleted"] > 0
     code, printed = await suite("report", "--history", history)
     assert code == 0
     assert "| seeds | 7 |" in printed
