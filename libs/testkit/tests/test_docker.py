@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from juinie_testkit.backing import docker
 from juinie_testkit.backing.session import CannotHave
 

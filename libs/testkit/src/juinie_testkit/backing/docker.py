@@ -142,7 +142,7 @@ def _look_for_engine() -> None:
     from docker.utils import parse_host
     from testcontainers.core.docker_client import get_docker_host
 
-    address = parse_host(get_docker_host())
+    address = str(parse_host(get_docker_host()))
     if address.startswith("http+unix://"):
         with socket.socket(socket.AF_UNIX) as engine:
             engine.connect(address.removeprefix("http+unix://"))
