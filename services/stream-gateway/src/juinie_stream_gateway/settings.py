@@ -106,5 +106,5 @@ class Settings(EdgeSettings):
         32 * 1024 * 1024,
         ge=0,
         validation_alias="JUINIE_RECENT_BYTES",
-        description="Ready frames kept for watchers that fall behind for a moment.",
+        description="Memory for the newest frames, kept for watchers that fall behind for a moment.",
     )

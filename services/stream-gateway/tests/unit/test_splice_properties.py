@@ -21,7 +21,7 @@ from juinie_shared.domain.runs import RunStatus
 from juinie_stream_gateway.core.backfill import Backfill
 from juinie_stream_gateway.core.follow import Follower
 from juinie_stream_gateway.core.hub import Hub, Room
-from juinie_stream_gateway.core.recent import RecentFrames
+from juinie_stream_gateway.core.recent import EVENT_BYTES, RecentFrames
 from juinie_stream_gateway.core.start import start_of
 from juinie_stream_gateway.core.tail import TailCheck
 from juinie_stream_gateway.core.watcher import Watcher, passes
@@ -147,7 +147,7 @@ class World:
     def __init__(self) -> None:
         self.database = Database()
         self.refills: set[asyncio.Task[None]] = set()
-        self.hub = Hub(RecentFrames(300), self._refill)
+        self.hub = Hub(RecentFrames(6 * (45 + EVENT_BYTES)), self._refill)
         self.hub.kafka_live = True
         self.backfill = Backfill(self.database.read_page)
         self.follower = Follower(self.hub, self.backfill, self._listen)

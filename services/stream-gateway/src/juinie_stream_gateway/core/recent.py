@@ -1,4 +1,4 @@
-"""The newest frames of each watched run, for watchers that fall behind for a moment: under one budget of bytes."""
+"""The newest frames of each watched run, for watchers that fall behind for a moment: under one budget of memory."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
@@ -9,6 +9,8 @@ from juinie_stream_gateway.store import Event
 
 AT_ONCE_BYTES = 256 * 1024
 """As much as a page: what a watcher is given is kept for it until it reads, and every slow watcher has its own."""
+EVENT_BYTES = 200
+"""What an event takes besides its frame's bytes: its objects and its place here. As much as a small frame."""
 
 
 class RecentFrames:
@@ -25,7 +27,7 @@ class RecentFrames:
         self._runs.move_to_end(run_id)
         for event in events:
             kept.append(event)
-            self._size += len(event.frame)
+            self._size += _size_of(event)
         while self._size > self._budget:
             self._drop_oldest()
 
@@ -44,11 +46,15 @@ class RecentFrames:
         return events
 
     def forget(self, run_id: RunId) -> None:
-        self._size -= sum(len(event.frame) for event in self._runs.pop(run_id, ()))
+        self._size -= sum(map(_size_of, self._runs.pop(run_id, ())))
 
     def _drop_oldest(self) -> None:
         run_id, kept = next(iter(self._runs.items()))
         if kept:
-            self._size -= len(kept.popleft().frame)
+            self._size -= _size_of(kept.popleft())
         if not kept:
             del self._runs[run_id]
+
+
+def _size_of(event: Event) -> int:
+    return EVENT_BYTES + len(event.frame)
