@@ -41,6 +41,7 @@ from juinie_shared.runtime.probes import AsgiApp, probe_apps
 from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
+from juinie_shared.runtime.unbroken import unbroken
 
 TURN_SECONDS = 2.8
 LOCK_SECONDS = 1.0
@@ -72,7 +73,7 @@ async def serve(
         api = _Api(settings, provider, pool, health_pool, limits, stopping)
         with closing(api.server.bind()) as listener:
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(run()) for run in api.background]
+                background = [tasks.create_task(unbroken(run())) for run in api.background]
                 tasks.create_task(api.drain_when(stopping))
                 on_started(api.server.bound_port or 0)
                 _log.info(telemetry.STARTED, port=api.server.bound_port)

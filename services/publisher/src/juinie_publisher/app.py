@@ -44,6 +44,7 @@ from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import probe_apps
 from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.tracing import configure_tracing
+from juinie_shared.runtime.unbroken import unbroken
 
 POOL_SIZE = 9
 """Relay, dead letters, duties, purge, sweeper, retention, two gauges, readiness: one at a time each. Partitions whose record
@@ -148,12 +149,12 @@ async def _run(
     """Answer probes from the start, work as soon as there are tables to work on, and end with the work."""
     database_url = settings.database_url.get_secret_value()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(probes)
-        looking = tasks.create_task(parts.readiness.watch())
+        tasks.create_task(unbroken(probes))
+        looking = tasks.create_task(unbroken(parts.readiness.watch()))
         bells = {OUTBOX_CHANNEL: parts.doorbell, DUTIES_CHANNEL: parts.duty_bell}
-        listening = tasks.create_task(listen(database_url, bells, parts.telemetry))
-        watching = tasks.create_task(watch_loop_lag(parts.telemetry.loop_was_late))
-        working = tasks.create_task(_work(parts, settings, stopping))
+        listening = tasks.create_task(unbroken(listen(database_url, bells, parts.telemetry)))
+        watching = tasks.create_task(unbroken(watch_loop_lag(parts.telemetry.loop_was_late)))
+        working = tasks.create_task(unbroken(_work(parts, settings, stopping)))
         await stopping.wait()
         parts.readiness.drain()
         looking.cancel()
@@ -174,20 +175,18 @@ async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> No
         parts.outbox, parts.dead_letters, parts.topic, parts.doorbell, parts.telemetry, shards=shards
     )
     async with asyncio.TaskGroup() as tasks:
-        relaying = tasks.create_task(relay.run(stopping))
-        tasks.create_task(_share_duties(parts.duties, relaying, stopping))
-        tasks.create_task(
-            Recorder(parts.dead_letters, parts.dead_topic, parts.telemetry, shards).run(stopping)
-        )
+        relaying = tasks.create_task(unbroken(relay.run(stopping)))
+        tasks.create_task(unbroken(_share_duties(parts.duties, relaying, stopping)))
+        recorder = Recorder(parts.dead_letters, parts.dead_topic, parts.telemetry, shards)
+        tasks.create_task(unbroken(recorder.run(stopping)))
         cleans = partial(parts.duties.holds, RETENTION)
-        tasks.create_task(purge(DeletedRunStore(parts.pool), cleans, parts.telemetry, stopping))
-        tasks.create_task(watch_backlog(parts.outbox, parts.telemetry, stopping))
-        tasks.create_task(_sweeper(parts, settings).run(stopping))
+        tasks.create_task(unbroken(purge(DeletedRunStore(parts.pool), cleans, parts.telemetry, stopping)))
+        tasks.create_task(unbroken(watch_backlog(parts.outbox, parts.telemetry, stopping)))
+        tasks.create_task(unbroken(_sweeper(parts, settings).run(stopping)))
         retention = Retention(KeptRunStore(parts.pool), cleans, parts.telemetry)
-        tasks.create_task(retention.run(stopping))
-        tasks.create_task(
-            watch_overdue(DueRunStore(parts.pool), parts.telemetry, stopping, settings.sweep_seconds)
-        )
+        tasks.create_task(unbroken(retention.run(stopping)))
+        overdue = watch_overdue(DueRunStore(parts.pool), parts.telemetry, stopping, settings.sweep_seconds)
+        tasks.create_task(unbroken(overdue))
 
 
 def _sweeper(parts: Parts, settings: Settings) -> Sweeper:

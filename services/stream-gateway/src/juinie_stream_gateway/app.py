@@ -19,6 +19,7 @@ from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.shared_counts import SharedCounts
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_shared.runtime.tries import Tries
+from juinie_shared.runtime.unbroken import unbroken
 from juinie_stream_gateway.core.backfill import Backfill
 from juinie_stream_gateway.core.credentials import CredentialCheck
 from juinie_stream_gateway.core.follow import Follower
@@ -68,7 +69,7 @@ async def serve(
         with closing(gateway.server.bind()) as listener:
             on_started(gateway.server.bound_port or 0)
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(run()) for run in gateway.background]
+                background = [tasks.create_task(unbroken(run())) for run in gateway.background]
                 tasks.create_task(gateway.drain_when(stopping, background))
                 gateway.refill_in(tasks)
                 await gateway.server.serve(

@@ -1,6 +1,7 @@
 """A gateway on real Postgres and real Kafka, and a hand that puts records on its topic as the publisher does."""
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -70,10 +71,26 @@ async def key(seed: Seed) -> SeededKey:
 
 
 @pytest.fixture
-async def topic(kafka_bootstrap_servers: str, kafka_topic: str, pool: Pool) -> AsyncGenerator[Topic]:
+def topic_at(kafka_topic: str, pool: Pool) -> Callable[[str], AbstractAsyncContextManager[Topic]]:
+    """The topic on the broker at this address."""
+
+    @asynccontextmanager
+    async def open_topic(bootstrap_servers: str) -> AsyncGenerator[Topic]:
+        async with producer_of(bootstrap_servers) as producer:
+            yield Topic(producer, kafka_topic, pool)
+
+    return open_topic
+
+
+@pytest.fixture
+async def topic(
+    kafka_bootstrap_servers: str,
+    kafka_topic: str,
+    topic_at: Callable[[str], AbstractAsyncContextManager[Topic]],
+) -> AsyncGenerator[Topic]:
     await create_topic(kafka_bootstrap_servers, kafka_topic, partitions=3)
-    async with producer_of(kafka_bootstrap_servers) as producer:
-        yield Topic(producer, kafka_topic, pool)
+    async with topic_at(kafka_bootstrap_servers) as topic:
+        yield topic
 
 
 @pytest.fixture

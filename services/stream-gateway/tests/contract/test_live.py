@@ -380,19 +380,30 @@ async def test_kafka_is_read_as_soon_as_the_topic_is_there(
             await await_stream_completion(watcher)
 
 
-async def test_kafka_stopped_and_started_in_mid_run_loses_nothing(
-    stoppable_kafka, settings_with: Callable[..., Settings], kafka_topic: str, seed: Seed, key: SeededKey
-) -> None:
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+async def test_kafka_that_was_away_in_mid_run_is_read_again(
+    stoppable_kafka, topic_at, settings_with: Callable[..., Settings], kafka_topic: str, seed: Seed, key: SeededKey, killed: bool
+) -> None:  # fmt: skip
+    """Nothing is lost meanwhile; and afterwards events come from Kafka, not only from what looks behind it."""
     await create_topic(stoppable_kafka.servers, kafka_topic, partitions=2)
     async with running(serve, settings_with(kafka_bootstrap_servers=stoppable_kafka.servers)) as service:
         await until_live(service)
         run_id = await seed.run(key)
         async with Watcher(service.url, run_id, key=key.text) as watcher:
             await watcher.until_caught_up()
-            await asyncio.to_thread(stoppable_kafka.kill)
+            await asyncio.to_thread(stoppable_kafka.kill if killed else stoppable_kafka.stop)
             _, last = await seed.append(run_id, ("text", 1))
             await watcher.until_seq(last)
             await asyncio.to_thread(stoppable_kafka.start)
+
+            async def comes_from_kafka() -> bool:
+                first, last = await seed.append(run_id, ("text", 1))
+                async with topic_at(stoppable_kafka.servers) as topic:
+                    await topic.publish(run_id, first, last)
+                await watcher.until_seq(last)
+                return await metric(service.url, 'juinie_stream_records_total{verdict="next"}') > 0
+
+            await eventually(comes_from_kafka, 60, "an event that came over Kafka")
             await until_live(service)
             end = await seed.finish(run_id)
             await await_stream_completion(watcher)

@@ -16,6 +16,7 @@ from juinie_api import telemetry
 from juinie_api.core.claim import Claim, Claimed, Waiting
 from juinie_api.core.claim_queue import ClaimQueue, Left, QueueKey, Seat, key_of
 from juinie_shared.domain.errors import DatabaseBusy, Transient
+from juinie_shared.runtime.unbroken import unbroken
 
 CLERKS = 3
 REST_SECONDS = 0.02
@@ -95,7 +96,7 @@ class ClaimDesk:
         """Look after the queues for ever."""
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._clerks):
-                tasks.create_task(self._clerk())
+                tasks.create_task(unbroken(self._clerk()))
             await self._look_for_ever()
 
     def _tick(self) -> int:

@@ -31,6 +31,7 @@ from juinie_publisher.edges.starting import Background, start_within
 from juinie_publisher.edges.topic_admin import TopicPlan, ensure_topic, max_message_bytes
 from juinie_shared.contracts.record import Headers
 from juinie_shared.domain.errors import KafkaAway
+from juinie_shared.runtime.unbroken import BrokenOff, unbroken
 
 REQUEST_SECONDS = 4.0
 ACK_SECONDS = 5.0
@@ -47,7 +48,7 @@ LIMIT_SECONDS = 10.0
 TOO_LARGE = "message_too_large"
 NOT_ENCODABLE = "not_encodable"
 
-_AWAY = (KafkaError, OSError, TimeoutError)
+_AWAY = (KafkaError, OSError, TimeoutError, BrokenOff)
 # What a broker says of a batch that it will never take. All else may pass.
 _REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
 _UNENCODABLE = (UnicodeError, ValueError, OverflowError, TypeError)
@@ -89,8 +90,8 @@ class KafkaTopic:
         self._put_away()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await self._find_topic()
-                await self._start_producer()
+                await unbroken(self._find_topic())
+                await unbroken(self._start_producer())
         except _AWAY as error:
             self._put_away()
             raise KafkaAway from error
@@ -126,7 +127,7 @@ class KafkaTopic:
             raise RecordRefused(TOO_LARGE)
         try:
             async with asyncio.timeout(ACK_SECONDS):
-                await (await self._hand_over(producer, batch, partition))
+                await unbroken(self._acknowledged(producer, batch, partition))
         except _REFUSED as error:
             self._has_failed(producer)
             self._narrow(partition, end - start)
@@ -142,7 +143,7 @@ class KafkaTopic:
             return False
         try:
             async with asyncio.timeout(within_seconds):
-                return bool(await self._producer.client.force_metadata_update())
+                return bool(await unbroken(self._producer.client.force_metadata_update()))
         except _AWAY:
             return False
 
@@ -178,15 +179,16 @@ class KafkaTopic:
             end += 1
         return batch, end
 
-    async def _hand_over(self, producer: Any, batch: Any, partition: int) -> asyncio.Future[Any]:
-        """Give a batch to the producer. Gives what its ack will be."""
+    async def _acknowledged(self, producer: Any, batch: Any, partition: int) -> None:
+        """Give a batch to the producer, and await its ack."""
         try:
-            return await producer.send_batch(batch, self._plan.name, partition=partition)
+            ack = await producer.send_batch(batch, self._plan.name, partition=partition)
         except (
             AssertionError,
             TypeError,
         ) as error:  # aiokafka's, where the partition has just left its metadata
             raise UnknownTopicOrPartitionError from error
+        await ack
 
     def _is_too_large(self, batch: Any) -> bool:
         """Only a record that is alone can be: others are added to it while they fit."""

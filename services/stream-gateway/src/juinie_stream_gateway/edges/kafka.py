@@ -19,6 +19,7 @@ from juinie_shared.domain.errors import BadRecord, KafkaAway
 from juinie_shared.domain.ids import RunId
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.tracing import span_link
+from juinie_shared.runtime.unbroken import BrokenOff, unbroken
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.core.splice import Verdict
 from juinie_stream_gateway.edges.kafka_session import (
@@ -69,7 +70,7 @@ class RecordReader:
         """For ever."""
         while True:
             try:
-                await self._read()
+                await unbroken(self._read())
             except Exception as error:  # noqa: BLE001 - whatever a client library raises: streams go on from Postgres
                 self._lost(error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -95,8 +96,8 @@ class RecordReader:
                 await session.activate(*session.watched())
             self._found(session)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(session.watch())
-                tasks.create_task(self._poll(consumer, session))
+                tasks.create_task(unbroken(session.watch()))
+                tasks.create_task(unbroken(self._poll(consumer, session)))
         finally:
             self._session = None
             self._hub.kafka_live = False
@@ -195,7 +196,7 @@ def _first(error: Exception) -> Exception:
 
 
 def _unexpected(error: Exception) -> Exception | None:
-    return None if isinstance(error, KafkaError | KafkaAway | OSError | TimeoutError) else error
+    return None if isinstance(error, KafkaError | KafkaAway | OSError | TimeoutError | BrokenOff) else error
 
 
 def checked_event(
