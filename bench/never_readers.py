@@ -1,6 +1,6 @@
 """500 clients that ask for a stream and read nothing: what each costs, when it is gone, and what the others feel.
 
-By hand, on a machine that does nothing else, in some three minutes:
+By hand, on a machine that does nothing else, in some three minutes, and six more for the memory that stays:
 
     pytest -s bench/never_readers.py
 
@@ -30,6 +30,9 @@ NEVER_READERS = 500
 READERS_PER_RUN, RUNS = 8, 5
 APPENDS_PER_SECOND = 40
 ROUNDS, PHASE_SECONDS = 3, 12
+CROWDS = 5
+RECENT_BYTES = 2**20
+"""Full before the first crowd is gone: what grows after that is not the frames of the runs that go on."""
 LONG_RUN_EVENTS, EVENT_BYTES = 2000, 2000
 GAP_SECONDS = 0.01
 OPEN, UNSENT = "juinie_streams_open", "juinie_stream_unsent_bytes"
@@ -180,6 +183,7 @@ async def take_turns(bench: Bench) -> None:
 
 
 async def wait_until_gone(bench: Bench) -> None:
+    """They come, hold all that they may, and are cut."""
     async with bench.deaf():  # type: ignore[attr-defined]
         await bench.all_deaf()
         filled = time.monotonic()
@@ -194,13 +198,19 @@ async def wait_until_gone(bench: Bench) -> None:
     )
 
 
-async def test_readers_beside_those_that_never_read(
+@pytest.fixture
+async def bench(
     database_url: str, kafka_bootstrap_servers: str, kafka_topic: str, pool: Pool, tmp_path: Path
-) -> None:
+) -> AsyncGenerator[Bench]:
+    """A gateway, runs that go on, and those who read them."""
     await create_topic(kafka_bootstrap_servers, kafka_topic, partitions=3)
     stack = Stack(
         database_url, kafka_bootstrap_servers, kafka_topic, tmp_path,
-        environment={"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS, "JUINIE_LOG_LEVEL": "warning"},
+        environment={
+            "JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS,
+            "JUINIE_LOG_LEVEL": "warning",
+            "JUINIE_RECENT_BYTES": str(RECENT_BYTES),
+        },
     )  # fmt: skip
     await stack.publisher.start()
     await stack.gateway.start()
@@ -211,11 +221,23 @@ async def test_readers_beside_those_that_never_read(
         appending = asyncio.create_task(append_for_ever(seed, bench.runs, bench.long_run))
         async with bench.readers():  # type: ignore[attr-defined]
             await until_metric(bench.url, OPEN, bench.few)
-            await take_turns(bench)
-            await wait_until_gone(bench)
+            yield bench
         appending.cancel()
     finally:
         stack.end()
+
+
+async def test_readers_beside_those_that_never_read(bench: Bench) -> None:
+    await take_turns(bench)
+    await wait_until_gone(bench)
+
+
+async def test_memory_of_those_that_are_gone_is_used_again(bench: Bench) -> None:
+    """What the first crowd took stays with the process, and the later ones live in it."""
+    await bench.measure("without")
+    bench.pss_before = pss_bytes(bench.pid)
+    for _ in range(CROWDS):
+        await wait_until_gone(bench)
 
 
 if __name__ == "__main__":
