@@ -23,6 +23,9 @@ class AlwaysWell:
     async def until_published(self, timeout_seconds: float) -> float | None:
         return 0.0 * timeout_seconds
 
+    async def until_live(self, timeout_seconds: float) -> float | None:
+        return 0.0 * timeout_seconds
+
     async def until_served(self, timeout_seconds: float) -> float | None:
         return 0.0 * timeout_seconds
 

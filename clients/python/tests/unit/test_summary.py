@@ -17,7 +17,7 @@ def good(**changed: Any) -> Summary:
     """Of a torture in which one of two faults was tried, all went well, but for what is changed."""
     scene = Scene(CLIENT, Load(), random.Random(1))
     scene.checker.events, scene.checker.deliveries = 10, 20
-    episode = Episode(("hang",), ("network",), "2026-11-23T12:00:00", 1, 0.5, 0.1, 0.2, 1, 1)
+    episode = Episode(("hang",), ("network",), "2026-11-23T12:00:00", 1, 0.5, 0.1, 0.2, 0.3, 1, 1)
     return {**summary(scene, [episode], 1, "2026-11-23", 60, ["hang", "cut"]), **changed}
 
 
@@ -37,7 +37,7 @@ def test_each_of_these_is_a_doubt(changed: Summary) -> None:
     assert len(doubts(good(**changed))) == 1
 
 
-@pytest.mark.parametrize("what", ["recovery_seconds", "published_seconds"])
+@pytest.mark.parametrize("what", ["recovery_seconds", "published_seconds", "live_seconds"])
 def test_deployment_that_did_not_get_well_is_a_doubt(what: str) -> None:
     found = good()
     found["episodes"][0][what] = None

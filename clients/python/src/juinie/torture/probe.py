@@ -12,6 +12,7 @@ import httpx
 from juinie.client import Client
 from juinie.connection import Connection, connect
 from juinie.errors import JuinieError
+from juinie.torture.live import Live
 from juinie.torture.outbox import Outbox
 
 _TRY_EVERY_SECONDS = 0.1
@@ -25,11 +26,13 @@ class Probe:
         self._client = client
         self.run_id = str(uuid.uuid4())
         self._outbox = Outbox(client)
-        self._sees_outbox = False
+        self._live = Live(client, self.run_id, lambda: self._append(client.api.urls[:1]))
+        self._sees_outbox = self._sees_gateways = False
 
     async def begin(self) -> None:
         """Create the run."""
         self._sees_outbox = await self._outbox.may_look()
+        self._sees_gateways = await self._live.may_look()
         await self._client.create_run("torture-probe", run_id=self.run_id, idempotency_key=self.run_id)
 
     async def until_well(self, timeout_seconds: float) -> float | None:
@@ -54,6 +57,13 @@ class Probe:
         None: not within the time.
         """
         return await self._outbox.until_published(timeout_seconds) if self._sees_outbox else 0.0
+
+    async def until_live(self, timeout_seconds: float) -> float | None:
+        """Seconds from now until each gateway has shown an event that Kafka brought; 0 where their metrics are not in reach.
+
+        None: not within the time.
+        """
+        return await self._live.until_live(timeout_seconds) if self._sees_gateways else 0.0
 
     async def until_served(self, timeout_seconds: float) -> float | None:
         """Seconds from now until an append that began after now was answered by any address, and came out of any gateway.

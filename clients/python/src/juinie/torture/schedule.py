@@ -41,7 +41,8 @@ class Episode:
     """What happened: one fault or two, how long, and how long it took from the end to be well again (None: it was not).
 
     `served_seconds`: from the moment the fault was there until another replica, or the same, had served a client.
-    `published_seconds`: from the end until all that had been written by then was on Kafka.
+    `published_seconds`: from the end until all that had been written by then was on Kafka. `live_seconds`: from the end until
+    every gateway showed what Kafka brought it.
     """
 
     names: tuple[str, ...]
@@ -51,6 +52,7 @@ class Episode:
     recovery_seconds: float | None
     served_seconds: float | None
     published_seconds: float | None
+    live_seconds: float | None
     longest_delay_seconds: float
     p99_delay_seconds: float
 
@@ -95,17 +97,18 @@ class Schedule:
                 for fault in faults:
                     group.create_task(self._one(fault, injected))
             lasted = time.monotonic() - began
-            recovery, published = await asyncio.gather(
-                self.probe.until_well(WELL_AGAIN_SECONDS), self.probe.until_published(WELL_AGAIN_SECONDS)
-            )
+            recovery, published, live = await asyncio.gather(
+                self.probe.until_well(WELL_AGAIN_SECONDS), self.probe.until_published(WELL_AGAIN_SECONDS),
+                self.probe.until_live(WELL_AGAIN_SECONDS),
+            )  # fmt: skip
             served = await serving
         finally:
             serving.cancel()
         names, areas = tuple(fault.name for fault in faults), tuple(fault.area for fault in faults)
         delays = self.take_delays()
         return Episode(
-            names, areas, began_at, lasted, recovery, served, published, delays.longest, delays.within(0.99)
-        )
+            names, areas, began_at, lasted, recovery, served, published, live, delays.longest, delays.within(0.99)
+        )  # fmt: skip
 
     async def _deals(self) -> AsyncGenerator[list[Fault]]:
         deck = list[Fault]()

@@ -67,6 +67,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "served_seconds": _rounded(episode.served_seconds),
         "recovery_seconds": _rounded(episode.recovery_seconds),
         "published_seconds": _rounded(episode.published_seconds),
+        "live_seconds": _rounded(episode.live_seconds),
         "longest_delay_seconds": round(episode.longest_delay_seconds, 2),
         "p99_delay_seconds": round(episode.p99_delay_seconds, 2),
     }
@@ -91,12 +92,14 @@ def faults_of(found: Summary) -> list[str]:
     episodes = found["episodes"]
     never_well = sum(episode["recovery_seconds"] is None for episode in episodes)
     never_published = sum(episode["published_seconds"] is None for episode in episodes)
+    never_live = sum(episode["live_seconds"] is None for episode in episodes)
     told = {
         f"violations: {found['violations']}": found["violations"],
         f"wrong answers: {found['wrong_answers']}": found["wrong_answers"],
         f"{found['unanswered']} appends were never answered": found["unanswered"],
         f"not well again after {never_well} faults": never_well,
         f"not all published after {never_published} faults": never_published,
+        f"a gateway did not read Kafka again after {never_live} faults": never_live,
     }
     return [why for why, true in told.items() if true]
 
@@ -130,6 +133,7 @@ def told(episode: Episode) -> str:
     return (
         f"{' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, served after {_after(episode.served_seconds)},"
         f" well again after {_after(episode.recovery_seconds)}, all published after {_after(episode.published_seconds)},"
+        f" live again after {_after(episode.live_seconds)},"
         f" latest event {episode.longest_delay_seconds:.1f} s (99 of 100: {episode.p99_delay_seconds:.1f} s)"
     )
 
@@ -225,6 +229,9 @@ def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         published = [seconds for episode in mine if (seconds := episode.get("published_seconds")) is not None]
         if published:
             lines.append((f"all published: {area}", _spread(published)))
+        live = [seconds for episode in mine if (seconds := episode.get("live_seconds")) is not None]
+        if live:
+            lines.append((f"live again: {area}", _spread(live)))
         if len(well) < len(mine):
             lines.append((f"not well again: {area}", str(len(mine) - len(well))))
     return lines
