@@ -50,6 +50,7 @@ class TokenWatcher(TortureWatcher):
     def __init__(self, scene: Scene, run_id: str, name: str, careful: bool = True) -> None:
         super().__init__(scene, run_id, name)
         self._careful = careful
+        self.drops = self.drops if careful else 0  # who would see how long a connection lasts stays on it
         self._now: Token | None = None
 
     async def _token(self) -> str:

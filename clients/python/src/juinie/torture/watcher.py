@@ -17,8 +17,6 @@ from juinie.torture.scene import Scene
 _SILENCE_SECONDS = 15.0
 """A comment comes every 10 s: who hears nothing for longer goes elsewhere."""
 _LONGEST_AWAY_SECONDS = 2.0
-_DROPS = 0.5
-"""Of all connections, so many are dropped by the watcher."""
 
 
 def show(scene: Scene, run_id: str, reader: str, event: RunEvent) -> None:
@@ -41,6 +39,8 @@ class TortureWatcher:
     """Watches one run until it was told of the end, or that there is no such run any more. `types`: those that it asks for."""
 
     sort = "whole"
+    drops = 0.5
+    """Of all connections, so many are dropped by the watcher."""
 
     def __init__(self, scene: Scene, run_id: str, name: str, types: frozenset[str] | None = None) -> None:
         self._scene, self._run_id, self._name, self._types = scene, run_id, name, types
@@ -61,7 +61,7 @@ class TortureWatcher:
     async def _one_connection(self) -> float:
         """Gives how long to stay away."""
         scene, chance = self._scene, self._scene.chance
-        self._until_drop = int(chance.expovariate(1 / 200)) if chance.random() < _DROPS else None
+        self._until_drop = int(chance.expovariate(1 / 200)) if chance.random() < self.drops else None
         types = ",".join(sorted(self._types)) if self._types else None
         try:
             token = await self._token()
