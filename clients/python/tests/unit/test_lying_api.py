@@ -16,6 +16,8 @@ from juinie.torture.jobs import Job
 from juinie.torture.leases import STARTED, Turn
 from juinie.torture.leave import leave_of
 from juinie.torture.scene import Load, Scene
+from juinie.torture.summary import SORTS
+from juinie.torture.watching import some_watchers
 from juinie.torture.worker import work_on
 from juinie.torture.writer import Program, read_back, read_some_again
 
@@ -212,9 +214,12 @@ async def test_what_the_key_may_not_is_left_out_and_told(
             return httpx.Response(delete, json={"code": "run_not_finished" if delete == 409 else "forbidden"})
         return httpx.Response(tokens, json={"token": "t", "code": "forbidden", "detail": "Not yours."})
 
-    leave = await leave_of(scene(answer).client, RUN)
+    there = scene(answer)
+    there.leave = leave = await leave_of(there.client, RUN)
+    sorts = {watcher.sort for _ in SORTS for watcher in some_watchers(there, RUN)}
 
     assert (leave.tokens, leave.deletes) == (tokens == 201, delete == 409)
+    assert sorts == {*SORTS} - ({"token"} if tokens != 201 else set())
     assert [line.split(", because")[0] for line in leave.left_out] == [
         f"left out: {what}" for what in left_out
     ]
