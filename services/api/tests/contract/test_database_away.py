@@ -134,6 +134,77 @@ async def test_what_the_server_cannot_do_now_is_a_503_that_wrote_nothing_and_may
     assert [event["seq"] for event in await api.events(run_id)] == [1, 2, 3, 4]
 
 
+UNDONE = """
+    CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('undone') <= {times} THEN RAISE EXCEPTION 'as the server would' USING ERRCODE = '{state}'; END IF;
+        RETURN coalesce(NEW, OLD);
+    END $$
+"""
+UNDO = "CREATE TRIGGER undo BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION undo()"
+
+
+async def ask_to_append(api: Any, run_id: str) -> int:
+    return (await api.append(run_id)).status_code
+
+
+async def ask_to_cancel(api: Any, run_id: str) -> int:
+    return (await api.client.post(f"/v1/runs/{run_id}/cancel")).status_code
+
+
+async def ask_to_finish(api: Any, run_id: str) -> int:
+    return (await api.finish(run_id)).status_code
+
+
+async def ask_to_create(api: Any, _: str) -> int:
+    return (await api.client.post("/v1/runs", json={"agent": "another"})).status_code
+
+
+async def ask_to_claim(api: Any, _: str) -> int:
+    return (await api.claim("agent")).status_code
+
+
+async def ask_to_pause(api: Any, _: str) -> int:
+    return (await api.client.post("/v1/admin/outbox/pause")).status_code
+
+
+@pytest.mark.parametrize(
+    "state", [pytest.param("40P01", id="deadlock"), pytest.param("40001", id="serialization")]
+)
+@pytest.mark.parametrize(
+    ("ask", "table", "answer"),
+    [
+        pytest.param(ask_to_append, "run_event", 201, id="append"),
+        pytest.param(ask_to_finish, "run_event", 200, id="finish"),
+        pytest.param(ask_to_cancel, "run_event", 202, id="cancel"),
+        pytest.param(ask_to_create, "run_event", 201, id="create"),
+        pytest.param(ask_to_claim, "run_event", 200, id="claim"),
+        pytest.param(ask_to_pause, "relay_state", 202, id="pause"),
+    ],
+)
+async def test_what_the_server_undid_three_times_is_done_again_unseen(
+    api: Any, ask: Any, table: str, answer: int, state: str
+):
+    run_id = (await api.create())["run_id"]
+    await api.rows("CREATE SEQUENCE undone")  # counts all tries: no rollback takes that back
+    await api.rows(UNDONE.format(times=3, state=state))
+    await api.rows(UNDO.format(table=table))
+    assert await ask(api, run_id) == answer
+    assert (await api.rows("SELECT last_value > 3 AS so_often FROM undone"))[0]["so_often"]
+    events = await api.events(run_id)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+@pytest.mark.parametrize("ask", [ask_to_append, ask_to_cancel])
+async def test_what_is_undone_a_fourth_time_is_a_503(api: Any, ask: Any):
+    run_id = (await api.create())["run_id"]
+    await api.rows("CREATE SEQUENCE undone")
+    await api.rows(UNDONE.format(times=4, state="40001"))
+    await api.rows(UNDO.format(table="run_event"))
+    assert await ask(api, run_id) == 503
+    assert [event["seq"] for event in await api.events(run_id)] == [1]
+
+
 async def _is_not_ready(client: Any) -> bool:
     return not await ready(client)
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
+from juinie_shared.db.again import Session
 from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked, SessionLost
 
 _asyncpg: Any = asyncpg
@@ -101,6 +102,7 @@ async def open_pool(
         timeout=limits.connect_seconds,
         command_timeout=limits.statement_seconds + 1,
         reset=_keep_session,
+        connection_class=Session,
         init=partial(_begin_session, limits=limits, settings=settings),
         server_settings={"application_name": application},
     )

@@ -9,6 +9,7 @@ from juinie_api.core.run import Run, run_of
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import runs
 from juinie_shared.contracts.run_event_data import cancel_requested_data
+from juinie_shared.db.again import again
 from juinie_shared.domain.errors import RunNotFound
 from juinie_shared.domain.events import RUN_CANCEL_REQUESTED, NewEvent
 from juinie_shared.domain.ids import RunId, TenantId
@@ -31,17 +32,25 @@ async def cancel(
     Raises:
         RunNotFound: no such run.
     """
-    async with lanes.turn(run_id) as turn, pools.of(tenant_id, turn.seconds_left()).transaction() as tx:
-        row = await tx.fetchrow(runs.LOCK_RUN, run_id, tenant_id)
-        if row is None:
-            raise RunNotFound
-        run = run_of(row)
-        if run.status.terminal or run.cancel_requested:
-            return run, run.status.terminal
-        await write(tx, _request(run, tenant_id, reason, traceparent))
-        row = await tx.fetchrow(runs.READ_RUN, run_id, tenant_id)
-    wake_publisher()
-    return run_of(row or {}), False
+
+    async def decide() -> tuple[Run, bool]:
+        async with connection.transaction():
+            row = await connection.fetchrow(runs.LOCK_RUN, run_id, tenant_id)
+            if row is None:
+                raise RunNotFound
+            run = run_of(row)
+            if run.status.terminal or run.cancel_requested:
+                return run, run.status.terminal
+            await write(connection, _request(run, tenant_id, reason, traceparent))
+            row = await connection.fetchrow(runs.READ_RUN, run_id, tenant_id)
+        wake_publisher()
+        return run_of(row or {}), False
+
+    async with (
+        lanes.turn(run_id) as turn,
+        pools.of(tenant_id, turn.seconds_left()).connection() as connection,
+    ):
+        return await again(decide)
 
 
 def _request(run: Run, tenant_id: TenantId, reason: str | None, traceparent: str | None) -> Append:
