@@ -7,6 +7,7 @@ kafka_bootstrap_servers  the session's Kafka
 kafka_topic              a topic name of this test's own; nobody has created it
 stoppable_kafka          a broker that this test may stop, kill and start again
 make_pgbouncer           `make_pgbouncer("session")`: a real pgbouncer in front of the session's Postgres
+make_nginx               `make_nginx(printed, api_port, gateway_port)`: a real nginx in front of two services
 signing_keys             a value for JUINIE_STREAM_TOKEN_KEYS
 """
 
@@ -23,8 +24,10 @@ from juinie_testkit.backing.choose import SKIP, Server, have, stop_all
 from juinie_testkit.backing.embedded import leave_running
 from juinie_testkit.backing.ready import run_aside
 from juinie_testkit.backing.session import BackingSession, CannotHave, Note
+from juinie_testkit.installed import InstalledProgram, NotInstalled
 from juinie_testkit.kafka import delete_topics_of
-from juinie_testkit.pgbouncer import SKIP_PGBOUNCER, NoPgBouncer, PgBouncer, PoolMode
+from juinie_testkit.nginx import Nginx
+from juinie_testkit.pgbouncer import PgBouncer, PoolMode
 from juinie_testkit.stoppable import StoppableServer
 
 # No example fails for being slow: on a busy machine, every one of them is.
@@ -38,6 +41,7 @@ NO_SERVER = 3
 """Exit code of a run that could not have a server."""
 
 type MakePgBouncer = Callable[..., PgBouncer]
+type MakeNginx = Callable[..., Nginx]
 
 _SESSION = pytest.StashKey[BackingSession]()
 _numbers = count(1)
@@ -134,17 +138,27 @@ def make_pgbouncer(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) 
 
     def make(pool_mode: PoolMode, **settings: object) -> PgBouncer:
         made.append(PgBouncer(tmp_path_factory.mktemp("pgbouncer"), postgres_url, pool_mode, **settings))
-        try:
-            made[-1].start()
-        except NoPgBouncer as error:
-            if os.environ.get(SKIP_PGBOUNCER) == "1":
-                pytest.skip(f"{SKIP_PGBOUNCER}=1: no pgbouncer")
-            pytest.fail(str(error), pytrace=False)
+        _start_or_fail(made[-1])
         return made[-1]
 
     yield make
     for pgbouncer in made:
         pgbouncer.end()
+
+
+@pytest.fixture
+def make_nginx(tmp_path_factory: pytest.TempPathFactory) -> Generator[MakeNginx]:
+    """Starts an nginx with a printed configuration: `make_nginx(printed, api_port, gateway_port, more="gzip on;")`."""
+    made: list[Nginx] = []
+
+    def make(printed: str, api_port: int, gateway_port: int, more: str = "") -> Nginx:
+        made.append(Nginx(tmp_path_factory.mktemp("nginx"), printed, api_port, gateway_port, more))
+        _start_or_fail(made[-1])
+        return made[-1]
+
+    yield make
+    for nginx in made:
+        nginx.end()
 
 
 @pytest.fixture
@@ -175,6 +189,16 @@ def _or_end(request: pytest.FixtureRequest, server: Server, get: Callable[[], No
             request.session.shouldfail = str(error)
             pytest.fail(str(error), pytrace=False)
         pytest.exit(str(error), returncode=NO_SERVER)
+
+
+def _start_or_fail(program: InstalledProgram) -> None:
+    """Start it; where it is not installed, the test is skipped if that was asked for, else it fails."""
+    try:
+        program.start()
+    except NotInstalled as error:
+        if os.environ.get(error.skip) == "1":
+            pytest.skip(f"{error.skip}=1: no {program.program}")
+        pytest.fail(str(error), pytrace=False)
 
 
 def _clean_given_servers(session: BackingSession) -> None:
