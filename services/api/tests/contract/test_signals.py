@@ -3,13 +3,20 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from juinie_api import telemetry
+from juinie_api.app import serve
 from juinie_api.core import listener
+from juinie_api.settings import Settings
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
 from juinie_shared.db.pool import Connection, connect
+from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.proxy import Proxy
+from juinie_testkit.raw_stream import connect_raw
+from juinie_testkit.running import running
+from juinie_testkit.scrape import metric, until_metric
 from juinie_testkit.waits import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -31,13 +38,33 @@ async def test_the_publisher_is_woken_after_each_commit(api: Any, database_url: 
     await wakes(api.append(run_id))
     await wakes(api.client.post(f"/v1/runs/{run_id}/cancel"))
     await wakes(api.finish(run_id))
-    await api.rows(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'NOTIFY%' AND datname = current_database()"
-    )
+    await _terminate(api, "NOTIFY")
     other = (await api.create())["run_id"]
     assert (await api.append(other)).status_code == 201, "a lost connection holds nothing up"
     await wakes(api.append(other))
     await listener.close()
+
+
+async def test_a_wake_up_that_could_not_be_sent_is_counted(api: Any):
+    failures = "juinie_api_notify_failures_total"
+    run_id = (await api.create())["run_id"]
+    await eventually(lambda: _terminate(api, "NOTIFY"), 10, "a connection that has sent a wake-up")
+    assert await metric(api.service.url, failures) == 0
+    assert (await api.append(run_id)).status_code == 201
+    await until_metric(api.service.url, failures, 1)
+
+
+async def test_a_connection_too_many_is_closed_as_it_comes_and_counted(settings: Settings):
+    few = settings.model_copy(update={"max_connections": 2})
+    async with running(serve, few) as service, httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+        text = (await client.get(f"{service.url}/metrics")).text
+        assert "juinie_api_connections_refused_total 0.0" in text
+        taken, too_many = await connect_raw(service.port), await connect_raw(service.port)
+        assert await too_many.read_all() == b""
+        text = (await client.get(f"{service.url}/metrics")).text  # on the connection that it has
+        assert "juinie_api_connections_refused_total 1.0" in text
+        taken.leave()
+        too_many.leave()
 
 
 async def test_a_long_poll_goes_on_without_the_listening_connection(api: Any):
@@ -73,8 +100,14 @@ async def test_a_listening_connection_whose_other_end_is_gone_is_given_up(
 
 
 async def _terminate_listener(api: Any) -> list[Any]:
+    return await _terminate(api, "LISTEN")
+
+
+async def _terminate(api: Any, statement: str) -> list[Any]:
+    """The sessions whose last statement began so."""
     return await api.rows(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(query, $1) AND datname = current_database()",
+        statement,
     )
 
 

@@ -22,9 +22,11 @@ from juinie_shared.domain.ids import KeyId, new_uuid7
 from juinie_testkit.golden import golden_records
 from juinie_testkit.kafka import delete_topic, read_topic
 from juinie_testkit.running import running
-from juinie_testkit.scrape import metric
+from juinie_testkit.scrape import metric, until_metric
 from juinie_testkit.seed import Json, Seed, SeededKey
 from juinie_testkit.waits import StillMissing, await_outbox_flush, eventually
+
+LOCK_RUNS = "SELECT FROM run FOR UPDATE"
 
 
 @pytest.fixture
@@ -95,6 +97,18 @@ async def test_many_writers_on_many_runs_each_in_order(settings, pool, seed, rea
         await flushed(pool)
     expected = {run: list(range(1, 2 + 3 * 39)) for run in runs}
     assert first_times_of(await read(10 * 118)) == expected
+
+
+async def test_a_run_that_nobody_can_sweep_is_overdue_until_it_is_swept(settings, pool, seed):
+    run = await seed.run(await seed.key(), status="running")
+    late = "UPDATE run SET deadline_at = clock_timestamp(), due_at = clock_timestamp() - interval '1 minute' WHERE run_id = $1"
+    await _execute(pool, late, run)
+    async with pool.connection() as writer:
+        await writer.execute(f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; {LOCK_RUNS}")
+        async with running(serve, settings) as service:
+            await until_metric(service.url, "juinie_runs_overdue", 1)
+            await writer.execute("ROLLBACK")
+            await until_metric(service.url, "juinie_runs_overdue", 0)
 
 
 async def test_notification_wakes_and_the_poll_stands_behind_it(settings, pool, seed, monkeypatch):

@@ -19,6 +19,7 @@ from juinie_shared.domain.ids import new_run_id
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
 from juinie_testkit.plain_http import NO_TLS
+from juinie_testkit.raw_stream import connect_raw
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.waits import await_stream_completion
@@ -325,6 +326,21 @@ async def test_cors_is_on_streams_and_on_204(gateway: RunningService, seed: Seed
         assert watcher.headers["access-control-allow-origin"] == ORIGIN
         assert watcher.headers["vary"] == "Origin"
         assert "Location" in watcher.headers["access-control-expose-headers"]
+
+
+async def test_a_connection_too_many_is_closed_as_it_comes_and_counted(
+    settings_with: Callable[..., Settings],
+) -> None:
+    few = settings_with(max_connections=2)
+    async with running(serve, few) as service, httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+        text = (await client.get(f"{service.url}/metrics")).text
+        assert "juinie_stream_connections_refused_total 0.0" in text
+        taken, too_many = await connect_raw(service.port), await connect_raw(service.port)
+        assert await too_many.read_all() == b""
+        text = (await client.get(f"{service.url}/metrics")).text  # on the connection that it has
+        assert "juinie_stream_connections_refused_total 1.0" in text
+        taken.leave()
+        too_many.leave()
 
 
 async def test_probes_answer(gateway: RunningService) -> None:
