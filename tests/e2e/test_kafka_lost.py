@@ -13,7 +13,7 @@ from juinie_standalone.servers.kafka import EmbeddedKafka
 from juinie_testkit.client import ApiClient
 from juinie_testkit.follower import Follower
 from juinie_testkit.kafka import delete_topic, read_topic
-from juinie_testkit.scrape import metric
+from juinie_testkit.scrape import metric, until_metric
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.stack import Stack
 from juinie_testkit.waits import await_outbox_flush, eventually
@@ -82,6 +82,7 @@ async def test_wiped_broker_is_filled_again_from_postgres_and_read_again_and_no_
             await asyncio.to_thread(broker.kill)
             shutil.rmtree(broker.data_dir / "log")
             await feed(api, run_ids, 5)
+            await until_metric(stack.gateway.url, 'juinie_stream_mode{mode="live"}', 0)
             before = await from_kafka(stack)
             starting = group.create_task(asyncio.to_thread(broker.start))
             await feed(api, run_ids, 5)

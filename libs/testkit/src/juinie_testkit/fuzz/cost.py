@@ -27,5 +27,5 @@ class Cost:
 
     def __str__(self) -> str:
         return (
-            f"{self.resident_bytes / 2**20:.0f} MiB, {self.descriptors} descriptors, {self.threads} threads"
+            f"{self.resident_bytes / 2**20:.1f} MiB, {self.descriptors} descriptors, {self.threads} threads"
         )

@@ -18,7 +18,7 @@ ANSWERED_QUIET_SECONDS = 0.05
 HANG_SECONDS = 5.0
 _MOST_BYTES = 256 * 1024
 
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) [^\r\n]*\r\n")
 
 
 @dataclass
@@ -29,8 +29,6 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter[int])
     silent: int = 0
     """Closed without an answer: what was sent was no whole request."""
-    busy: int = 0
-    """503 with Retry-After: the machine could not keep up."""
     failures: list[str] = field(default_factory=list[str])
 
     def take(self, kind: str, sent: bytes, received: bytes) -> None:
@@ -38,29 +36,30 @@ class Tally:
         self.cases[kind] += 1
         answers = _STATUS.findall(received)
         self.silent += not answers
-        for status, headers in answers:
+        for status in answers:
             self.statuses[int(status)] += 1
-            if status == b"503" and b"retry-after:" in headers.lower():
-                self.busy += 1
-            elif status >= b"500":
-                self.fail(kind, f"answered {status.decode()}", sent)
+            if status >= b"500":
+                self.fail(kind, f"answered {status.decode()}", sent, received)
 
-    def fail(self, kind: str, what: str, sent: bytes) -> None:
-        self.failures.append(f"{kind} {what}: {sent[:2000]!r}")
+    def fail(self, kind: str, what: str, sent: bytes, received: bytes = b"") -> None:
+        answered = f" -> {received[-1000:]!r}" if received else ""
+        self.failures.append(f"{kind} {what}: {sent[:2000]!r}{answered}")
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.cases.items()))
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
-        return (
-            f"{self.cases.total()} cases ({kinds}); answers {statuses}; none {self.silent}; 503 {self.busy}"
-        )
+        return f"{self.cases.total()} cases ({kinds}); answers {statuses}; none {self.silent}"
 
 
 async def knock(
-    port: int, cases: Iterable[tuple[str, bytes]], dice: random.Random, at_once: int = 32
+    port: int,
+    cases: Iterable[tuple[str, bytes]],
+    dice: random.Random,
+    tally: Tally | None = None,
+    at_once: int = 32,
 ) -> Tally:
-    """Send every case to 127.0.0.1:`port`, each on a connection of its own, so many at once."""
-    tally, left = Tally(), iter(cases)
+    """Send every case to 127.0.0.1:`port`, each on a connection of its own, so many at once. Gives `tally`, or a new one."""
+    tally, left = tally or Tally(), iter(cases)
 
     async def work() -> None:
         for kind, data in left:
