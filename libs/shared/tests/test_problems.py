@@ -51,6 +51,13 @@ def test_problem_is_whole():
     assert made.headers["Content-Type"] == "application/problem+json"
 
 
+def test_of_very_many_faults_the_first_are_told():
+    faults = [Fault(f"/{n}", "unknown_field", "There is no such field.") for n in range(100_000)]
+    told = json.loads(problem(422, "invalid", "The body has faults.", faults).body)
+    assert [fault["pointer"] for fault in told["errors"]] == [f"/{n}" for n in range(100)]
+    assert told["detail"] == "The body has faults. There are more than the 100 that are told."
+
+
 def test_challenge_and_retry_come_with_their_statuses():
     assert problem_of(errors.NotAuthenticated()).headers["WWW-Authenticate"] == "Bearer"
     assert problem_of(errors.DatabaseAway()).headers["Retry-After"] == "1"

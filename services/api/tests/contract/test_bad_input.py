@@ -36,6 +36,18 @@ BODIES: dict[str, tuple[dict[str, str], bytes, int, str]] = {
     "no object": (JSON, b'["canary"]', 422, "invalid"),
     "a name twice": (JSON, b'{"events":[],"events":[{"type":"x"}]}', 422, "invalid"),
     "1,001 events": (JSON, b'{"events":[' + b",".join([b'{"type":"x"}'] * 1001) + b"]}", 422, "invalid"),
+    "half a million events that are none, in 1 KB": (
+        GZIP,
+        gzip.compress(b'{"events":[' + b"0," * 520_000 + b"0]}"),
+        422,
+        "invalid",
+    ),
+    "a hundred thousand unknown fields": (
+        JSON,
+        b"{" + b",".join(b'"%x":0' % n for n in range(100_000)) + b"}",
+        422,
+        "invalid",
+    ),
     "an event too large": (JSON, with_data(b'"' + b"x" * 262_143 + b'"'), 413, "too_large"),
     "a request too large": (JSON, b" " * 1_048_577, 413, "request_too_large"),
     "a gzip bomb": (GZIP, gzip.compress(b" " * 50_000_000), 413, "request_too_large"),
@@ -68,6 +80,7 @@ async def test_bad_bodies(api: Any):
         assert answer.headers["content-type"] == "application/problem+json"
         assert set(problem) >= {"type", "title", "status", "detail", "code", "trace_id"}
         assert len(problem["trace_id"]) == 32
+        assert len(answer.content) < 16_384, name
         assert "canary" not in answer.text.replace("/events/0/canary", "")
     assert len(await api.events(run_id)) == 1, "nothing was written"
 

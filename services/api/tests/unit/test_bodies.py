@@ -9,7 +9,15 @@ import pytest
 from juinie_api.edges.body import parse_body
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused
-from juinie_api.edges.schemas import AppendBody, Body, CancelBody, CreateBody, FinishBody, HeartbeatBody
+from juinie_api.edges.schemas import (
+    AppendBody,
+    Body,
+    CancelBody,
+    ClaimBody,
+    CreateBody,
+    FinishBody,
+    HeartbeatBody,
+)
 
 type Faults = list[tuple[str, str]]
 
@@ -146,3 +154,43 @@ def test_a_made_up_name_is_not_repeated_unless_it_is_harmless():
 def test_too_many_events_are_refused():
     events = {"events": [{"type": "x"}] * 1001}
     assert refusal(AppendBody, events) == (422, [("/events", "too_many_events")])
+
+
+def test_too_many_events_are_one_fault_whatever_they_are():
+    for cls, body in ((AppendBody, {}), (FinishBody, {"status": "success"})):
+        for event in (0, {}, {"type": "run.x", "q": 1}):
+            assert refusal(cls, {**body, "events": [event] * 1001}) == (422, [("/events", "too_many_events")])
+    few = Limits(events=2)
+    assert refusal(AppendBody, {"events": [{"type": "x"}] * 3}, few) == (
+        422,
+        [("/events", "too_many_events")],
+    )
+
+
+def test_few_faults_are_all_told_and_of_many_the_first():
+    few = {"agent": 1, **{f"q{n}": 0 for n in range(99)}}
+    _, told = refusal(CreateBody, few)
+    assert told == [("/agent", "bad_value"), *((f"/q{n}", "unknown_field") for n in range(99))]
+    with pytest.raises(Refused) as caught:
+        parse_body(CreateBody, json.dumps({**few, "q99": 0}).encode(), Limits())
+    problem = json.loads(caught.value.problem().body)
+    assert [fault["pointer"] for fault in problem["errors"]] == ["/agent", *(f"/q{n}" for n in range(99))]
+    assert problem["detail"] == "The body has faults. There are more than the 100 that are told."
+
+
+def test_faults_of_the_first_events_are_told_where_there_are_many():
+    events = [{"type": "x", "q": 1, "r": 2} for _ in range(1000)]
+    _, told = refusal(AppendBody, {"events": events})
+    assert told[:3] == [
+        ("/events/0/q", "unknown_field"),
+        ("/events/0/r", "unknown_field"),
+        ("/events/1/q", "unknown_field"),
+    ]
+
+
+@pytest.mark.parametrize("agent", [{}, {"a": 1}, [], [{}], [["x"]]])
+def test_what_no_field_takes_is_a_fault_of_its_place(agent: object):
+    assert refusal(CreateBody, {"agent": agent}) == (422, [("/agent", "bad_value")])
+    agents = {"worker_id": "w", "agents": ["x", agent]}
+    assert refusal(ClaimBody, agents) == (422, [("/agents/1", "bad_value")])
+    assert refusal(CancelBody, {"reason": agent}) == (422, [("/reason", "bad_value")])

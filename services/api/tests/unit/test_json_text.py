@@ -1,5 +1,8 @@
 """What of JSON is checked, and that nothing of it is rewritten."""
 
+import itertools
+import json
+
 import msgspec
 import pytest
 
@@ -109,6 +112,38 @@ def test_depth_counts_arrays_and_objects_outside_strings(value: bytes, depth: in
     assert json_text.depth(value) == depth
 
 
+TREES = {
+    "towers": b"[" + b"[[[]]]" * 50 + b"[" * 20 + b"]" * 20 + b"]",
+    "a comb": b"[[]" * 70 + b"]" * 70,
+    "stairs": b"".join(b"[" * n + b"]" * n for n in range(1, 80)),
+    "legs": b"".join(b"[" + b"[" * n + b"]" * n for n in range(40)) + b"]" * 40,
+    "a few deep among many": b"[" + b"[]" * 999 + b"[" * 63 + b"]" * 63 + b"]",
+    "objects": b'[{"a":{"b":[' * 30 + b"]}}]" * 30,
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_depth_is_what_one_who_counts_each_bracket_comes_to(name: str):
+    level = deepest = 0
+    for byte in TREES[name]:
+        level += (byte in b"[{") - (byte in b"]}")
+        deepest = max(deepest, level)
+    assert json_text.depth(TREES[name]) == deepest
+
+
+PIECES = (rb"\ud83d", rb"\uD83D", rb"\ude00", rb"\uDE00", rb"\\", rb"\u0041", "é".encode(), b"u", rb"\n")
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_a_lone_surrogate_is_one_that_python_finds(length: int):
+    for pieces in itertools.product(PIECES, repeat=length):
+        text = b'"' + b"".join(pieces) + b'"'
+        lone = any(0xD800 <= ord(char) < 0xE000 for char in json.loads(text))
+        compact, found = json_text.check_syntax(text)
+        assert found is lone, text
+        assert lone or compact == text
+
+
 @pytest.mark.parametrize(
     ("value", "repeated"),
     [
@@ -118,6 +153,8 @@ def test_depth_counts_arrays_and_objects_outside_strings(value: bytes, depth: in
         (rb'{"\u0062":",","a":[1,2],"a":{"c":1,"d":2}}', True),
         (b'{"a":1,"a":1}', True), (b'{"a":1,"b":1}', False), (b"{}", False), ('{"é":"ü"}'.encode(), False),
         (b'{"a":{"b":1,"b":2}}', False),
+        (rb'{"\u0061":1,"b":2,"b":2}', True), (rb'{"\u0061":1,"b":2,"a":1}', True), (rb'{"\u0061":1,"b":12,"b":1}', True),
+        (rb'{"b":1,"\u0061":",","b":12}', True), (rb'{"\u0061":{},"b":[],"":null}', False),
     ],
 )  # fmt: skip
 def test_a_name_given_twice_is_noticed(value: bytes, repeated: bool):

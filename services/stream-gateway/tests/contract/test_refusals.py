@@ -62,6 +62,15 @@ def check_problem(response: httpx.Response, status: int, code: str) -> dict[str,
     return problem
 
 
+async def test_very_many_unknown_parameters_are_one_fault(gateway: RunningService, key: SeededKey) -> None:
+    answer = await ask(
+        gateway, new_run_id(), key.text, query="?" + "&".join("a" * 14_000) + "&types=a&types=b"
+    )
+    problem = check_problem(answer, 400, "bad_request")
+    assert [fault["code"] for fault in problem["errors"]] == ["unknown_parameter", "duplicate"]
+    assert len(answer.content) < 1000
+
+
 BAD_POSITIONS = ["abc", "-2", "1.5", "1e3", "9999999999999999999", "%201", "%D9%A3", "TAIL", "1%0A"]
 
 UNREADABLE: list[tuple[str, list[tuple[str, str]]]] = [

@@ -14,6 +14,8 @@ from juinie_shared.domain import errors as e
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
+MOST_FAULTS = 100
+"""So many faults of a request are told: a body has room for half a million."""
 
 STATUS_OF: dict[type[e.JuinieError], int] = {
     e.BadPosition: 400,
@@ -84,7 +86,15 @@ def problem(
     extra: dict[str, object] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Problem:
-    """Make a problem. 401 gets its challenge and 503 and 429 their `Retry-After`, unless `headers` says otherwise."""
+    """Make a problem. 401 gets its challenge and 503 and 429 their `Retry-After`, unless `headers` says otherwise.
+
+    Of more than `MOST_FAULTS` faults the first are told, and in `detail` that there are more.
+    """
+    if len(faults) > MOST_FAULTS:
+        detail, faults = (
+            f"{detail} There are more than the {MOST_FAULTS} that are told.",
+            faults[:MOST_FAULTS],
+        )
     content: dict[str, object] = {
         "type": f"urn:juinie:problem:{code}",
         "title": HTTPStatus(status).phrase,

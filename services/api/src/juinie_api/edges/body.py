@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import AsyncIterator
+from itertools import islice
 
 import msgspec
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from juinie_api.edges.faults import TOO_LARGE, faults_of
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused
 from juinie_api.edges.schemas import Body
-from juinie_shared.runtime.problems import Fault
+from juinie_shared.runtime.problems import MOST_FAULTS, Fault
 
 _GZIP = 31
 """zlib's window bits for the gzip format alone."""
@@ -59,7 +60,7 @@ def parse_body[B: Body](cls: type[B], body: bytes, limits: Limits) -> tuple[B, b
     except json_text.TooDeep as error:
         raise Refused(422, "invalid", "The body has faults.", [_too_deep(limits.depth)]) from error
     faults = [_SURROGATE] if lone_surrogates else []
-    shaped = _shape(cls, msgspec.Raw(compact), "", faults)
+    shaped = _Shape(limits, faults).of(cls, msgspec.Raw(compact), "")
     try:
         parsed = cls.model_validate(shaped, context=limits)
     except ValidationError as error:
@@ -80,26 +81,50 @@ def _too_deep(limit: int) -> Fault:
     return Fault("", "too_deep", f"A JSON value may be nested {limit} deep.")
 
 
-def _shape(cls: type[Body], value: msgspec.Raw, pointer: str, faults: list[Fault]) -> object:
-    """The fields as pydantic checks them: verbatim ones left as they came, bodies and lists of them gone into."""
-    found = json_text.members(value)
-    if found is None:
-        return json_text.plain(value)
-    if json_text.has_repeated_names(value, found):
-        faults.append(Fault(pointer, "repeated_name", "A name may be given once."))
-    return {name: _field(cls, name, member, f"{pointer}/{name}", faults) for name, member in found.items()}
+class _Shape:
+    """The fields as pydantic checks them: verbatim ones left as they came, bodies and lists of them gone into.
 
+    A fault costs pydantic as much as many good values. So a list of too many is not gone into, and nothing more is once
+    there are more faults than are told.
+    """
 
-def _field(cls: type[Body], name: str, value: msgspec.Raw, pointer: str, faults: list[Fault]) -> object:
-    if name in cls.verbatim or name not in cls.model_fields:
-        return value
-    inner = cls.nested.get(name)
-    if inner is None:
-        return json_text.plain(value)
-    values = json_text.items(value)
-    if values is None:
-        return _shape(inner, value, pointer, faults)
-    return [_shape(inner, item, f"{pointer}/{index}", faults) for index, item in enumerate(values)]
+    def __init__(self, limits: Limits, faults: list[Fault]) -> None:
+        """`faults` gets what pydantic does not see: names given twice."""
+        self._limits, self._faults = limits, faults
+        self._left = MOST_FAULTS + 1
+
+    def of(self, cls: type[Body], value: msgspec.Raw, pointer: str) -> object:
+        found = json_text.members(value)
+        if found is None:
+            return json_text.scalar(value)
+        fields = cls.model_fields
+        shaped = {
+            name: self._field(cls, name, found[name], f"{pointer}/{name}") for name in fields if name in found
+        }
+        unknown = list(islice((name for name in found if name not in fields), self._left))
+        self._left -= len(unknown)
+        if self._left and json_text.has_repeated_names(value, found):
+            self._left -= 1
+            self._faults.append(Fault(pointer, "repeated_name", "A name may be given once."))
+        return shaped | dict.fromkeys(unknown)
+
+    def _field(self, cls: type[Body], name: str, value: msgspec.Raw, pointer: str) -> object:
+        if name in cls.verbatim:
+            return value
+        inner = cls.nested.get(name)
+        if inner is None:
+            return json_text.plain(value)
+        values = json_text.items(value)
+        if values is None:
+            return self.of(inner, value, pointer)
+        return values if len(values) > self._limits.events else self._list(inner, values, pointer)
+
+    def _list(self, cls: type[Body], values: list[msgspec.Raw], pointer: str) -> list[object]:
+        shaped: list[object] = []
+        for value in values:
+            if self._left:
+                shaped.append(self.of(cls, value, f"{pointer}/{len(shaped)}"))
+        return shaped
 
 
 async def _gunzip(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@ import re
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from juinie_shared.runtime.problems import Fault
+from juinie_shared.runtime.problems import MOST_FAULTS, Fault
 
 TOO_LARGE = frozenset({"value_too_large"})
 """Codes that make the answer a 413."""
@@ -32,9 +32,9 @@ _SPOKEN = {
 
 
 def faults_of(error: ValidationError) -> list[Fault]:
-    """All faults, in the order of the fields."""
+    """All faults, in the order of the fields; of more than are told, one more than those."""
     found = error.errors(include_url=False, include_input=False)
-    return [_fault(detail) for detail in found]
+    return [_fault(detail) for detail in found[: MOST_FAULTS + 1]]
 
 
 def _fault(detail: ErrorDetails) -> Fault:

@@ -6,20 +6,24 @@ takes a lone surrogate for broken syntax, where RFC 8259 §8.2 lets it pass. So 
 """
 
 import re
-from itertools import accumulate
+from itertools import accumulate, chain
+from operator import sub
 
 import msgspec
 
 type Members = dict[str, msgspec.Raw]
 
-_ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.", re.DOTALL
+_LONE_SURROGATE = re.compile(
+    r"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
 )
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_NOT_BRACKETS = bytes(set(range(256)) - set(_STEPS))
-_COMMA = ord(",")
-_NOT_STRUCTURE = bytes(set(range(256)) - set(_STEPS) - {_COMMA})
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_RISES, _FALLS = bytes.maketrans(b"]", b" "), bytes.maketrans(b"[", b" ")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+_MOST_ITEMS = 1000
+"""So many of an array's values are made Python's: more than any field takes."""
 
 _members = msgspec.json.Decoder(Members)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
@@ -37,7 +41,7 @@ class TooDeep(ValueError):
 def check_syntax(body: bytes) -> tuple[bytes, bool]:
     """The JSON text without white space outside strings, and whether a string in it holds a lone surrogate.
 
-    Each lone surrogate is replaced in what is returned, so that the rest can be looked at too.
+    If so, all surrogates are replaced in what is returned, so that the rest can be looked at too.
 
     Raises:
         NotJson: bad UTF-8, a byte order mark, broken syntax, NaN, Infinity, a control character.
@@ -47,10 +51,14 @@ def check_syntax(body: bytes) -> tuple[bytes, bool]:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise NotJson from error
-    mended = _mend_surrogates(text)
+    lone = _has_lone_surrogate(text)
+    if (
+        lone
+    ):  # to a letter that stands alone: as long, and as good a syntax, escaped backslash before it or not
+        body = text.replace("\\ud", "\\uf").replace("\\uD", "\\uf").encode()
     try:
-        msgspec.json.decode(mended, type=msgspec.Raw)
-        return msgspec.json.format(mended.encode(), indent=-1), mended != text
+        msgspec.json.decode(body, type=msgspec.Raw)
+        return msgspec.json.format(body, indent=-1), lone
     except msgspec.DecodeError as error:
         raise NotJson from error
     except RecursionError as error:
@@ -77,49 +85,66 @@ def has_repeated_names(value: bytes | msgspec.Raw, found: Members) -> bool:
     """Whether the (compact) object names a member twice, of which `found` holds only the last.
 
     Its members written out again are as long as it was, unless one is missing or a name was spelled with needless
-    escapes. Only then are the names looked at themselves.
+    escapes. Only then is it read along the members that were found, which ends at the first that is not as it should be.
     """
     if len(msgspec.json.encode(found)) == memoryview(value).nbytes:
         return False
-    return _count_names(bytes(value)) != len(found)
-
-
-def _count_names(compact: bytes) -> int:
-    """How many members a compact object lists: one more than the commas of its own level."""
-    if compact == b"{}":
-        return 0
-    bare = _STRING.sub(b"", compact).translate(None, _NOT_STRUCTURE)
-    level, commas = 0, 0
-    for byte in bare:
-        level += _STEPS.get(byte, 0)
-        commas += byte == _COMMA and level == 1
-    return commas + 1
+    text, at = bytes(value), 1
+    for member in found.values():
+        name = _STRING.match(text, at)
+        behind = name.end() + 1 if name else at
+        at = behind + memoryview(member).nbytes + 1
+        if text[behind : at - 1] != bytes(member) or text[at - 1] not in b",}":
+            return True
+    return at != len(text)
 
 
 def plain(value: msgspec.Raw) -> object:
-    """The value as Python has it. What Python cannot hold becomes a number that no field allows."""
+    """The value as Python has it; of an array its first values, each as `scalar` has it."""
+    if _first(value) == b"[":
+        return [scalar(item) for item in (items(value) or [])[:_MOST_ITEMS]]
+    return scalar(value)
+
+
+def scalar(value: msgspec.Raw) -> object:
+    """A string, number, truth value or null as Python has it; arrays and objects as empty ones, without a look into them.
+
+    What Python cannot hold becomes a number that no field allows.
+    """
+    if (first := _first(value)) in {b"[", b"{"}:
+        return [] if first == b"[" else {}
     try:
         return _any.decode(value)
-    except (msgspec.ValidationError, RecursionError):
+    except msgspec.ValidationError:
         return float("inf")
 
 
+def _first(value: msgspec.Raw) -> bytes:
+    return bytes(memoryview(value)[:1])
+
+
 def depth(value: bytes) -> int:
-    """How many arrays and objects lie in each other. `[]` is 1, a number 0."""
+    """How many arrays and objects lie in each other. `[]` is 1, a number 0.
+
+    The innermost are taken off level by level while they are many, which is quick; then the rest is counted from peak to
+    peak, which is quick where there are few.
+    """
     brackets = value.count(b"[") + value.count(b"{")
     if brackets <= 1:
         return brackets
-    bare = _STRING.sub(b"", value).translate(None, _NOT_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, bare)), default=0)
+    bare = _STRING.sub(b"", value).translate(_SQUARE, _NOT_BRACKETS)
+    levels, taken_off = 0, len(bare)
+    while bare and taken_off * 8 >= len(bare):
+        levels, taken_off, bare = levels + 1, len(bare), bare.replace(b"[]", b"")
+        taken_off -= len(bare)
+    rises = accumulate(map(len, bare.translate(_RISES).split()))
+    falls = accumulate(chain((0,), map(len, bare.translate(_FALLS).split())))
+    return levels + max(map(sub, rises, falls), default=0)
 
 
-def _mend_surrogates(text: str) -> str:
+def _has_lone_surrogate(text: str) -> bool:
     if "\\ud" not in text and "\\uD" not in text:
-        return text
-    return _ESCAPE.sub(_mend_one, text)
-
-
-def _mend_one(escape: re.Match[str]) -> str:
-    found = escape[0]
-    lone = len(found) == 6 and found[2] in "dD" and found[3] in "89abcdefABCDEF"
-    return r"\ufffd" if lone else found
+        return False
+    return (
+        _LONE_SURROGATE.search(text.replace(r"\\", "  ")) is not None
+    )  # every \ that is left begins an escape

@@ -4,7 +4,7 @@ Fields of type `JsonText` hold any JSON value, which is kept verbatim: see `edge
 settings, in the validation's context.
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 from uuid import UUID
 
 import msgspec
@@ -89,10 +89,15 @@ def _object(value: object) -> object:
     return value
 
 
-def _event_count(value: list["EventBody"], info: ValidationInfo) -> list["EventBody"]:
-    if len(value) > (limit := _limits(info).events):
+def _event_count(value: object, info: ValidationInfo) -> object:
+    """Before the events themselves: too many are one fault, whatever they are."""
+    if _length(value) > (limit := _limits(info).events):
         raise PydanticCustomError("too_many_events", "At most {limit} events.", {"limit": limit})
     return value
+
+
+def _length(value: object) -> int:
+    return len(cast("list[object]", value)) if isinstance(value, list) else 0
 
 
 def _is_object(schema: dict[str, Any]) -> WithJsonSchema:
@@ -138,7 +143,7 @@ class EventBody(Body):
     time: Moment | None = Field(None, description="When it happened; the database's clock when absent.")
 
 
-type Events = Annotated[list[EventBody], AfterValidator(_event_count)]
+type Events = Annotated[list[EventBody], BeforeValidator(_event_count)]
 
 
 class BirthClaim(Body):

@@ -108,17 +108,17 @@ class StreamRequest:
 
     def _parameter_faults(self) -> list[Fault]:
         names = [name for name, _ in self._query]
-        unknown = [
-            Fault("query", "unknown_parameter", "This route has no such query parameter.")
-            for name in names
-            if name not in _PARAMETERS
-        ]
         repeated = [
             Fault(name, "duplicate", "Send this query parameter once.")
             for name in sorted(_PARAMETERS)
             if names.count(name) > 1
         ]
-        return unknown + repeated
+        if not _PARAMETERS.issuperset(names):
+            return [
+                Fault("query", "unknown_parameter", "This route takes after_seq, types and token."),
+                *repeated,
+            ]
+        return repeated
 
     def _header(self, wanted: bytes) -> list[str]:
         return [value.decode("latin-1").strip() for name, value in self._headers if name == wanted]
