@@ -1,6 +1,7 @@
 """An answer that a client repeats without a word is found all the same, if it is one that may not be given."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 from juinie.torture import answers as judging
 from juinie.torture.answers import Answers
 from juinie.torture.schedule import Fault, nothing
+from juinie.torture.stalls import Stalls
 
 RUN = "0193a1b2-0000-7000-8000-000000000001"
 
@@ -58,6 +60,22 @@ async def test_answer_that_comes_late_on_a_good_line_is_wrong(
     assert await late_answer(Answers(), read_timeout) == {"POST events: no answer within 0.01 s": 1}
 
 
+async def test_answer_that_came_while_we_stood_still_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "LATE_SECONDS", 0.7)
+
+    assert await late_answer(Answers(), None, stand_still) == {}
+
+
+async def test_a_stall_takes_nothing_off_for_what_began_after_it() -> None:
+    stalls = Stalls()
+    with stalls.watched():
+        await asyncio.sleep(0)
+        stand_still()
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        assert stalls.seconds_since(began - 60) - stalls.seconds_since(began) > 0.5
+
+
 @pytest.mark.parametrize("healed", [False, True], ids=["still there", "healed meanwhile"])
 async def test_fault_that_holds_answers_up_excuses_what_began_while_it_lasted(
     monkeypatch: pytest.MonkeyPatch, healed: bool
@@ -76,6 +94,11 @@ async def test_fault_that_holds_nothing_up_excuses_nothing(monkeypatch: pytest.M
     await answers.excused_by(Fault("postgres killed", "postgres", nothing)).inject()
 
     assert await late_answer(answers, None)
+
+
+def stand_still() -> None:
+    """For a second, with everything that this process does."""
+    time.sleep(1)
 
 
 async def late_answer(
