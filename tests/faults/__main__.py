@@ -151,7 +151,7 @@ def _too_few(found: Summary, arguments: argparse.Namespace) -> list[str]:
     if arguments.reconnects:
         return []
     missing, kinds = not_there(found), len(occurred(found))
-    if arguments.seconds < LONG_SECONDS:
+    if min(arguments.seconds, found["seconds"]) < LONG_SECONDS:  # ended early by a signal, it was a short one
         return missing
     if not found["tokens_expired"]:
         missing.append("no token expired while it was used")
