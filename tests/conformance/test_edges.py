@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -48,6 +49,7 @@ async def test_ambiguous_requests_are_refused_and_take_what_follows_along(servic
         assert b"content-type: application/problem+json" in lines
         assert not [line for line in lines if line.startswith((b"server:", b"x-powered-by:"))]
         assert body.startswith(b'{"type":"urn:juinie:problem:'), name
+        assert re.search(rb'"trace_id":"[0-9a-f]{32}"', body), name
     assert await is_alive(service)
 
 

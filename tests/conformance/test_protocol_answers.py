@@ -1,5 +1,6 @@
 """Who may watch, and every answer that is no stream: for good, as a problem, with CORS (protocol 2, 5.1, 5.7, 6, 7)."""
 
+import re
 from uuid import uuid4
 
 import httpx
@@ -7,6 +8,7 @@ import jwt
 import pytest
 
 from juinie_testkit.plugin import SIGNING_KEYS
+from juinie_testkit.seed import Seed
 
 ORIGIN = "http://localhost:5173"
 ALLOWED = {
@@ -22,6 +24,7 @@ def _problem(answer, status, code=None):
     problem = answer.json()
     assert {"type", "title", "status", "detail", "code", "trace_id"} <= problem.keys()
     assert problem["status"] == status
+    assert re.fullmatch("[0-9a-f]{32}", problem["trace_id"])
     assert code in {None, problem["code"]}
 
 
@@ -258,6 +261,37 @@ async def test_cors_on_every_answer(gateway, path, auth, api):
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
         assert exposed == {"Location", "Idempotency-Replayed", "Retry-After"}
+
+
+async def test_cors_on_every_answer_of_the_api(stack, key, make_key, pool):
+    seed = Seed(pool)
+    limited = await seed.key(tenant="cors")
+    await seed.limit(limited, "cors", requests_per_minute=1)
+    reader, at_limit = await make_key(scopes=("read",)), {"Authorization": f"Bearer {limited.text}"}
+    auth, reading = {"Authorization": f"Bearer {key}"}, {"Authorization": f"Bearer {reader}"}
+    requests = [
+        (201, "POST", "/v1/runs", auth), (204, "GET", "/v1/threads/none/active-run", auth), (400, "GET", "/v1/runs?nope=1", auth),
+        (401, "GET", "/v1/runs", {}), (401, "POST", "/v1/runs", {"X-Api-Key": "jn_nobody"}), (403, "POST", "/v1/runs", reading),
+        (404, "GET", f"/v1/runs/{uuid4()}", auth), (404, "GET", "/nowhere", auth), (405, "PUT", "/v1/runs", auth),
+        (406, "GET", "/v1/runs", {**auth, "Accept": "image/png"}), (415, "POST", "/v1/runs", {**auth, "Content-Type": "text/plain"}),
+        (422, "GET", "/v1/runs?limit=0", auth), (429, "GET", "/v1/runs", at_limit),
+    ]  # fmt: skip
+    async with httpx.AsyncClient(base_url=stack.api.url, timeout=30, verify=False, trust_env=False) as client:
+        assert (await client.get("/v1/runs", headers=at_limit)).status_code == 200, (
+            "the one that is let through"
+        )
+        for status, method, path, headers in requests:
+            content = b'{"agent":"a"}' if method == "POST" else None
+            sent = {"Content-Type": "application/json", **headers, "Origin": ORIGIN}
+            answer = await client.request(method, path, headers=sent, content=content)
+            if status >= 400:
+                _problem(answer, status)
+            assert answer.status_code == status, (method, path, answer.text)
+            assert answer.headers["access-control-allow-origin"] == ORIGIN, status
+            exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
+            assert exposed == {"Location", "Idempotency-Replayed", "Retry-After"}
+            stranger = await client.request(method, path, headers={**sent, "Origin": "null"}, content=content)
+            assert "access-control-allow-origin" not in stranger.headers, status
 
 
 @pytest.mark.parametrize("origin", ["https://example.com", "http://localhost.example.com", "null"])

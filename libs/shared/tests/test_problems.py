@@ -1,9 +1,11 @@
 """Problem details: every error of ours has its status and code, and none tells more than it should."""
 
 import json
+import re
 from itertools import chain
 
 import pytest
+from opentelemetry import trace
 
 from juinie_shared.domain import errors
 from juinie_shared.runtime.problems import Fault, problem, problem_of, status_of
@@ -44,11 +46,28 @@ def test_problem_is_whole():
     made = problem(
         422, "invalid", "Some values are wrong.", [Fault("/events/0/type", "pattern", "No such type.")]
     )
-    assert json.loads(made.body) == {
+    told = json.loads(made.body)
+    assert re.fullmatch("[0-9a-f]{32}", told.pop("trace_id"))
+    assert told == {
         "type": "urn:juinie:problem:invalid", "title": "Unprocessable Content", "status": 422, "detail": "Some values are wrong.",
-        "code": "invalid", "trace_id": None, "errors": [{"pointer": "/events/0/type", "code": "pattern", "detail": "No such type."}],
+        "code": "invalid", "errors": [{"pointer": "/events/0/type", "code": "pattern", "detail": "No such type."}],
     }  # fmt: skip
     assert made.headers["Content-Type"] == "application/problem+json"
+
+
+def trace_of(**arguments: str | None) -> str:
+    return json.loads(problem(404, "not_found", "There is nothing.", **arguments).body)["trace_id"]  # pyright: ignore[reportArgumentType] - the one there is
+
+
+def test_trace_is_the_spans_else_the_callers_else_a_new_one():
+    caller, own = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
+    traceparent = f"00-{caller}-00f067aa0ba902b7-00"
+    assert trace_of(traceparent=traceparent) == caller
+    context = trace.SpanContext(int(own, 16), 1, is_remote=False)
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        assert trace_of(traceparent=traceparent) == trace_of() == own
+    for none in (None, "", "nonsense", f"00-{'0' * 32}-00f067aa0ba902b7-00", traceparent.upper() + "x" * 99):
+        assert trace_of(traceparent=none) not in {caller, trace_of(traceparent=none), "0" * 32}
 
 
 def test_of_very_many_faults_the_first_are_told():

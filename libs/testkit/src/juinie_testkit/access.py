@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 _METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
-_TRACE_ID = re.compile(rb'"trace_id":(?:"[0-9a-f]{32}"|null)')
+_TRACE_ID = re.compile(rb'"trace_id":"[0-9a-f]{32}"')
 _PLACE = re.compile(r"\{([^}]+)\}")
 _COUNTED = ("ratelimit", "x-ratelimit")
 """Headers that say what is left: they differ from answer to answer."""

@@ -2,15 +2,21 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
 JSON = {"Content-Type": "application/json"}
 GZIP = {**JSON, "Content-Encoding": "gzip"}
 GOOD = b'{"events":[{"type":"x"}]}'
+
+
+def is_trace_id(text: object) -> bool:
+    return isinstance(text, str) and TRACE_ID.fullmatch(text) is not None
 
 
 def with_data(data: bytes) -> bytes:
@@ -79,7 +85,7 @@ async def test_bad_bodies(api: Any):
         problem = answer.json()
         assert answer.headers["content-type"] == "application/problem+json"
         assert set(problem) >= {"type", "title", "status", "detail", "code", "trace_id"}
-        assert len(problem["trace_id"]) == 32
+        assert is_trace_id(problem["trace_id"])
         assert len(answer.content) < 16_384, name
         assert "canary" not in answer.text.replace("/events/0/canary", "")
     assert len(await api.events(run_id)) == 1, "nothing was written"
@@ -196,6 +202,7 @@ async def test_a_refused_preflight_is_a_problem(api: Any):
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
     answer = await api.client.options("/v1/runs", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "cors_refused")
+    assert is_trace_id(answer.json()["trace_id"])
     assert answer.headers["content-type"] == "application/problem+json"
     assert "access-control-allow-origin" not in answer.headers
 
@@ -231,7 +238,9 @@ async def test_one_request_of_two_lengths_is_refused(api: Any):
     answer = await asyncio.wait_for(reader.read(), 10)
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad_request"
+    problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert problem["code"] == "bad_request"
+    assert is_trace_id(problem["trace_id"])
 
 
 async def test_every_answer_has_the_headers_that_keep_browsers_careful(api: Any):

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -83,6 +84,7 @@ def check_refused(response: httpx.Response, code: str, *policies: str) -> None:
     assert (problem["status"], problem["code"]) == (429, code)
     assert problem["type"] == f"urn:juinie:problem:{code}"
     assert problem["violated-policies"] == list(policies)
+    assert re.fullmatch("(?!0{32})[0-9a-f]{32}", problem["trace_id"])
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-store"

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +60,20 @@ def check_problem(response: httpx.Response, status: int, code: str) -> dict[str,
     assert response.headers["x-content-type-options"] == "nosniff"
     problem = response.json()
     assert (problem["status"], problem["code"]) == (status, code)
+    assert re.fullmatch("(?!0{32})[0-9a-f]{32}", problem["trace_id"])
     return problem
+
+
+async def test_a_refusal_in_front_names_the_callers_trace(gateway: RunningService) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    traced = [("traceparent", f"00-{trace_id}-00f067aa0ba902b7-01")]
+    refused = [("Access-Control-Request-Method", "BREW")]
+    for answer, code in (
+        (await ask(gateway, "a/b", headers=traced), "not_found"),
+        (await ask(gateway, "a", method="PUT", headers=traced), "method_not_allowed"),
+        (await ask(gateway, "a", method="OPTIONS", headers=traced + refused), "cors_refused"),
+    ):
+        assert (answer.json()["code"], answer.json()["trace_id"]) == (code, trace_id)
 
 
 async def test_very_many_unknown_parameters_are_one_fault(gateway: RunningService, key: SeededKey) -> None:

@@ -48,8 +48,9 @@ class _Middleware(CORSMiddleware):
         if answer.status_code < 400:
             return answer
         refusal = problem(
-            400, "cors_refused", "Not from this origin, with this method or with these headers."
-        )
+            400, "cors_refused", "Not from this origin, with this method or with these headers.",
+            traceparent=request_headers.get("traceparent"),
+        )  # fmt: skip
         for name, value in refusal.headers.items():
             answer.headers[name] = value
         return Response(refusal.body, refusal.status, dict(answer.headers))

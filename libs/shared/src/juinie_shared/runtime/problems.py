@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 import msgspec
-from opentelemetry import trace
 
 from juinie_shared.domain import errors as e
+from juinie_shared.runtime.tracing import trace_id_of
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -62,8 +62,8 @@ def status_of(error: e.JuinieError) -> int:
     return next((STATUS_OF[cls] for cls in type(error).__mro__ if cls in STATUS_OF), 500)
 
 
-def problem_of(error: e.JuinieError) -> Problem:
-    """The problem that an error of ours becomes."""
+def problem_of(error: e.JuinieError, traceparent: str | None = None) -> Problem:
+    """The problem that an error of ours becomes. `traceparent`: as `problem` takes it."""
     extra: dict[str, object] = {}
     headers: dict[str, str] = {}
     if isinstance(error, e.EventsGone):
@@ -74,8 +74,8 @@ def problem_of(error: e.JuinieError) -> Problem:
             extra["violated-policies"] = error.policies
     status = status_of(error)
     if status >= 500 and not isinstance(error, e.Transient):
-        return problem(500, "internal", "Something went wrong in Juinie.")
-    return problem(status, error.code, error.message, extra=extra, headers=headers)
+        return problem(500, "internal", "Something went wrong in Juinie.", traceparent=traceparent)
+    return problem(status, error.code, error.message, extra=extra, headers=headers, traceparent=traceparent)
 
 
 def problem(
@@ -85,10 +85,12 @@ def problem(
     faults: Sequence[Fault] = (),
     extra: dict[str, object] | None = None,
     headers: dict[str, str] | None = None,
+    traceparent: str | None = None,
 ) -> Problem:
     """Make a problem. 401 gets its challenge and 503 and 429 their `Retry-After`, unless `headers` says otherwise.
 
-    Of more than `MOST_FAULTS` faults the first are told, and in `detail` that there are more.
+    Of more than `MOST_FAULTS` faults the first are told, and in `detail` that there are more. `traceparent` is the request's,
+    for who answers outside of any span (`trace_id_of`).
     """
     if len(faults) > MOST_FAULTS:
         detail, faults = (
@@ -101,7 +103,7 @@ def problem(
         "status": status,
         "detail": detail,
         "code": code,
-        "trace_id": _trace_id(),
+        "trace_id": trace_id_of(traceparent),
         **(extra or {}),
     }
     if faults:
@@ -113,8 +115,3 @@ def problem(
     if status in {429, 503}:
         all_headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return Problem(status, {**all_headers, **(headers or {})}, body)
-
-
-def _trace_id() -> str | None:
-    context = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(context.trace_id) if context.is_valid else None

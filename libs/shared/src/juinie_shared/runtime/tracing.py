@@ -5,6 +5,7 @@ the outbox row and the Kafka header.
 """
 
 import os
+import secrets
 from typing import override
 
 from opentelemetry import trace
@@ -48,6 +49,17 @@ def current_traceparent() -> str | None:
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent")
+
+
+def trace_id_of(traceparent: str | None) -> str:
+    """The trace that an answer names: the current span's, else the caller's (its `traceparent`), else a new one.
+
+    The last two are for refusals in front, which have no span: there may be very many.
+    """
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid and traceparent is not None:
+        context = trace.get_current_span(_PROPAGATOR.extract({"traceparent": traceparent})).get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else secrets.token_hex(16)
 
 
 def span_link(traceparent: str | None) -> trace.Link | None:

@@ -18,7 +18,7 @@ from juinie_shared.db.keys import Principal
 from juinie_shared.domain.errors import LimitReached
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.probes import AsgiApp
-from juinie_shared.runtime.problems import problem_of
+from juinie_shared.runtime.problems import Problem, problem_of
 
 HOLD_SECONDS = 0.25
 MOST_HELD = 500
@@ -78,7 +78,7 @@ class Admission:
         except LimitReached as error:
             self._refused(principal, error)
             await self._hold()
-            await _refuse(error, send_with_rates)
+            await _refuse(problem_of(error, Headers(scope=scope).get("traceparent")), send_with_rates)
         else:
             await self._app(scope, receive, send_with_rates)
 
@@ -93,8 +93,7 @@ class Admission:
             self._held -= 1
 
 
-async def _refuse(error: LimitReached, send: Any) -> None:
-    refusal = problem_of(error)
+async def _refuse(refusal: Problem, send: Any) -> None:
     headers = [*refusal.raw_headers(), *_ALWAYS]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": refusal.body})

@@ -180,7 +180,7 @@ class ProblemAnswer(BaseModel):
     status: int
     detail: str
     code: str
-    trace_id: str | None
+    trace_id: str
     errors: list[FaultAnswer] = []
     retained_from_seq: int | None = Field(None, description="With 410 alone: the first event that is kept.")
     violated_policies: list[str] = Field(

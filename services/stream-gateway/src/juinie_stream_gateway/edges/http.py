@@ -4,6 +4,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.datastructures import Headers
+
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.probes import AsgiApp
 from juinie_shared.runtime.problems import problem
@@ -23,9 +25,9 @@ def http_app(stream: Route, probes: Mapping[str, AsgiApp], cors: Cors) -> AsgiAp
         path, method = scope["path"], scope["method"]
         match = _STREAM_PATH.fullmatch(path)
         if match is None and path not in probes:
-            await _answer(send, *_problem(NO_SUCH_ROUTE))
+            await _answer(send, *_problem(NO_SUCH_ROUTE, scope))
         elif method not in _METHODS:
-            status, headers, body = _problem(METHOD_NOT_ALLOWED)
+            status, headers, body = _problem(METHOD_NOT_ALLOWED, scope)
             await _answer(send, status, [*headers, _ALLOW], body)
         elif method == "OPTIONS":
             await _answer(send, 204, [_ALLOW], b"")
@@ -53,8 +55,10 @@ def _with_constant_headers(app: AsgiApp) -> AsgiApp:
     return wrapped
 
 
-def _problem(refused: tuple[int, str, str]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    answer = problem(*refused)
+def _problem(
+    refused: tuple[int, str, str], scope: dict[str, Any]
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    answer = problem(*refused, traceparent=Headers(scope=scope).get("traceparent"))
     return answer.status, answer.raw_headers(), answer.body
 
 
