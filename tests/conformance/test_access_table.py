@@ -271,6 +271,10 @@ def _malformed(operation: Operation) -> dict[int, list[dict[str, Any]]]:
             {"content": b"{}", "headers": {**JSON, "Content-Encoding": "br"}},
         ]
         wrong[422] = [{"content": b'{"nope":1}', "headers": JSON}, {"content": b"[]", "headers": JSON}]
+    elif operation.method != "POST":
+        wrong.setdefault(400 if operation.on_gateway else 422, []).append(
+            {"content": b'{"force":true}', "headers": JSON}
+        )
     return wrong
 
 

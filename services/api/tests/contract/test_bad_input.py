@@ -146,6 +146,39 @@ async def test_values_at_their_limit_are_taken(api: Any):
     assert (await api.create(agent="a" * 256, thread_id="ü" * 256))["agent"] == "a" * 256
 
 
+@pytest.mark.parametrize("body", [b'{"force":true}', b"{}", b"x"])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_nobody_would_read_is_refused(api: Any, body: bytes, chunked: bool):
+    run = (await api.create())["run_id"]
+    await api.finish(run)
+
+    async def chunks() -> Any:
+        yield body
+
+    for method, path in (
+        ("DELETE", f"/v1/runs/{run}"), ("GET", f"/v1/runs/{run}"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{run}/events"),
+        ("GET", f"/v1/runs/{run}/wait"), ("GET", "/v1/threads/t/active-run"), ("GET", "/v1/admin/outbox"), ("GET", "/v1/admin/outbox/dead-letters"),
+    ):  # fmt: skip
+        content = chunks() if chunked else body
+        answer = await api.client.request(method, path, content=content, headers=JSON)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), (method, path, answer.text)
+        assert [fault["code"] for fault in answer.json()["errors"]] == ["unexpected_body"]
+    assert (await api.client.get(f"/v1/runs/{run}")).status_code == 200, "not deleted"
+
+
+async def test_no_body_is_no_fault_however_it_is_said(api: Any):
+    run = (await api.create())["run_id"]
+    await api.finish(run)
+
+    async def nothing() -> Any:
+        return
+        yield
+
+    assert (await api.client.get(f"/v1/runs/{run}", headers={"Content-Length": "0"})).status_code == 200
+    assert (await api.client.request("GET", f"/v1/runs/{run}", content=nothing())).status_code == 200
+    assert (await api.client.request("DELETE", f"/v1/runs/{run}", content=b"")).status_code == 204
+
+
 VERBS = ("events", "finish", "cancel", "heartbeat", "stream-tokens")
 
 

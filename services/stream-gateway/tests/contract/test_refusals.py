@@ -64,6 +64,27 @@ def check_problem(response: httpx.Response, status: int, code: str) -> dict[str,
     return problem
 
 
+@pytest.mark.parametrize(
+    "headers", [("Content-Length", "2"), ("Transfer-Encoding", "chunked")], ids=["length", "chunks"]
+)
+async def test_a_body_that_nobody_would_read_is_refused(
+    gateway: RunningService, seed: Seed, key: SeededKey, headers: tuple[str, str]
+) -> None:
+    run_id, (name, value) = await seed.run(key), headers
+    body = b"2\r\n{}\r\n0\r\n\r\n" if value == "chunked" else b"{}"
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = f"GET /v1/runs/{run_id}/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key.text}\r\n{name}: {value}\r\n"
+    writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (problem["code"], [fault["code"] for fault in problem["errors"]]) == (
+        "bad_request",
+        ["unexpected_body"],
+    )
+
+
 async def test_a_refusal_in_front_names_the_callers_trace(gateway: RunningService) -> None:
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     traced = [("traceparent", f"00-{trace_id}-00f067aa0ba902b7-01")]

@@ -47,6 +47,20 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
+async def refuse_body(request: Request) -> None:
+    """For routes that take no body: what one asks for would be ignored.
+
+    Raises:
+        Refused: 422 as soon as a byte of it is there.
+    """
+    if "content-length" not in request.headers and "transfer-encoding" not in request.headers:
+        return
+    async for chunk in request.stream():
+        if chunk:
+            fault = Fault("", "unexpected_body", "Send no body with this method.")
+            raise Refused(422, "invalid", "This route takes no body.", [fault])
+
+
 def parse_body[B: Body](cls: type[B], body: bytes, limits: Limits) -> tuple[B, bytes]:
     """The body's fields, and its canonical bytes (no white space): what a fingerprint is taken of.
 

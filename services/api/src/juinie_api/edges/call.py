@@ -23,7 +23,7 @@ from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.core.waker import Waker
 from juinie_api.core.windows import Use, Windows
 from juinie_api.edges.admission import Admitted
-from juinie_api.edges.body import parse_body, read_body
+from juinie_api.edges.body import parse_body, read_body, refuse_body
 from juinie_api.edges.faults import faults_of
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused
@@ -51,6 +51,7 @@ _NO_LEASE = UUID(int=0)
 _NOTHING_WRITTEN = (Permanent, LimitReached, RunLocked, DatabaseBusy)
 """Refusals. Of all else nobody knows, as of an answer that did not come: it may have been written."""
 _ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID", "Content-Type", "Content-Encoding")
+_WITHOUT_BODY = frozenset({"GET", "DELETE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,8 @@ async def _authenticated(request: Request) -> Call:
         if len(request.headers.getlist(name)) > 1:
             raise Refused(400, "repeated_header", f"{name} may be given once.")
     _require_json_accepted(request.headers.getlist("accept"))
+    if request.method in _WITHOUT_BODY:
+        await refuse_body(request)
     return Call(request, services, admitted)
 
 

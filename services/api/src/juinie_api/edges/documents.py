@@ -66,7 +66,7 @@ def documented(
     headers: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The arguments that give a route its place in the document."""
-    always = (400, 401, 403, 406, 429, 503)
+    always = (400, 401, 403, 406, 422, 429, 503)
     extra: dict[str, Any] = {
         "responses": {
             **{

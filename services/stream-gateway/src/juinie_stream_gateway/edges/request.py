@@ -85,13 +85,15 @@ class StreamRequest:
         """What is asked for.
 
         Raises:
-            BadRequest: unknown or repeated parameters, event types that cannot be, a header sent twice.
+            BadRequest: unknown or repeated parameters, event types that cannot be, a header sent twice, a body.
             BadPosition: a position that is none.
             NotAcceptable: `Accept` excludes event streams.
         """
         faults = [*self._parameter_faults(), *_type_faults(self._parameter("types"))]
         if len(self._header(b"last-event-id")) > 1:
             faults.append(Fault("last-event-id", "duplicate", "Send this header once."))
+        if self._header(b"transfer-encoding") or self._header(b"content-length") not in ([], ["0"]):
+            faults.append(Fault("body", "unexpected_body", "Send no body: it would be ignored."))
         if faults:
             raise BadRequest(faults)
         position = self._position()
