@@ -6,6 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from juinie_api.app import serve
+from juinie_testkit.running import running
+
 
 async def test_a_new_run_is_pending_and_its_first_event_tells_of_it(api: Any):
     response = await api.client.post(
@@ -193,6 +196,22 @@ async def test_lists_are_paged_from_the_newest_without_payloads(api: Any):
     newer = (await api.client.get("/v1/runs", params={"created_after": moment})).json()["items"]
     older = (await api.client.get("/v1/runs", params={"created_before": moment})).json()["items"]
     assert [run["run_id"] for run in newer + older] == [made[4], made[3], made[1], made[0]]
+
+
+async def test_a_list_of_huge_runs_ends_early_and_is_read_on_by_its_cursor(settings: Any, api: Any):
+    made = [(await api.create(metadata={"m": "x" * 400}))["run_id"] for _ in range(9)]
+    for number, run_id in enumerate(made):
+        await api.finish(run_id, "error", error="y" * (5000 if number == 4 else 900))
+    async with running(serve, settings.model_copy(update={"max_page_bytes": 3000})) as service:
+        seen, sizes, cursor = list[str](), list[int](), None
+        while cursor is not None or not seen:
+            query = {"limit": 4, **({"cursor": cursor} if cursor else {})}
+            page = (await api.client.get(f"{service.url}/v1/runs", params=query)).json()
+            seen += [run["run_id"] for run in page["items"]]
+            sizes.append(len(page["items"]))
+            cursor = page["next_cursor"]
+    assert seen == made[::-1]
+    assert sizes == [3, 2, 3, 1], "one that is larger than a page ends it, and is never left out"
 
 
 async def test_runs_of_one_moment_are_all_listed_once(api: Any):

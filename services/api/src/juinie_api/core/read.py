@@ -30,11 +30,11 @@ async def read_run(pool: Pool, run_id: RunId, tenant_id: TenantId) -> Run:
     return run_of(row)
 
 
-async def list_runs(pool: Pool, tenant_id: TenantId, wanted: runs.ListFilter, limit: int) -> RunPage:
-    """One page. One row more than asked for tells whether there is another page."""
+async def list_runs(pool: Pool, tenant_id: TenantId, wanted: runs.ListFilter, size: runs.PageSize) -> RunPage:
+    """One page: at most so many runs, and no more once its bytes are full."""
     async with pool.connection() as connection:
-        rows = await runs.list_runs(connection, tenant_id, wanted, limit + 1)
-    return RunPage([listed_run_of(row) for row in rows[:limit]], more=len(rows) > limit)
+        rows, more = await runs.list_runs(connection, tenant_id, wanted, size)
+    return RunPage([listed_run_of(row) for row in rows], more)
 
 
 async def active_run(pool: Pool, tenant_id: TenantId, thread_id: str) -> Run | None:

@@ -31,7 +31,7 @@ from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.documents import documented
 from juinie_api.edges.events import new_events
 from juinie_api.edges.schemas import CancelBody, CreateBody, FinishBody, Moment, Name
-from juinie_api.store.runs import ListFilter
+from juinie_api.store.runs import ListFilter, PageSize
 from juinie_shared.domain.ids import RunId, new_run_id
 from juinie_shared.domain.runs import RunStatus, Scope
 from juinie_shared.runtime.tracing import current_traceparent
@@ -123,7 +123,8 @@ async def list_all(call: Authenticated) -> Response:
     wanted = ListFilter(
         query.status, query.agent, query.thread_id, query.created_after, query.created_before, before
     )
-    page = await list_runs(call.pool, call.principal.tenant_id, wanted, query.limit)
+    size = PageSize(query.limit, call.services.limits.page_bytes)
+    page = await list_runs(call.pool, call.principal.tenant_id, wanted, size)
     items = [run_members(run, call.services.stream_url) for run in page.runs]
     return json_answer({"items": items, "next_cursor": cursor_after(page.runs[-1]) if page.more else None})
 

@@ -122,21 +122,47 @@ class ListFilter:
 
 
 # By run_tenant_created_idx or run_tenant_thread_idx, backwards. What is asked for besides the tenant comes in between.
+# `bytes_before` cuts a page of huge runs short: lengths are known without reading the values themselves. At least one run
+# always fits; `found` counts those that were left out, too.
 LIST = (
     """
-    SELECT run_id, agent, thread_id, status, error, metadata, last_seq, attempt,
-           cancel_requested_at IS NOT NULL AS cancel_requested, created_at, started_at, finished_at, deadline_at
-    FROM run WHERE """,
-    " ORDER BY created_at DESC, run_id DESC LIMIT ",
+    SELECT * FROM (
+        SELECT *, count(*) OVER () AS found,
+               sum(bytes) OVER (ORDER BY created_at DESC, run_id DESC) - bytes AS bytes_before
+        FROM (
+            SELECT run_id, agent, thread_id, status, error, metadata, last_seq, attempt,
+                   cancel_requested_at IS NOT NULL AS cancel_requested, created_at, started_at, finished_at, deadline_at,
+                   coalesce(octet_length(error), 0) + octet_length(metadata) AS bytes
+            FROM run WHERE """,
+    """
+            ORDER BY created_at DESC, run_id DESC LIMIT """,
+    """
+        ) AS page
+    ) AS counted
+    WHERE bytes_before = 0 OR bytes_before < """,
+    " ORDER BY created_at DESC, run_id DESC",
 )
 
 
-async def list_runs(connection: Connection, tenant_id: TenantId, wanted: ListFilter, limit: int) -> list[Row]:
-    """Newest first, without input and output."""
+@dataclass(frozen=True, slots=True)
+class PageSize:
+    """How many runs, and how many bytes of what clients wrote into them."""
+
+    limit: int
+    max_bytes: int
+
+
+async def list_runs(
+    connection: Connection, tenant_id: TenantId, wanted: ListFilter, size: PageSize
+) -> tuple[list[Row], bool]:
+    """Newest first, without input and output; and whether there are older ones. One run more than asked for tells."""
     conditions, values = _conditions(tenant_id, wanted)
-    select, newest_first = LIST
-    statement = f"{select}{' AND '.join(conditions)}{newest_first}${len(values) + 1}"
-    return await connection.fetch(statement, *values, limit)
+    select, newest_first, within, in_order = LIST
+    most_runs, most_bytes = f"${len(values) + 1}::bigint", f"${len(values) + 2}::bigint"
+    statement = f"{select}{' AND '.join(conditions)}{newest_first}{most_runs}{within}{most_bytes}{in_order}"
+    rows = await connection.fetch(statement, *values, size.limit + 1, size.max_bytes)
+    listed = rows[: size.limit]
+    return listed, bool(listed) and listed[0]["found"] > len(listed)
 
 
 def _conditions(tenant_id: TenantId, wanted: ListFilter) -> tuple[list[str], list[Any]]:
