@@ -1,6 +1,7 @@
 """Accepted connections have what was set on the socket that listens."""
 
 import asyncio
+import errno
 import socket
 import sys
 from typing import cast
@@ -8,8 +9,17 @@ from typing import cast
 import pytest
 
 from juinie_shared.runtime.http_server import HttpServer
-from juinie_shared.runtime.tcp import UNACKNOWLEDGED_SECONDS, UNSENT_BYTES, is_gone, leave_slowness_to_us
+from juinie_shared.runtime.tcp import (
+    UNACKNOWLEDGED_SECONDS,
+    UNSENT_BYTES,
+    cut,
+    is_gone,
+    taken_bytes,
+    waiting_bytes,
+)
+from juinie_testkit.waits import eventually
 
+SIZE = 4 * 1024 * 1024
 LINUX = sys.platform == "linux"
 
 
@@ -23,7 +33,7 @@ def test_accepted_connections_are_tended_by_the_kernel() -> None:
         with accepted:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             if LINUX:
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
 
@@ -49,7 +59,7 @@ def sent(accepted: socket.socket) -> int:
 
 
 @pytest.mark.skipif(not LINUX, reason="the system has no such option")
-async def test_while_slowness_is_ours_the_kernel_gives_nobody_up() -> None:
+async def test_what_a_peer_has_taken_and_what_waits_for_it_is_known() -> None:
     loop = asyncio.get_running_loop()
     accepted: asyncio.Future[asyncio.Transport] = loop.create_future()
 
@@ -60,13 +70,26 @@ async def test_while_slowness_is_ours_the_kernel_gives_nobody_up() -> None:
     with HttpServer(app, "127.0.0.1", 0).bind() as listener:
         serving = await loop.create_server(Accept, sock=listener)
         async with serving:
-            with socket.create_connection(listener.getsockname()):
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(listener.getsockname())
                 transport = await accepted
-                peer = transport.get_extra_info("socket")
-                for ours, milliseconds in ((True, 0), (False, 45_000)):
-                    leave_slowness_to_us(transport, ours)
-                    assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
+                assert (waiting_bytes(transport), is_gone(transport)) == (0, False)
+                before = taken_bytes(transport)
+                transport.write(b"x" * SIZE)
+                assert taken_bytes(transport) - before + waiting_bytes(transport) == SIZE
+                await eventually(
+                    lambda: taken_bytes(transport) > before, 20, "the client's kernel has taken some"
+                )
+                assert SIZE - 64 * 1024 <= waiting_bytes(transport) < SIZE
                 assert not is_gone(transport)
-            transport.abort()
-            assert not is_gone(transport)
-            leave_slowness_to_us(transport, True)
+                cut(transport)
+                await eventually(
+                    lambda: reset(client), 20, "the connection is reset, and nothing waits in the kernel"
+                )
+                assert (waiting_bytes(transport), is_gone(transport)) == (0, False)
+                cut(transport)
+
+
+def reset(client: socket.socket) -> bool:
+    return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET

@@ -35,6 +35,15 @@ class RawStream:
         self.received += data
         return data
 
+    def look(self) -> None:
+        """Read nothing, and see whether the connection is still there.
+
+        Raises:
+            ConnectionResetError: the other end has cut it.
+        """
+        if error := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, "the connection is over")
+
     async def read_all(self) -> bytes:
         """Everything until the connection is over, however it ends."""
         try:

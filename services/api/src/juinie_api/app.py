@@ -135,10 +135,16 @@ class _Api:
             cors.around(_with_probes(admission, probes)),
             settings.host,
             settings.port,
-            HttpLimits(connections=settings.max_connections),
+            HttpLimits(
+                connections=settings.max_connections,
+                unread_seconds=settings.unread_seconds,
+                unread_bytes=settings.max_unread_bytes,
+            ),
             cors,
             metrics.connections_refused.inc,
+            metrics.unread_answers.inc,
         )
+        metrics.unread_bytes.set_function(lambda: self.server.unread_bytes)
 
     async def drain_when(self, stopping: asyncio.Event) -> None:
         """Not ready any more, and whoever waits for a run is answered now."""

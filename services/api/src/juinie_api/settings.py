@@ -55,7 +55,15 @@ class Settings(EdgeSettings):
     )  # fmt: skip
     max_page_bytes: int = Field(
         4 * 1024 * 1024, ge=1, validation_alias="JUINIE_MAX_PAGE_BYTES",
-        description="An event page ends after so many bytes of data, whatever its `limit`.",
+        description="A page of events ends after so many bytes of data, one of runs after so many of `error` and `metadata`, whatever its `limit`.",
+    )  # fmt: skip
+    max_unread_bytes: int = Field(
+        128 * 1024 * 1024, ge=1, validation_alias="JUINIE_MAX_UNREAD_BYTES",
+        description="Bytes of answers that wait for clients to read them, all together. Above that, who has kept us waiting for longest is cut.",
+    )  # fmt: skip
+    unread_seconds: float = Field(
+        30.0, gt=0, validation_alias="JUINIE_UNREAD_SECONDS",
+        description="In this time a client has to take all of an answer, or 2,000 bytes a second, or is cut 4 s later at most.",
     )  # fmt: skip
     timeout_seconds: int = Field(
         86_400,

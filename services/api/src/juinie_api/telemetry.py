@@ -45,6 +45,8 @@ class Metrics:
     notify_failures: Counter
     over_limit: Counter
     connections_refused: Counter
+    unread_answers: Counter
+    unread_bytes: Gauge
     loop_lag: Histogram
 
 
@@ -90,6 +92,16 @@ def build_metrics() -> Metrics:
         ),
         connections_refused=Counter(
             "juinie_api_connections_refused", "Connections closed as one too many.", registry=registry
+        ),
+        unread_answers=Counter(
+            "juinie_api_unread_answers",
+            "Connections cut because their client did not read its answer.",
+            registry=registry,
+        ),
+        unread_bytes=Gauge(
+            "juinie_api_unread_bytes",
+            "Bytes of answers that wait for clients to read them.",
+            registry=registry,
         ),
         loop_lag=Histogram(
             "juinie_api_loop_lag_seconds",

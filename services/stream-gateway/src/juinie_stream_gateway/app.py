@@ -116,7 +116,7 @@ class _Gateway:
             ),
             Follower(hub, self._backfill, reader.listen),
             telemetry,
-            OutletLimits(settings.stream_buffer_bytes, settings.stream_slow_seconds),
+            OutletLimits(settings.stream_buffer_bytes),
             Places(self.counts, _place_limits(settings)),
         )
         tail = TailCheck(hub, store.read_runs, settings.tail_check_seconds, settings.tail_poll_seconds)
@@ -136,7 +136,7 @@ class _Gateway:
             http_app(self._streams, probes, cors),
             settings.host,
             settings.port,
-            HttpLimits(connections=settings.max_connections),
+            HttpLimits(connections=settings.max_connections, unread_seconds=settings.stream_slow_seconds),
             cors,
             telemetry.connections_refused.inc,
         )

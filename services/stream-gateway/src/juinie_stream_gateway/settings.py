@@ -52,10 +52,10 @@ class Settings(EdgeSettings):
         description="Unsent bytes above which a watcher gets no live events until it has read. At most one batch or event more is held for it.",
     )
     stream_slow_seconds: float = Field(
-        58.0,
+        50.0,
         gt=0,
         validation_alias="JUINIE_STREAM_SLOW_SECONDS",
-        description="How long a watcher may read nothing before it is told to reconnect. It is cut 2 s later at most.",
+        description="In this time a watcher that is behind has to take all that waits for it, or 2,000 bytes a second, or is told to reconnect. It is gone 10 s later at most.",
     )
     stream_heartbeat_seconds: float = Field(
         10.0,

@@ -1,12 +1,14 @@
 """Watchers that read slowly or not at all: what each may hold, and what the others feel of it."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
 import pytest
 
+from juinie_shared.runtime.slow_readers import FLOOR_BYTES_PER_SECOND
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import Store
@@ -128,6 +130,55 @@ async def test_one_that_reads_nothing_is_told_why_and_cut(
         assert await metric(service.url, UNSENT) == 0
         received = [await client.read_all() for client in clients]
     assert not any(LAST_CHUNK in body for body in received)
+
+
+@pytest.mark.usefixtures("topic")
+@pytest.mark.timeout(180)
+async def test_who_takes_less_than_the_floor_is_cut_and_who_takes_more_is_waited_for(
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
+) -> None:
+    """All of them need more than `stream_slow_seconds` for the run, which goes on twice as fast as one of the faster two reads."""
+    too_slow, fast_enough = (0, FLOOR_BYTES_PER_SECOND // 20, FLOOR_BYTES_PER_SECOND // 2), (20_000, 50_000)
+    run_id = await long_run(seed, key, 2 * KIB, 100 * KIB)
+    async with running(serve, settings_with(stream_slow_seconds=4)) as service, AsyncExitStack() as stack:
+        readers = [
+            (rate, await stack.enter_async_context(raw_stream(service.port, run_id, key.text, TINY_WINDOW)))
+            for rate in (*too_slow, *fast_enough)
+        ]
+        reading = asyncio.gather(*(read_steadily(client, rate) for rate, client in readers))
+        for _ in range(10):
+            await seed.append(run_id, *[("text", "x" * 2 * KIB) for _ in range(10)])
+            await asyncio.sleep(0.5)
+        await seed.finish(run_id)
+        await reading
+        assert {rate for rate, client in readers if LAST_CHUNK in client.received} == set(fast_enough)
+        assert await metric(service.url, 'juinie_streams_closed_total{reason="slow"}') == len(too_slow)
+        assert await metric(service.url, 'juinie_streams_closed_total{reason="client_left"}') == 0
+
+
+async def read_steadily(client: RawStream, bytes_per_second: int) -> None:
+    """Until the end, or until the connection is cut."""
+    with contextlib.suppress(ConnectionResetError):
+        while not client.received.endswith(LAST_CHUNK):
+            await asyncio.sleep(0.1)
+            client.look()
+            if bytes_per_second and not await client.read(bytes_per_second // 10):
+                return
+
+
+@pytest.mark.usefixtures("topic")
+async def test_one_whose_backlog_fits_into_the_kernel_is_told_that_it_is_slow(
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey
+) -> None:
+    run_id = await long_run(seed, key, KIB, 20 * KIB)
+    async with (
+        running(serve, settings_with(stream_slow_seconds=1)) as service,
+        raw_stream(service.port, run_id, key.text, TINY_WINDOW) as client,
+    ):
+        await until_metric(service.url, 'juinie_streams_closed_total{reason="slow"}', 1)
+        await client.read_all()
+    assert b'event: stream.reconnect\ndata: {"reason":"slow"}' in client.received
+    assert LAST_CHUNK not in client.received
 
 
 @pytest.mark.usefixtures("topic")

@@ -116,60 +116,72 @@ async def test_flushing_waits_until_the_transport_has_passed_on_most_of_it() -> 
     await flushing
 
 
-async def test_a_client_that_reads_a_little_is_waited_for() -> None:
+async def test_a_client_is_waited_for_until_it_is_given_up_and_then_told_to_reconnect_and_cut() -> None:
     client = Client()
     client.reading.clear()
-    client.in_transport = 60_000
-    outlet = client.outlet(slow_seconds=0.12)
-    outlet.write(b"taken in the end")
-    looks = 0
-
-    def look() -> int:
-        nonlocal looks
-        looks += 1
-        if looks == 40:  # far beyond the time in which it may read nothing
-            client.reading.set()
-        client.in_transport -= 1
-        return client.in_transport
-
-    client.get_write_buffer_size = look
-    await outlet.flush()
-    assert client.bodies == [b"taken in the end"]
-    assert outlet.closing is None
-
-
-async def test_a_client_that_reads_nothing_is_told_to_reconnect_and_cut() -> None:
-    client = Client()
-    client.reading.clear()
-    outlet = client.outlet(slow_seconds=1, close_seconds=0.1)
+    outlet = client.outlet(close_seconds=0.1)
     outlet.write(b"never read")
     outlet.write(b"x" * 70_000)
-    await outlet.flush()
+    flushing = asyncio.create_task(outlet.flush())
+    await asyncio.sleep(0)
+    assert not flushing.done()
+    outlet.give_up()
     await asyncio.wait_for(client.aborted.wait(), 30)
+    await flushing
     assert outlet.closing == "slow"
     assert len(client.bodies) == 1
     assert client.bodies[0].endswith(b'event: stream.reconnect\ndata: {"reason":"slow"}\n\n')
 
 
+async def test_a_client_that_does_not_take_what_the_kernel_has_is_told_behind_it() -> None:
+    client = Client()
+    outlet = client.outlet()
+    outlet.write(b"taken by the kernel;")
+    await outlet.flush()
+    outlet.give_up()
+    await outlet.flush()
+    outlet.settle()
+    assert outlet.closing == "slow"
+    assert client.bodies[0] == b"taken by the kernel;"
+    assert client.bodies[1].endswith(b'event: stream.reconnect\ndata: {"reason":"slow"}\n\n')
+
+
 async def test_an_end_that_was_not_read_in_time_is_no_end() -> None:
     client = Client()
     client.reading.clear()
-    outlet = client.outlet(slow_seconds=1, close_seconds=0.1)
+    outlet = client.outlet(close_seconds=0.1)
     outlet.write(b"event: stream.end")
     outlet.finish()
-    await outlet.flush()
+    flushing = asyncio.create_task(outlet.flush())
+    await asyncio.sleep(0)
+    outlet.give_up()
     await asyncio.wait_for(client.aborted.wait(), 30)
+    await flushing
     assert outlet.closing == "slow"
     assert b"stream.end" not in b"".join(client.bodies)
 
 
 async def test_a_client_that_does_not_take_the_last_chunk_is_cut() -> None:
     client = Client()
-    outlet = client.outlet(slow_seconds=0.05)
+    outlet = client.outlet()
     client.reading.clear()
-    await outlet.send_last_chunk()
+    ending = asyncio.create_task(outlet.send_last_chunk())
+    await asyncio.sleep(0)
+    outlet.give_up()
     await asyncio.wait_for(client.aborted.wait(), 30)
+    await ending
     assert client.bodies == []
+
+
+async def test_who_is_sent_away_already_is_not_given_up_besides() -> None:
+    client = Client()
+    outlet = client.outlet()
+    outlet.reconnect("draining")
+    outlet.give_up()
+    await outlet.flush()
+    outlet.settle()
+    assert outlet.closing == "draining"
+    assert b"draining" in client.bodies[0]
 
 
 async def test_nothing_is_taken_after_the_last_frame() -> None:

@@ -1,7 +1,8 @@
 """One HTTP server for all services: uvicorn, with the limits that it lacks, and with signals left to us.
 
 Limits on what arrives before any application runs: the size and number of headers, the time they take, and a body
-that stalls. uvicorn alone waits for ever in each case. Refused besides: what a proxy in front may read otherwise.
+that stalls; and on answers that are not read (`runtime/slow_readers.py`). uvicorn alone waits for ever in each case. Refused
+besides: what a proxy in front may read otherwise.
 
 It stops with a last call, so that a rolling restart fails no request: the port stays open for a moment, in which every
 answer is the last one of its connection; then what rests is closed, and never while a request lies unread.
@@ -23,7 +24,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.problems import Problem, problem
-from juinie_shared.runtime.tcp import tend
+from juinie_shared.runtime.slow_readers import Reader, SlowReaders
+from juinie_shared.runtime.tcp import cut, tend
 
 _BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -49,6 +51,10 @@ class HttpLimits:
     """A whole body, however steadily it drips."""
     connections: int = 12_000
     """Open at once; one more is closed as it comes."""
+    unread_seconds: float = 30.0
+    """How long a client may take too little of what it is sent: see `SlowReaders`."""
+    unread_bytes: int | None = None
+    """What may wait for all clients that are behind."""
 
 
 class _HeadTooLarge(Exception):
@@ -62,10 +68,12 @@ class _Ambiguous(Exception):
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with `HttpLimits`.
 
-    `scope["extensions"]["juinie.transport"]` is the connection's transport: for closing one that does not read.
+    `scope["extensions"]["juinie.transport"]` has the connection's transport, for closing it, and `when_slow`: what to call,
+    instead of cutting the connection, while its client does not read.
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
+    readers: "ClassVar[SlowReaders[GuardedProtocol] | None]" = None
     cors: ClassVar[Cors | None] = None
     last_call: ClassVar[bool] = False
     """Every answer closes its connection and says so, once this is set on the class."""
@@ -83,13 +91,20 @@ class GuardedProtocol(HttpToolsProtocol):
     _last_answer: bytes | None = None
     """Refuses what cannot be read, once all that came before it is answered. Nothing more is read then."""
 
+    _on_slow: Callable[[], None] | None = None
+
     @staticmethod
     def on_refused() -> None:
         """Called for a connection that is one too many. `HttpServer` puts its own here."""
 
+    @staticmethod
+    def on_unread() -> None:
+        """Called for a connection that is cut because its client does not read. Likewise."""
+
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self.reader = Reader()
         if len(self.connections) > self.limits.connections:
             self.on_refused()
             transport.abort()
@@ -99,6 +114,8 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self.readers is not None:
+            self.readers.caught_up(self)
         if self._running is not None:  # uvicorn tells only the newest
             self._running.disconnected = True
             self._running.message_event.set()
@@ -131,7 +148,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._in_body = True, False
-        self.scope["extensions"] = {"juinie.transport": {"transport": self.transport}}
+        lent: dict[object, object] = {"transport": self.transport, "when_slow": self._when_slow}
+        self.scope["extensions"] = {"juinie.transport": lent}
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -170,6 +188,29 @@ class GuardedProtocol(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.transport.write(self._last_answer)
             self.transport.close()
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.readers is not None:
+            self.readers.fell_behind(self)
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.readers is not None:
+            self.readers.caught_up(self)
+
+    def on_slow(self) -> None:
+        """The client takes too little of what it is sent."""
+        if self._on_slow is None:
+            self.on_unread()
+            cut(self.transport)
+        else:
+            self._on_slow()
+
+    def _when_slow(self, on_slow: Callable[[], None] | None) -> None:
+        self._on_slow = on_slow
 
     @override
     def on_body(self, body: bytes) -> None:
@@ -291,13 +332,21 @@ class HttpServer:
         limits: HttpLimits | None = None,
         cors: Cors | None = None,
         on_refused: Callable[[], None] = lambda: None,
+        on_unread: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_refused` is called for every connection that was one too many."""
-        self._host, self._port, self._cors, self._on_refused = host, port, cors, on_refused
+        """`on_refused` is called for every connection that was one too many, `on_unread` for one whose answer is not read."""
+        self._host, self._port, self._cors = host, port, cors
+        self._on_refused, self._on_unread = on_refused, on_unread
         self._app, self._limits = app, limits or HttpLimits()
+        self._readers = SlowReaders(self._connections, self._limits.unread_seconds, self._limits.unread_bytes)
         self._server: _Server | None = None
         self.bound_port: int | None = None
         """The port it listens on: the one asked for, or the one that the system chose for 0."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """What waits for clients that are behind."""
+        return self._readers.held_bytes
 
     def bind(self) -> socket.socket:
         """Take the port and listen. Done before anything else starts, so that a taken one is told at once.
@@ -331,7 +380,13 @@ class HttpServer:
         readiness, may go on sending.
         """
         last_call_seconds = min(last_call_seconds, drain_seconds)
-        own = {"limits": self._limits, "cors": self._cors, "on_refused": staticmethod(self._on_refused)}
+        own = {
+            "limits": self._limits,
+            "cors": self._cors,
+            "readers": self._readers,
+            "on_refused": staticmethod(self._on_refused),
+            "on_unread": staticmethod(self._on_unread),
+        }
         protocol = type("_Protocol", (GuardedProtocol,), own)
         config = uvicorn.Config(
             self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=_BACKLOG,
@@ -340,7 +395,7 @@ class HttpServer:
         )  # fmt: skip
         self._server = _Server(config)
         serving = asyncio.create_task(self._server.serve([listener]))
-        stop = asyncio.create_task(stopping.wait())
+        stop, looking = asyncio.create_task(stopping.wait()), asyncio.create_task(self._readers.run())
         try:
             await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
             protocol.last_call = True
@@ -351,6 +406,7 @@ class HttpServer:
             await serving
         finally:
             stop.cancel()
+            looking.cancel()
             self._server.force_exit = True
             serving.cancel()
             self._close_port()

@@ -5,15 +5,18 @@ lacks one, the rest stands: a peer that is gone is then found by the first write
 """
 
 import asyncio
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from contextlib import suppress
 from typing import Any
 
 UNACKNOWLEDGED_SECONDS = 45
 """A machine that lost its power or its network acknowledges nothing. With a stream's heartbeat of 10 s before it, such
-a peer is found well within 60 s."""
+a peer is found well within 60 s. Asked for by `is_gone`, and not left to the kernel (TCP_USER_TIMEOUT): that counts a window
+that is closed, or smaller than what waits for it, as silence too, and cuts who is there and reads slowly."""
 QUIET_SECONDS, PROBE_SECONDS, PROBES = 15, 5, 6
 """A connection that is quiet for so long is probed, so many times: 45 s for those without a heartbeat, too."""
 UNSENT_BYTES = 64 * 1024
@@ -25,13 +28,12 @@ _OPTIONS = (
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", QUIET_SECONDS),
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", PROBE_SECONDS),
     (socket.IPPROTO_TCP, "TCP_KEEPCNT", PROBES),
-    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1000),
     (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", UNSENT_BYTES),
 )
 
-
-_LAST_ACK_RECEIVED = 56
-"""Where `tcpi_last_ack_recv` is in `struct tcp_info` (linux/tcp.h), which only ever grows at its end."""
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+_IN_FLIGHT, _LAST_ACK_RECEIVED, _BYTES_ACKED = 24, 56, 120
+"""Where these are in `struct tcp_info` (linux/tcp.h), which only ever grows at its end."""
 
 
 def tend(listener: socket.socket) -> None:
@@ -42,29 +44,47 @@ def tend(listener: socket.socket) -> None:
                 listener.setsockopt(level, getattr(socket, name), value)
 
 
-def leave_slowness_to_us(transport: asyncio.Transport, ours: bool) -> None:
-    """Whether the kernel leaves it to us how long this client may read nothing.
-
-    It counts a closed window as silence (tcp(7), TCP_USER_TIMEOUT), also of a client that is there and answers probes.
-    """
-    milliseconds = 0 if ours else UNACKNOWLEDGED_SECONDS * 1000
-    peer = _socket_of(transport)
-    if peer is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+def waiting_bytes(transport: asyncio.Transport) -> int:
+    """What the peer has not taken yet of all that was written: in the transport, in the kernel and on its way."""
+    size, peer = bytearray(4), transport.get_extra_info("socket")
+    if peer is not None:
         with suppress(OSError, ValueError):  # it may be gone since
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, size)  # tcp(7): SIOCOUTQ
+    return transport.get_write_buffer_size() + int.from_bytes(size, sys.byteorder)
+
+
+def taken_bytes(transport: asyncio.Transport) -> int:
+    """What the peer has taken since it came. Where the system does not say, only the difference of two looks tells
+    something, and only while nothing is written."""
+    info = _tcp_info(transport)
+    return struct.unpack_from("Q", info, _BYTES_ACKED)[0] if info else -transport.get_write_buffer_size()
 
 
 def is_gone(transport: asyncio.Transport) -> bool:
-    """Whether nothing was heard of a peer that owes an acknowledgement: not even of our probes of its closed window."""
-    peer = _socket_of(transport)
-    if peer is None or sys.platform != "linux":
+    """Whether something is on its way to a peer of which nothing was heard for long. While its window is closed, nothing is."""
+    if not (info := _tcp_info(transport)):
         return False
-    with suppress(OSError, ValueError):
-        info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK_RECEIVED + 4)
-        heard_milliseconds_ago: int = struct.unpack_from("I", info, _LAST_ACK_RECEIVED)[0]
-        return heard_milliseconds_ago >= UNACKNOWLEDGED_SECONDS * 1000
-    return False
+    (in_flight,) = struct.unpack_from("I", info, _IN_FLIGHT)
+    (heard_milliseconds_ago,) = struct.unpack_from("I", info, _LAST_ACK_RECEIVED)
+    return in_flight > 0 and heard_milliseconds_ago >= UNACKNOWLEDGED_SECONDS * 1000
 
 
-def _socket_of(transport: asyncio.Transport) -> Any:
-    return None if transport.is_closing() else transport.get_extra_info("socket")
+def cut(transport: asyncio.Transport) -> None:
+    """Reset the connection. Without that, the kernel would go on for minutes with what it keeps for one who does not read."""
+    peer: Any = transport.get_extra_info("socket")
+    if (
+        peer is not None and transport.get_write_buffer_size()
+    ):  # else it may be closed, and its number another's
+        with suppress(OSError, ValueError):
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+    transport.abort()
+
+
+def _tcp_info(transport: asyncio.Transport) -> bytes:
+    """Empty where the system has none of this form, or the connection is over."""
+    peer: Any = transport.get_extra_info("socket")
+    if peer is not None and sys.platform == "linux":
+        with suppress(OSError, ValueError):
+            info: bytes = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+            return info if len(info) == _BYTES_ACKED + 8 else b""
+    return b""

@@ -4,10 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from juinie_shared.runtime.tcp import is_gone, leave_slowness_to_us
-
-LOOKS = 12
-"""How often it is looked at whether a client reads, in the time that it may read nothing."""
+from juinie_shared.runtime.tcp import cut
 
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -19,13 +16,14 @@ class StreamCut(Exception):
 
 
 class HttpConnection:
-    """Sends, waits for who reads slowly, and cuts."""
+    """Sends, waits for who reads, and cuts."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        lent = scope.get("extensions", {}).get("juinie.transport")
-        self._transport: asyncio.Transport | None = lent and lent["transport"]
+        lent: dict[str, Any] = scope.get("extensions", {}).get("juinie.transport", {})
+        self._transport: asyncio.Transport | None = lent.get("transport")
+        self._when_slow: Callable[[Callable[[], None] | None], None] | None = lent.get("when_slow")
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer."""
@@ -36,17 +34,20 @@ class HttpConnection:
         """The head of a stream."""
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def send_body(self, data: bytes, slow_seconds: float) -> None:
-        """Send a part of a stream, once the client has read enough of what came before.
-
-        Raises:
-            TimeoutError: it read nothing for `slow_seconds`; `data` was not sent.
+    async def send_body(self, data: bytes) -> None:
+        """Send a part of a stream, once the client has read enough of what came before. One that is broken off while it
+        waits has sent nothing (uvicorn).
         """
-        await self._patiently({"type": "http.response.body", "body": data, "more_body": True}, slow_seconds)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def send_end(self, slow_seconds: float) -> None:
-        """The last chunk. Raises as `send_body`."""
-        await self._patiently({"type": "http.response.body", "body": b""}, slow_seconds)
+    async def send_end(self) -> None:
+        """The last chunk, likewise."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def when_slow(self, give_up: Callable[[], None] | None) -> None:
+        """What the server is to call when the client takes too little; None: it cuts the connection."""
+        if self._when_slow is not None:
+            self._when_slow(give_up)
 
     def unsent_bytes(self) -> int:
         """What the transport could not yet hand to the kernel."""
@@ -69,38 +70,4 @@ class HttpConnection:
 
     def abort(self) -> None:
         if self._transport is not None:
-            self._transport.abort()
-
-    async def _patiently(self, message: dict[str, Any], slow_seconds: float) -> None:
-        """Send, while the client reads at all. A send that is broken off while it waits has sent nothing (uvicorn)."""
-        try:
-            async with asyncio.timeout(slow_seconds / LOOKS):
-                return await self._send(message)
-        except TimeoutError:
-            self._be_patient(True)
-        try:
-            await self._while_it_reads(message, slow_seconds)
-        finally:
-            self._be_patient(False)
-
-    async def _while_it_reads(self, message: dict[str, Any], slow_seconds: float) -> None:
-        """It may have read last just after a look that found it reading: the time runs from that look."""
-        every = slow_seconds / LOOKS
-        unsent, looks_left = self.unsent_bytes(), LOOKS - 1
-        while looks_left:
-            try:
-                async with asyncio.timeout(every):
-                    return await self._send(message)
-            except TimeoutError:
-                self._abort_if_gone()
-                before, unsent = unsent, self.unsent_bytes()
-                looks_left = LOOKS - 1 if unsent < before else looks_left - 1
-        raise TimeoutError
-
-    def _be_patient(self, patient: bool) -> None:
-        if self._transport is not None:
-            leave_slowness_to_us(self._transport, patient)
-
-    def _abort_if_gone(self) -> None:
-        if self._transport is not None and is_gone(self._transport):
-            self._transport.abort()
+            cut(self._transport)

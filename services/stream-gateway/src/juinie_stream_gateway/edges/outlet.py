@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from juinie_shared.contracts.sse import reconnect_frame
@@ -28,11 +29,9 @@ CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class OutletLimits:
-    """`buffer_bytes`: unsent bytes above which the outlet is full. `slow_seconds`: how long a client may read nothing.
-    `close_seconds`: how long the last frame may take."""
+    """`buffer_bytes`: unsent bytes above which the outlet is full. `close_seconds`: how long the last frame may take."""
 
     buffer_bytes: int = 256 * 1024
-    slow_seconds: float = 58.0
     close_seconds: float = 2.0
 
 
@@ -46,6 +45,7 @@ class AsgiOutlet:
         self._unsent_bytes = 0
         self._in_hand_bytes = 0
         self._wake = asyncio.Event()
+        self._sending: asyncio.Timeout | None = None
         self._last_call: asyncio.TimerHandle | None = None
         self.closing: str | None = None
         self.written_bytes = 0
@@ -86,11 +86,15 @@ class AsgiOutlet:
         if self._last_call is not None:
             self._last_call.cancel()
 
-    async def flush(self) -> None:
-        """Send what is kept, and wait until the transport has passed on most of it: nobody fetches more before that.
+    def give_up(self) -> None:
+        """The client takes too little of what it is sent: tell it to reconnect, and cut it."""
+        if self._sending is not None:
+            self._sending.reschedule(asyncio.get_running_loop().time())
+        elif self.closing is None:
+            self._give_up()
 
-        A client that reads nothing for too long is told to reconnect, and cut.
-        """
+    async def flush(self) -> None:
+        """Send what is kept, and wait until the transport has passed on most of it: nobody fetches more before that."""
         while self._unsent:
             await self._send(self._take())
             if not self._unsent and self._connection.unsent_bytes() > CHUNK_BYTES:
@@ -99,7 +103,7 @@ class AsgiOutlet:
     async def send_last_chunk(self) -> None:
         """End the body: only after `stream.end` went out. Who takes not even that is cut."""
         try:
-            await self._connection.send_end(self._limits.slow_seconds)
+            await self._patiently(self._connection.send_end())
         except TimeoutError:
             self._connection.abort()
 
@@ -114,11 +118,19 @@ class AsgiOutlet:
     async def _send(self, chunk: bytes) -> None:
         self._in_hand_bytes = len(chunk)
         try:
-            await self._connection.send_body(chunk, self._limits.slow_seconds)
+            await self._patiently(self._connection.send_body(chunk))
         except TimeoutError:
             self._give_up()
         finally:
             self._in_hand_bytes = 0
+
+    async def _patiently(self, sending: Awaitable[None]) -> None:
+        """For as long as it takes, unless the client is given up: TimeoutError."""
+        try:
+            async with asyncio.timeout(None) as self._sending:
+                await sending
+        finally:
+            self._sending = None
 
     def _keep(self, data: bytes) -> None:
         self._unsent.append(data)

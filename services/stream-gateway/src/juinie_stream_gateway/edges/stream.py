@@ -137,6 +137,7 @@ class StreamRoute:
         """Stream until it is over, then end the connection in the way that fits."""
         expiry = _expire(outlet, admitted.caller.expires_in_seconds)
         leaving = asyncio.create_task(_until_left(connection, outlet))
+        connection.when_slow(outlet.give_up)
         try:
             await connection.start(_stream_headers(admitted.run_id))
             await self._follow(admitted, watcher)
@@ -146,6 +147,7 @@ class StreamRoute:
             elif outlet.closing != LEFT:
                 await connection.cut()
         finally:
+            connection.when_slow(None)
             leaving.cancel()
             if expiry is not None:
                 expiry.cancel()
