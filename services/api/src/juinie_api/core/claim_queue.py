@@ -12,7 +12,7 @@ from juinie_api.core.claim import Claim, Claimed, Waiting
 from juinie_shared.domain.ids import TenantId
 
 type Left = Callable[[], Awaitable[bool]]
-"""Whether the worker is gone. No run is taken for one that is."""
+"""Whether the worker is gone, or its key is good no more. No run is taken for such a one."""
 
 type QueueKey = tuple[TenantId, tuple[str, ...]]
 

@@ -42,7 +42,7 @@ class Span:
 class Republisher:
     """For one tenant and one request. `traceparent`: of that request, which the records carry. `wake`: the publisher.
 
-    `stay` raises once nobody waits for the answer any more, or this server stops; nothing more is written then.
+    `stay` raises once nobody waits for the answer any more, or may have it, or this server stops; nothing more is written then.
     """
 
     def __init__(

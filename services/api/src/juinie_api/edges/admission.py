@@ -6,7 +6,8 @@ route, which tells it), then 429, then all others.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -28,10 +29,15 @@ _ALWAYS = [(b"referrer-policy", b"no-referrer")]
 
 
 class Admitted:
-    """What the route finds in the request's state: who calls, and which limits hold for them."""
+    """What the route finds in the request's state: who calls, and which limits hold for them.
 
-    def __init__(self, principal: Principal, policies: Sequence[Policy]) -> None:
-        self.principal, self.policies = principal, policies
+    `ask_again` asks the key ring once more, for requests that go on for a while. Raises as it does.
+    """
+
+    def __init__(
+        self, principal: Principal, policies: Sequence[Policy], ask_again: Callable[[], Awaitable[object]]
+    ) -> None:
+        self.principal, self.policies, self.ask_again = principal, policies, ask_again
 
 
 class Admission:
@@ -52,13 +58,16 @@ class Admission:
             await self._app(scope, receive, send)
             return
         try:
-            principal = await self._keys.principal(api_key(Headers(scope=scope)))
+            key = api_key(Headers(scope=scope))
+            principal = await self._keys.principal(key)
         except Exception as error:  # noqa: BLE001 - raised again by the route, where each has its answer
             scope.setdefault("state", {})["admitted"] = error
             await self._app(scope, receive, send)
             return
         policies = self._windows.policies(principal)
-        scope.setdefault("state", {})["admitted"] = Admitted(principal, policies)
+        scope.setdefault("state", {})["admitted"] = Admitted(
+            principal, policies, partial(self._keys.principal, key)
+        )
         if not policies:
             await self._app(scope, receive, send)
             return

@@ -3,7 +3,8 @@ it, then 403, then 404."""
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -35,10 +36,12 @@ from juinie_shared.domain.errors import (
     DatabaseBusy,
     Draining,
     LimitReached,
+    NotAuthenticated,
     Permanent,
     RunLocked,
     RunNotFound,
     ScopeMissing,
+    Transient,
 )
 from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.domain.quotas import Quota, limit_of
@@ -47,6 +50,9 @@ from juinie_shared.runtime.problems import Fault
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LEASE = "Juinie-Lease"
+LOOK_AGAIN_SECONDS = 25.0
+"""How long a request waits without a look at its key. The key ring's 30 s come before: together less than the 60 s after
+which no revoked key is good for anything."""
 _NO_LEASE = UUID(int=0)
 _NOTHING_WRITTEN = (Permanent, LimitReached, RunLocked, DatabaseBusy)
 """Refusals. Of all else nobody knows, as of an answer that did not come: it may have been written."""
@@ -111,6 +117,7 @@ class Call:
         self.principal = admitted.principal
         self.pool: Pool = services.pools.of(admitted.principal.tenant_id)
         self._policies = admitted.policies
+        self._ask_again = admitted.ask_again
         self._request = request
 
     def query[Q: Query](self, cls: type[Q]) -> Q:
@@ -137,6 +144,7 @@ class Call:
         """
         self.query(Query)
         raw = await read_body(self._request, self.services.limits.request_bytes)
+        await self.look_again()  # a body may take minutes to arrive
         return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
 
     @asynccontextmanager
@@ -193,20 +201,55 @@ class Call:
             raise Refused(400, "lease_missing", f"{LEASE} has the lease token of the claim.")
         return token
 
-    async def left(self) -> bool:
-        """Whether the client has closed the connection: nobody would read the answer."""
+    async def look_again(self) -> None:
+        """Whether the key is still good, for what goes on for a while.
+
+        Raises:
+            NotAuthenticated: it was revoked or has expired since.
+            Transient: the database cannot be asked.
+        """
+        await self._ask_again()
+
+    async def in_parts[T](
+        self, seconds: float, wait: Callable[[float], Awaitable[T]], is_over: Callable[[T], bool]
+    ) -> T:
+        """What `wait` gives, asked to wait for `seconds` in all. In between it is looked whether the key is still good.
+
+        Raises:
+            NotAuthenticated: it is not.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            remaining = until - time.monotonic()
+            found = await wait(min(max(0.0, remaining), LOOK_AGAIN_SECONDS))
+            if is_over(found) or remaining <= LOOK_AGAIN_SECONDS or self.services.draining.is_set():
+                return found
+            await self.look_again()
+
+    async def gone(self) -> bool:
+        """Whether nobody may have the answer, or would read it: the client has closed the connection, or its key is
+        good no more.
+        """
+        try:
+            await self.look_again()
+        except NotAuthenticated:
+            return True
+        except Transient:  # nobody knows; who waits is looked at again
+            pass
         return await self._request.is_disconnected()
 
     async def stay(self) -> None:
         """
         Raises:
             ClientDisconnect: nobody would read the answer.
+            NotAuthenticated: the key was revoked or has expired since.
             Draining: this server is stopping.
         """
         if self.services.draining.is_set():
             raise Draining
-        if await self.left():
+        if await self._request.is_disconnected():
             raise ClientDisconnect
+        await self.look_again()
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)

@@ -35,7 +35,11 @@ async def claim_run(call: Authenticated) -> Response:
     claimant = Claimant(body.worker_id, body.lease_seconds)
     claim = Claim(call.principal.tenant_id, body.agents, claimant, current_traceparent())
     with call.waiting(body.wait_seconds):
-        claimed = await call.services.desk.claim(claim, body.wait_seconds, call.left)
+        claimed = await call.in_parts(
+            body.wait_seconds,
+            lambda seconds: call.services.desk.claim(claim, seconds, call.gone),
+            lambda claimed: claimed is not None,
+        )
     if claimed is None:
         return Response(status_code=204)
     _tell(call.services, claimed)

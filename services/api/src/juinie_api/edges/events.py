@@ -105,7 +105,12 @@ async def read_events(call: Authenticated) -> Response:
     )
     services = call.services
     with call.waiting(query.wait_seconds):
-        page = await wait_for_page(call.pool, services.waker, wanted, query.wait_seconds)
+        page = await call.in_parts(
+            query.wait_seconds,
+            lambda seconds: wait_for_page(call.pool, services.waker, wanted, seconds),
+            lambda page: bool(page.events or page.finished or page.reset),
+        )
+    await call.look_again()
     return (
         _cacheable(call.header("if-none-match"), wanted, page)
         if page.finished

@@ -207,9 +207,13 @@ async def wait_for_run(call: Authenticated) -> Response:
     call.require(Scope.READ)
     services = call.services
     with call.waiting(query.timeout_seconds):
-        run = await wait_for_end(
-            call.pool, services.waker, call.run_id(), call.principal.tenant_id, query.timeout_seconds
+        run_id, tenant_id = call.run_id(), call.principal.tenant_id
+        run = await call.in_parts(
+            query.timeout_seconds,
+            lambda seconds: wait_for_end(call.pool, services.waker, run_id, tenant_id, seconds),
+            lambda run: run.status.terminal,
         )
+    await call.look_again()
     if run.status.terminal:
         return run_answer(run, services.stream_url)
     return run_answer(run, services.stream_url, 202, {"Retry-After": "1"})
