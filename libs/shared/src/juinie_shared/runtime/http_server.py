@@ -92,6 +92,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """Refuses what cannot be read, once all that came before it is answered. Nothing more is read then."""
 
     _on_slow: Callable[[], None] | None = None
+    """What a request has asked to be called: a stream tells its client why."""
 
     @staticmethod
     def on_refused() -> None:

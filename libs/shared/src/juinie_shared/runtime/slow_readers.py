@@ -54,7 +54,7 @@ class Connection(Protocol):
 class SlowReaders[C: Connection]:
     """Looks after the connections of one server. `seconds`: the time that a client has.
 
-    `bytes`: what may wait in the transports of all clients that are behind. Whoever is behind for longest is cut above that.
+    `most_bytes`: what may wait in the transports of all clients that are behind. Whoever is behind for longest is cut above that.
     None: any number.
     """
 

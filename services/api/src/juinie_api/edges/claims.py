@@ -41,6 +41,7 @@ async def claim_run(call: Authenticated) -> Response:
             lambda claimed: claimed is not None,
         )
     if claimed is None:
+        await call.look_again()
         return Response(status_code=204)
     _tell(call.services, claimed)
     content = {
