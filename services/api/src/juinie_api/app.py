@@ -73,7 +73,7 @@ async def serve(
         api = _Api(settings, provider, pool, health_pool, limits, stopping)
         with closing(api.server.bind()) as listener:
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(unbroken(run())) for run in api.background]
+                background = [tasks.create_task(unbroken(run)) for run in api.background]
                 tasks.create_task(api.drain_when(stopping))
                 on_started(api.server.bound_port or 0)
                 _log.info(telemetry.STARTED, port=api.server.bound_port)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -97,7 +97,7 @@ async def serve(
                 port: int = listener.getsockname()[1]
                 on_started(port)
                 parts.telemetry.started(port)
-                probes = http.serve(listener, stopping, PROBE_DRAIN_SECONDS)
+                probes = partial(http.serve, listener, stopping, PROBE_DRAIN_SECONDS)
                 running = _run(parts, settings, probes, stopping)
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
@@ -144,17 +144,17 @@ def _own_name() -> str:
 
 
 async def _run(
-    parts: Parts, settings: Settings, probes: Coroutine[None, None, None], stopping: asyncio.Event
+    parts: Parts, settings: Settings, probes: Callable[[], Awaitable[None]], stopping: asyncio.Event
 ) -> None:
     """Answer probes from the start, work as soon as there are tables to work on, and end with the work."""
     database_url = settings.database_url.get_secret_value()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(unbroken(probes))
-        looking = tasks.create_task(unbroken(parts.readiness.watch()))
+        looking = tasks.create_task(unbroken(parts.readiness.watch))
         bells = {OUTBOX_CHANNEL: parts.doorbell, DUTIES_CHANNEL: parts.duty_bell}
-        listening = tasks.create_task(unbroken(listen(database_url, bells, parts.telemetry)))
-        watching = tasks.create_task(unbroken(watch_loop_lag(parts.telemetry.loop_was_late)))
-        working = tasks.create_task(unbroken(_work(parts, settings, stopping)))
+        listening = tasks.create_task(unbroken(listen, database_url, bells, parts.telemetry))
+        watching = tasks.create_task(unbroken(watch_loop_lag, parts.telemetry.loop_was_late))
+        working = tasks.create_task(unbroken(_work, parts, settings, stopping))
         await stopping.wait()
         parts.readiness.drain()
         looking.cancel()
@@ -175,18 +175,18 @@ async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> No
         parts.outbox, parts.dead_letters, parts.topic, parts.doorbell, parts.telemetry, shards=shards
     )
     async with asyncio.TaskGroup() as tasks:
-        relaying = tasks.create_task(unbroken(relay.run(stopping)))
-        tasks.create_task(unbroken(_share_duties(parts.duties, relaying, stopping)))
+        relaying = tasks.create_task(unbroken(relay.run, stopping))
+        tasks.create_task(unbroken(_share_duties, parts.duties, relaying, stopping))
         recorder = Recorder(parts.dead_letters, parts.dead_topic, parts.telemetry, shards)
-        tasks.create_task(unbroken(recorder.run(stopping)))
+        tasks.create_task(unbroken(recorder.run, stopping))
         cleans = partial(parts.duties.holds, RETENTION)
-        tasks.create_task(unbroken(purge(DeletedRunStore(parts.pool), cleans, parts.telemetry, stopping)))
-        tasks.create_task(unbroken(watch_backlog(parts.outbox, parts.telemetry, stopping)))
-        tasks.create_task(unbroken(_sweeper(parts, settings).run(stopping)))
+        tasks.create_task(unbroken(purge, DeletedRunStore(parts.pool), cleans, parts.telemetry, stopping))
+        tasks.create_task(unbroken(watch_backlog, parts.outbox, parts.telemetry, stopping))
+        tasks.create_task(unbroken(_sweeper(parts, settings).run, stopping))
         retention = Retention(KeptRunStore(parts.pool), cleans, parts.telemetry)
-        tasks.create_task(unbroken(retention.run(stopping)))
-        overdue = watch_overdue(DueRunStore(parts.pool), parts.telemetry, stopping, settings.sweep_seconds)
-        tasks.create_task(unbroken(overdue))
+        tasks.create_task(unbroken(retention.run, stopping))
+        overdue = DueRunStore(parts.pool)
+        tasks.create_task(unbroken(watch_overdue, overdue, parts.telemetry, stopping, settings.sweep_seconds))
 
 
 def _sweeper(parts: Parts, settings: Settings) -> Sweeper:

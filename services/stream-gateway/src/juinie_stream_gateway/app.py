@@ -69,7 +69,7 @@ async def serve(
         with closing(gateway.server.bind()) as listener:
             on_started(gateway.server.bound_port or 0)
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(unbroken(run())) for run in gateway.background]
+                background = [tasks.create_task(unbroken(run)) for run in gateway.background]
                 tasks.create_task(gateway.drain_when(stopping, background))
                 gateway.refill_in(tasks)
                 await gateway.server.serve(

@@ -6,21 +6,21 @@ has just failed. asyncio takes that for an end that was wished for. A task group
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 
 class BrokenOff(Exception):
     """What was awaited was cancelled, and not by whoever may cancel this task."""
 
 
-async def unbroken[T](work: Awaitable[T]) -> T:
-    """Await it.
+async def unbroken[T, **P](work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it, and await what it gives. (Not given the awaitable: a task that is cancelled before it begins would leave it so.)
 
     Raises:
         BrokenOff: it ended by a cancellation, and nobody had asked this task to end.
     """
     try:
-        return await work
+        return await work(*args, **kwargs)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -96,7 +96,7 @@ class ClaimDesk:
         """Look after the queues for ever."""
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._clerks):
-                tasks.create_task(unbroken(self._clerk()))
+                tasks.create_task(unbroken(self._clerk))
             await self._look_for_ever()
 
     def _tick(self) -> int:

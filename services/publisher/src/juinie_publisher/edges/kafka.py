@@ -90,8 +90,8 @@ class KafkaTopic:
         self._put_away()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await unbroken(self._find_topic())
-                await unbroken(self._start_producer())
+                await unbroken(self._find_topic)
+                await unbroken(self._start_producer)
         except _AWAY as error:
             self._put_away()
             raise KafkaAway from error
@@ -127,7 +127,7 @@ class KafkaTopic:
             raise RecordRefused(TOO_LARGE)
         try:
             async with asyncio.timeout(ACK_SECONDS):
-                await unbroken(self._acknowledged(producer, batch, partition))
+                await unbroken(self._acknowledged, producer, batch, partition)
         except _REFUSED as error:
             self._has_failed(producer)
             self._narrow(partition, end - start)
@@ -143,7 +143,7 @@ class KafkaTopic:
             return False
         try:
             async with asyncio.timeout(within_seconds):
-                return bool(await unbroken(self._producer.client.force_metadata_update()))
+                return bool(await unbroken(self._producer.client.force_metadata_update))
         except _AWAY:
             return False
 

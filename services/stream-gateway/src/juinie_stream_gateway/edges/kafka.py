@@ -70,7 +70,7 @@ class RecordReader:
         """For ever."""
         while True:
             try:
-                await unbroken(self._read())
+                await unbroken(self._read)
             except Exception as error:  # noqa: BLE001 - whatever a client library raises: streams go on from Postgres
                 self._lost(error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -96,8 +96,8 @@ class RecordReader:
                 await session.activate(*session.watched())
             self._found(session)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(unbroken(session.watch()))
-                tasks.create_task(unbroken(self._poll(consumer, session)))
+                tasks.create_task(unbroken(session.watch))
+                tasks.create_task(unbroken(self._poll, consumer, session))
         finally:
             self._session = None
             self._hub.kafka_live = False

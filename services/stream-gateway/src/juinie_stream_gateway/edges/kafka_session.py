@@ -5,9 +5,9 @@ A session never mends itself. It finds out that it is no good any more and says 
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -116,14 +116,14 @@ async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
 
 async def start_consumer(consumer: Any) -> None:
     """Start it. aiokafka drops the connection it talks over, open, when its start is cancelled."""
-    await _to_its_end(consumer.start())
+    await _to_its_end(consumer.start)
 
 
 async def stop_consumer(consumer: Any) -> None:
     """Stop it, whoever is cancelled meanwhile: half stopped, it would go on fetching."""
     try:
         async with asyncio.timeout(LISTEN_SECONDS):
-            await _to_its_end(_stop_wholly(consumer))
+            await _to_its_end(partial(_stop_wholly, consumer))
     except (KafkaError, TimeoutError, OSError):
         return
 
@@ -134,12 +134,12 @@ async def _stop_wholly(consumer: Any) -> None:
     (Seen with 0.14: `Fetcher.close` awaits the tasks that it cancels.) Its connections would stay open then.
     """
     with suppress(BrokenOff):
-        await unbroken(consumer.stop())
+        await unbroken(consumer.stop)
         return
     await consumer._client.close()  # noqa: SLF001 - what `stop` would have done next
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(work: Callable[[], Awaitable[None]]) -> None:
     """Do what must not be broken off. Who is cancelled meanwhile, be it twice, waits a moment before breaking it off."""
     working = asyncio.create_task(unbroken(work))
     try:
