@@ -31,6 +31,8 @@ EVERY_SECONDS = 0.02
 HUNG_SECONDS, BLOCKED_APPENDS, LOOK_SECONDS = 30.0, 20, 0.1
 LONG_RUN_EVENTS, LOOKS = 200_000, 40
 CONNECTIONS, HALF_HEADS, HALF_BODIES, SLOW_SECONDS = 10_000, 500, 500, 15.0
+COME_EVERY_SECONDS = 0.001
+"""As often as they are closed, after 10 s, once all are there."""
 WATCHERS, RUNS, EVENTS, SEEN = 5_000, 50, 200, 100
 
 
@@ -197,7 +199,8 @@ async def test_slow_connections(stack: Stack, pool: Pool, key: SeededKey) -> Non
         await appender.measured(after(3))
         for _ in range(TURNS):
             calm.append(await appender.measured(after(SLOW_SECONDS)))
-            async with other_process("slow", stack.api.port):
+            async with other_process("slow", stack.api.port) as slow:
+                await said(slow, b"all are there")
                 faulty.append(await appender.measured(after(SLOW_SECONDS)))
             await asyncio.sleep(3)
     print(f"\nappends beside {CONNECTIONS:,} slow connections to the api, each made again when it is closed")
@@ -284,7 +287,8 @@ async def be_slow(port: int) -> None:
     async with asyncio.TaskGroup() as tasks:
         for text in says:
             tasks.create_task(one(text))
-            await asyncio.sleep(0)
+            await asyncio.sleep(COME_EVERY_SECONDS)
+        print("all are there", flush=True)
 
 
 async def return_at_once(port: int, key: str, run_ids: list[str]) -> None:
