@@ -69,7 +69,7 @@ async def run(arguments: argparse.Namespace) -> Summary:
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with Deployment() as deployment:
+    async with Deployment(arguments.late) as deployment:
         load = Load(
             rate=arguments.rate,
             runs_at_once=arguments.runs,
@@ -118,6 +118,9 @@ def main() -> int:
     running.add_argument("--away", type=float, default=0, help="for how many seconds Kafka is away")
     running.add_argument(
         "--reconnects", type=int, default=0, help="instead: so many at random positions, without faults"
+    )
+    running.add_argument(
+        "--late", type=float, help="an answer is late after so many seconds; else as promised"
     )
     running.add_argument("--only", default="", help="only faults whose name holds this")
     reporting = verbs.add_parser("report")

@@ -47,11 +47,11 @@ MODULES = {
 class Deployment:
     """Use as `async with`. Its directory, with all logs, is removed at the end unless `keep` was set."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_seconds: float | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="juinie-faults-"))
         self.directory.chmod(0o755)  # Postgres runs as another user where we are root
         self.keep = False
-        self.answers = Answers()
+        self.answers = Answers(late_seconds=late_seconds)
         self.topic_since = self.topic_grew_at = 0.0
         """When the topic was made again last, and when it grew last: records from before are gone, or in no order."""
         self.postgres = EmbeddedPostgres(self.directory / "postgres", durable=False, dies_with_parent=True)

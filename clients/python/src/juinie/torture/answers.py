@@ -22,10 +22,11 @@ _BROKEN, _UNAVAILABLE = 500, 503
 
 @dataclass
 class Answers:
-    """What was wrong with answers, counted. `slowest_seconds` is that of those that nothing held up, our own stalls taken off."""
+    """What was wrong with answers, counted. One is late after `late_seconds`; None: as promised. `slowest_seconds` is that of those that nothing held up, our own stalls taken off."""
 
     wrong: Counter[str] = field(default_factory=Counter[str])
     slowest_seconds: float = 0.0
+    late_seconds: float | None = None
     _holding: int = 0
     _held_until: float = 0.0
     _stalls: Stalls = field(default_factory=Stalls)
@@ -74,8 +75,8 @@ class Answers:
             return
         took = time.monotonic() - began - self._stalls.seconds_since(began)
         self.slowest_seconds = max(self.slowest_seconds, took)
-        if took > LATE_SECONDS:
-            self.wrong[f"{_what(request)}: no answer within {LATE_SECONDS:g} s"] += 1
+        if took > (late := self.late_seconds or LATE_SECONDS):
+            self.wrong[f"{_what(request)}: no answer within {late:g} s"] += 1
 
 
 class _Judged(httpx.AsyncHTTPTransport):
