@@ -1,0 +1,39 @@
+"""What processes have used up, as the kernel counts it: all threads, those that have ended as well.
+
+The clock of a process (`clock_getcpuclockid(3)`) sums the same run times that `/proc/PID/schedstat` shows of one thread;
+`/proc/PID/stat` counts in hundredths of a second, and loses what is shorter.
+"""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+_SCHEDULER_CLOCK = 2
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Of these processes together, since each began. One that is gone counts nothing."""
+    return sum(map(_cpu_of, pids))
+
+
+def _cpu_of(pid: int) -> float:
+    try:
+        return time.clock_gettime((~pid << 3) | _SCHEDULER_CLOCK)
+    except OSError:
+        return 0.0
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+    return [pid, *(member for child in children for member in family(child))]
+
+
+def pss_bytes(pid: int) -> int:
+    """Its memory, with its share of what it has in common with others."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024

@@ -1,0 +1,125 @@
+"""Requests over connections that stay open, one after the other on each, as cheap as Python makes them.
+
+It shares the machine with what it loads, so it does nothing but write a ready request and look for the end of the answer.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import override
+
+type MakeRequest = Callable[[int], bytes]
+"""The whole request with this number, head and body."""
+
+
+class NotLoopback(ValueError):
+    """Load is for one's own machine."""
+
+
+def refuse_strangers(host: str, *, anywhere: bool = False) -> None:
+    """
+    Raises:
+        NotLoopback: one of the addresses of `host` is not of this machine, and nobody said `anywhere`.
+    """
+    addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
+    if not anywhere and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        raise NotLoopback(f"{host} is not this machine. Load is sent to others only with --anywhere.")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How it went: seconds of all, and of each request."""
+
+    seconds: float
+    latencies: Sequence[float]
+
+
+class _Connection(asyncio.Protocol):
+    """One request after the other, as long as there are any."""
+
+    def __init__(self, next_request: Callable[[], bytes | None], done: asyncio.Future[None]) -> None:
+        self.latencies: list[float] = []
+        self._next, self._done = next_request, done
+        self._answer = b""
+        self._transport: asyncio.WriteTransport | None = None
+        self._began = 0.0
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write")
+        self._transport = transport  # pyright: ignore[reportAttributeAccessIssue] - uvloop's is no subclass
+        self._send()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        head, found, body = self._answer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        if len(body) < length:
+            return
+        if self._answer[9:12] != b"201":
+            self._fail(AssertionError(self._answer.decode(errors="replace")))
+            return
+        self.latencies.append(time.perf_counter() - self._began)
+        self._answer = b""
+        self._send()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or ConnectionError("The server closed the connection."))
+
+    def _send(self) -> None:
+        assert self._transport is not None
+        request = self._next()
+        if request is None:
+            if not self._done.done():
+                self._done.set_result(None)
+            self._transport.close()
+            return
+        self._began = time.perf_counter()
+        self._transport.write(request)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)
+
+
+async def send_all(port: int, make: MakeRequest, count: int, connections: int) -> Done:
+    """`count` requests to this port of 127.0.0.1, over so many connections at once.
+
+    Raises:
+        AssertionError: an answer was not 201.
+    """
+    numbers = iter(range(count))
+
+    def next_request() -> bytes | None:
+        number = next(numbers, None)
+        return None if number is None else make(number)
+
+    loop = asyncio.get_running_loop()
+    began = time.perf_counter()
+    protocols: list[_Connection] = []
+    ends: list[asyncio.Future[None]] = []
+    for _ in range(min(connections, count)):
+        end: asyncio.Future[None] = loop.create_future()
+        _, protocol = await loop.create_connection(
+            lambda end=end: _Connection(next_request, end), "127.0.0.1", port
+        )
+        protocols.append(protocol)
+        ends.append(end)
+    await asyncio.gather(*ends)
+    return Done(time.perf_counter() - began, [t for protocol in protocols for t in protocol.latencies])
+
+
+def post(path: str, key: str, body: bytes) -> bytes:
+    """A whole request."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
