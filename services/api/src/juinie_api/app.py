@@ -12,6 +12,7 @@ from juinie_api import telemetry
 from juinie_api.core.append import OneByOne
 from juinie_api.core.claim import claim_run, find_pending, give_back
 from juinie_api.core.desk import CLERKS, ClaimDesk
+from juinie_api.core.group import FLIGHTS, Grouped
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.listener import Listener
 from juinie_api.core.notifier import Notifier
@@ -155,13 +156,17 @@ class _Api:
 
     def _services(self, settings: Settings, pool: Pool, stopping: asyncio.Event) -> Services:
         lanes = RunLanes(TURN_SECONDS)
-        pools = TenantPools(pool, settings.database_connections)
+        pools = TenantPools(pool, max(1, settings.database_connections - FLIGHTS))
+        wake = self._notifier.wake
+        alone, count = OneByOne(pools, lanes, wake), self._metrics.shared_commits.observe
+        appender = Grouped(pool, alone, wake, count)
+        self.background += [appender.fly] * FLIGHTS
         return Services(
             pools=pools,
             lanes=lanes,
             windows=self._windows,
             waiting=WaitingPlaces(self.counts),
-            appender=OneByOne(pools, lanes, self._notifier.wake),
+            appender=appender,
             waker=self._waker,
             desk=self._desk,
             signer=StreamTokenSigner(settings.signing_keys()),

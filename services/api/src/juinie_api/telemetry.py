@@ -26,6 +26,7 @@ OVER_LIMIT = "over_limit"
 COUNTS_LOST = "counts_not_shared"
 COUNTS_BACK = "counts_shared_again"
 
+_APPENDS = (1, 2, 4, 8, 16, 32, 64)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -36,6 +37,7 @@ class Metrics:
     registry: CollectorRegistry
     request_seconds: Histogram
     appended_events: Counter
+    shared_commits: Histogram
     created_runs: Counter
     finished_runs: Counter
     long_polls: Gauge
@@ -64,6 +66,12 @@ def build_metrics() -> Metrics:
         ),
         appended_events=Counter(
             "juinie_api_appended_events", "Run events that clients appended.", registry=registry
+        ),
+        shared_commits=Histogram(
+            "juinie_api_appends_in_a_commit",
+            "Appends that were committed together; those that went alone are not counted.",
+            registry=registry,
+            buckets=_APPENDS,
         ),
         created_runs=Counter("juinie_api_created_runs", "Runs that were created.", registry=registry),
         finished_runs=Counter(

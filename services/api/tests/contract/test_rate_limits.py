@@ -329,7 +329,9 @@ async def test_tenant_whose_runs_are_locked_leaves_connections_to_the_others(
     locked = [await seed.run(key) for _ in range(8)]
     body = {"events": [{"type": "x"}]}
     async with (
-        running(serve, changed(database_connections=4)) as service,
+        running(
+            serve, changed(database_connections=6)
+        ) as service,  # two of them for what is committed together
         client_of(service, key.text) as slow,
         client_of(service, quiet.text) as calm,
         pool.transaction() as holder,

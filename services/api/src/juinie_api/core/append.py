@@ -111,9 +111,10 @@ class OneByOne:
         self._lanes = lanes
         self._wake_publisher = wake_publisher
 
-    async def commit(self, append: Append) -> Appended:
+    async def commit(self, append: Append, waited_seconds: float = 0.0) -> Appended:
+        """As `Appender.commit`. `waited_seconds`: so long was waited elsewhere; it is off what may be waited here."""
         async with (
-            self._lanes.turn(append.run_id) as turn,
+            self._lanes.turn(append.run_id, waited_seconds) as turn,
             self._pools.of(append.tenant_id, turn.seconds_left()).connection() as connection,
         ):
             try:
@@ -167,9 +168,9 @@ async def _write_in_time(connection: Connection, append: Append, turn: Turn) -> 
 async def _committed(connection: Connection, append: Append, row: Row) -> Appended:
     """With the run where it has ended, read before anything else can fail: the ending is durable by now."""
     if append.ending is None:
-        return _appended(row)
+        return appended(row)
     ended = await connection.fetchrow(runs.READ_RUN, append.run_id, append.tenant_id)
-    return _appended(row, run=run_of(ended) if ended else None)
+    return appended(row, run=run_of(ended) if ended else None)
 
 
 async def _explain(connection: Connection, append: Append, row: Row) -> Appended:
@@ -195,14 +196,15 @@ async def _find_replay(connection: Connection, run_id: RunId, once: Once) -> App
         return None
     if (row["route"], row["fingerprint"]) != (once.route, once.fingerprint):
         raise IdempotencyKeyReused
-    return _appended(row, replayed=True)
+    return appended(row, replayed=True)
 
 
 def _constraint_of(error: asyncpg.UniqueViolationError) -> str | None:
     return getattr(error, "constraint_name", None)
 
 
-def _appended(row: Row, *, replayed: bool = False, run: Run | None = None) -> Appended:
+def appended(row: Row, *, replayed: bool = False, run: Run | None = None) -> Appended:
+    """What a row of the statement says."""
     return Appended(
         Seq(row["first_seq"]),
         Seq(row["last_seq"]),

@@ -34,18 +34,18 @@ class RunLanes:
         self._lanes: dict[RunId, _Lane] = {}
 
     @asynccontextmanager
-    async def turn(self, run_id: RunId) -> AsyncGenerator[Turn]:
-        """First come, first served. `wait_seconds` are for this and for what is waited for next.
+    async def turn(self, run_id: RunId, waited_seconds: float = 0.0) -> AsyncGenerator[Turn]:
+        """First come, first served. `wait_seconds` are for this and for what is waited for next, less what was waited before.
 
         Raises:
-            RunLocked: the turn did not come within `wait_seconds`.
+            RunLocked: the turn did not come in time.
         """
         lane = self._lanes.setdefault(run_id, _Lane())
         lane.users += 1
-        turn = Turn(self._wait_seconds)
+        turn = Turn(self._wait_seconds - waited_seconds)
         try:
             try:
-                async with asyncio.timeout(self._wait_seconds):
+                async with asyncio.timeout(turn.seconds_left()):
                     await lane.room.acquire()
             except TimeoutError as error:
                 raise RunLocked from error

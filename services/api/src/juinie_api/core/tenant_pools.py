@@ -1,6 +1,6 @@
 """The database's connections, shared out among tenants: one whose requests are slow or locked never has them all.
 
-A tenant holds at most three quarters of the pool. Where connections are scarce, the next free one goes to the tenant that
+A tenant holds at most three quarters of the pool, and never the last connection of several. Where connections are scarce, the next free one goes to the tenant that
 holds the fewest, and within a tenant to who came first.
 """
 
@@ -23,7 +23,7 @@ class Shares:
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._most = max(1, size - size // 4)
+        self._most = max(1, size - max(1, size // 4))
         self._held: Counter[TenantId] = Counter()
         self._waiting: dict[TenantId, deque[asyncio.Future[None]]] = {}
 

@@ -69,6 +69,76 @@ APPEND = """
     FROM locked LEFT JOIN taken ON true
 """
 
+# As APPEND, for many appends to many runs, several of which may be of one run: they follow each other in the order in
+# which they are given. Only what can be written at once and plainly is: an append to a run whose row somebody else holds,
+# that has ended or is not there, with another lease, or with a key that was used before, is left out, and the caller asks
+# for it alone. Rows are taken in one order and none is waited for, so no two statements can wait for each other.
+#
+# Each append: $1 run, $2 tenant, $3 lease, $4 may start the run, $5 how many events, $6 bytes, $7 traceparent, $8 $9 $10
+# key, route, fingerprint · each event: $11 its append (from 1), $12 its place in it (from 1), $13 $14 $15 type, data, time
+APPEND_MANY = """
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest(
+            $1::uuid[], $2::uuid[], $3::uuid[], $4::bool[], $5::int[], $6::int[], $7::text[], $8::text[], $9::text[], $10::bytea[]
+        ) WITH ORDINALITY AS w (
+            run_id, tenant_id, lease, may_start, events, bytes, traceparent, key, route, fingerprint, place
+        )
+    ), locked AS MATERIALIZED (
+        SELECT run_id, tenant_id, shard, status, last_seq, attempt, lease_token,
+               cancel_requested_at IS NOT NULL AS cancel_requested
+        FROM run
+        WHERE run_id = ANY ($1::uuid[]) AND status IN ('pending', 'running') AND deleted_at IS NULL
+        ORDER BY run_id FOR NO KEY UPDATE SKIP LOCKED
+    ), fit AS (
+        SELECT wanted.*, shard, status, last_seq AS before_seq, cancel_requested,
+               (may_start AND attempt = 0
+                AND count(*) FILTER (WHERE may_start) OVER (PARTITION BY run_id ORDER BY place) = 1)::int AS starts
+        FROM wanted JOIN locked USING (run_id, tenant_id)
+        WHERE (lease IS NULL OR lease = lease_token)
+          AND (key IS NULL OR NOT EXISTS (
+              SELECT FROM append_key AS used WHERE used.run_id = wanted.run_id AND used.key = wanted.key))
+    ), placed AS MATERIALIZED (
+        SELECT *, before_seq + (sum(starts + events) OVER so_far)::bigint AS last_seq,
+               CASE WHEN sum(starts) OVER so_far > 0 THEN 'running' ELSE status END AS status_then
+        FROM fit WINDOW so_far AS (PARTITION BY run_id ORDER BY place)
+    ), taken AS (
+        UPDATE run SET
+            last_seq = new.last_seq,
+            attempt = run.attempt + new.starts,
+            status = CASE new.starts WHEN 1 THEN 'running' ELSE run.status END,
+            started_at = CASE new.starts WHEN 1 THEN clock_timestamp() ELSE run.started_at END,
+            lease_expires_at = CASE WHEN new.leased
+                THEN clock_timestamp() + make_interval(secs => run.lease_seconds) ELSE run.lease_expires_at END,
+            last_event_at = clock_timestamp(),
+            due_at = CASE new.starts WHEN 1
+                THEN least(run.due_at, clock_timestamp() + make_interval(secs => run.idle_timeout_seconds))
+                ELSE run.due_at END
+        FROM (
+            SELECT run_id, max(last_seq) AS last_seq, sum(starts)::int AS starts, bool_or(lease IS NOT NULL) AS leased
+            FROM placed GROUP BY run_id
+        ) AS new
+        WHERE run.run_id = new.run_id
+    ), events AS (
+        INSERT INTO run_event (run_id, seq, type, data, occurred_at)
+        SELECT run_id, last_seq - events, 'run.started', '{"attempt":1,"worker_id":null}', clock_timestamp()
+        FROM placed WHERE starts = 1
+        UNION ALL
+        SELECT placed.run_id, placed.last_seq - placed.events + e.place, e.type, e.data,
+               coalesce(e.time::timestamptz, clock_timestamp())
+        FROM unnest($11::int[], $12::int[], $13::text[], $14::text[], $15::text[]) AS e (append, place, type, data, time)
+        JOIN placed ON placed.place = e.append
+    ), row AS (
+        INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes, traceparent)
+        SELECT shard, run_id, last_seq - events - starts + 1, last_seq, bytes, traceparent FROM placed
+        ORDER BY run_id, place
+    ), remembered AS (
+        INSERT INTO append_key (run_id, key, route, fingerprint, first_seq, last_seq, status, cancel_requested)
+        SELECT run_id, key, route, fingerprint, last_seq - events + 1, last_seq, status_then, cancel_requested
+        FROM placed WHERE key IS NOT NULL
+    )
+    SELECT place, last_seq - events + 1 AS first_seq, last_seq, status_then AS status, cancel_requested FROM placed
+"""
+
 # By append_key_pkey.
 FIND_APPEND_KEY = """
     SELECT route, fingerprint, first_seq, last_seq, status, cancel_requested

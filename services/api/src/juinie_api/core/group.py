@@ -1,0 +1,229 @@
+"""Appends that come together share a commit: while one flight is under way, those that arrive make up the next.
+
+    commit() → the run's lane → flight: one statement, one commit, for as many as fit → to each its own answer
+
+Nobody waits for others to come, only for a flight with room. What is not plain (the end of a run, a large append, a run
+whose row somebody holds or that has ended, a lost lease, a key that was used before) is left out by the flight, and goes alone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from juinie_api.core.append import Append, Appended, OneByOne, appended
+from juinie_api.store.events import APPEND_MANY
+from juinie_shared.db.pool import Pool, Row
+from juinie_shared.domain.errors import DatabaseBusy, Transient
+from juinie_shared.domain.events import NewEvent
+from juinie_shared.domain.ids import RunId, TenantId
+from juinie_shared.domain.times import format_time
+
+FLIGHTS = 2
+"""Under way at once: Postgres writes one while the next is put together here."""
+FLIGHT_APPENDS, FLIGHT_EVENTS, FLIGHT_BYTES = 64, 1000, 512 * 1024
+LARGE_EVENTS, LARGE_BYTES = 200, 64 * 1024
+"""More goes alone: it would hold up the small ones."""
+WAIT_SECONDS = 2.0
+"""For a flight. Who has waited for longer when one could leave is told to come again."""
+
+type _Key = tuple[TenantId, RunId]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """`answer` is None when it has to go alone."""
+
+    append: Append
+    size: int
+    since: float
+    answer: asyncio.Future[Appended | None]
+
+
+class Grouped:
+    """An `Appender`. Run `fly` in `FLIGHTS` tasks. `landed` is called with how many appends a commit had."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        alone: OneByOne,
+        wake_publisher: Callable[[], None],
+        landed: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._pool, self._alone, self._wake_publisher, self._landed = pool, alone, wake_publisher, landed
+        self._queue = _Queue()
+
+    async def commit(self, append: Append) -> Appended:
+        """As `Appender.commit`."""
+        size = sum(len(event.data) for event in append.events)
+        if append.ending or append.asks_cancel or size > LARGE_BYTES or len(append.events) > LARGE_EVENTS:
+            return await self._alone.commit(append)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(append, size, loop.time(), loop.create_future())
+        self._queue.put(waiting)
+        answer = await waiting.answer
+        if answer is not None:
+            return answer
+        return await self._alone.commit(append, loop.time() - waiting.since)
+
+    async def fly(self) -> None:
+        """Write what waits, for ever."""
+        while True:
+            flight = await self._queue.take()
+            try:
+                await self._write(flight)
+            finally:
+                self._queue.landed(flight)
+
+    async def _write(self, flight: Sequence[_Waiting]) -> None:
+        rows: Sequence[Row] = ()
+        try:
+            async with self._pool.connection() as connection:
+                rows = await connection.fetch(APPEND_MANY, *_arguments(flight))
+        except Transient as error:
+            for waiting in flight:
+                _fail(waiting, error)
+        except Exception:  # noqa: BLE001, S110 - nothing is written; one of them is at fault, and finds out alone
+            pass
+        for row in rows:
+            answer = flight[int(row["place"]) - 1].answer
+            if not answer.done():
+                answer.set_result(appended(row))
+        if rows:
+            self._landed(len(rows))
+            self._wake_publisher()
+
+
+class _Queue:
+    """Who waits, by run: those of one run fly together, and not while others of it are in the air.
+
+    Tenants take turns, and so do the runs of a tenant.
+    """
+
+    def __init__(self) -> None:
+        self._lanes: dict[_Key, deque[_Waiting]] = {}
+        self._ready: dict[TenantId, deque[_Key]] = {}
+        self._somebody = asyncio.Event()
+
+    def put(self, waiting: _Waiting) -> None:
+        key = (waiting.append.tenant_id, waiting.append.run_id)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = deque()
+            self._make_ready(key)
+        lane.append(waiting)
+
+    async def take(self) -> list[_Waiting]:
+        """The next flight, at least one."""
+        while True:
+            await self._somebody.wait()
+            if flight := self._fill():
+                return flight
+
+    def landed(self, flight: Iterable[_Waiting]) -> None:
+        """It is over. Who has no answer goes alone; who waited for its runs may fly now."""
+        for waiting in flight:
+            if not waiting.answer.done():
+                waiting.answer.set_result(None)
+        for key in {(waiting.append.tenant_id, waiting.append.run_id) for waiting in flight}:
+            if self._lanes[key]:
+                self._make_ready(key)
+            else:
+                del self._lanes[key]
+
+    def _make_ready(self, key: _Key) -> None:
+        self._ready.setdefault(key[0], deque()).append(key)
+        self._somebody.set()
+
+    def _fill(self) -> list[_Waiting]:
+        flight = _Flight(asyncio.get_running_loop().time() - WAIT_SECONDS)
+        while self._ready and not flight.full:
+            key = self._next_key()
+            if not flight.board(self._lanes[key]):
+                del self._lanes[key]
+        if not self._ready:
+            self._somebody.clear()
+        return flight.aboard
+
+    def _next_key(self) -> _Key:
+        """Its tenant goes behind all others."""
+        tenant_id, keys = next(iter(self._ready.items()))
+        key = keys.popleft()
+        del self._ready[tenant_id]
+        if keys:
+            self._ready[tenant_id] = keys
+        return key
+
+
+class _Flight:
+    """Who flies together. Who has waited since before `oldest` does not."""
+
+    def __init__(self, oldest: float) -> None:
+        self.aboard: list[_Waiting] = []
+        self._oldest = oldest
+        self._events = self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return (
+            len(self.aboard) >= FLIGHT_APPENDS or self._events >= FLIGHT_EVENTS or self._bytes >= FLIGHT_BYTES
+        )
+
+    def board(self, lane: deque[_Waiting]) -> bool:
+        """As many of a run as there is room for; one request with a key at a time. False: nobody wanted to."""
+        keys = set[str]()
+        boarded = False
+        while lane and not self.full:
+            waiting = lane[0]
+            once = waiting.append.once
+            if once and once.key in keys:
+                break
+            lane.popleft()
+            if waiting.answer.done():  # its client has left
+                continue
+            if waiting.since < self._oldest:
+                waiting.answer.set_exception(DatabaseBusy())
+                continue
+            if once:
+                keys.add(once.key)
+            self._add(waiting)
+            boarded = True
+        return boarded
+
+    def _add(self, waiting: _Waiting) -> None:
+        self.aboard.append(waiting)
+        self._events += len(waiting.append.events)
+        self._bytes += waiting.size
+
+
+def _fail(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)
+
+
+def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object]]:
+    """What `APPEND_MANY` takes, column by column."""
+    appends = [waiting.append for waiting in flight]
+    once = [append.once for append in appends]
+    events: list[tuple[int, int, NewEvent]] = [
+        (number, place, event)
+        for number, append in enumerate(appends, 1)
+        for place, event in enumerate(append.events, 1)
+    ]
+    return [
+        [append.run_id for append in appends],
+        [append.tenant_id for append in appends],
+        [append.lease for append in appends],
+        [append.starts for append in appends],
+        [len(append.events) for append in appends],
+        [sum(len(event.data.encode()) for event in append.events) for append in appends],
+        [append.traceparent for append in appends],
+        [key and key.key for key in once],
+        [key and key.route for key in once],
+        [key and key.fingerprint for key in once],
+        [number for number, _, _ in events],
+        [place for _, place, _ in events],
+        [event.type for _, _, event in events],
+        [event.data for _, _, event in events],
+        [event.time and format_time(event.time) for _, _, event in events],
+    ]

@@ -1,0 +1,249 @@
+"""Appends that share a commit: each is answered, and leaves behind, what it would have alone."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from juinie_api.core.append import Append, Appended, Once, OneByOne
+from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, Grouped
+from juinie_api.core.lanes import RunLanes
+from juinie_api.core.tenant_pools import TenantPools
+from juinie_shared.db.pool import Pool
+from juinie_shared.domain.errors import JuinieError, LeaseLost, RunFinished, RunLocked, RunNotFound
+from juinie_shared.domain.events import NewEvent
+from juinie_shared.domain.ids import RunId, TenantId
+from juinie_shared.domain.times import parse_time
+from juinie_testkit.seed import Seed, SeededKey
+
+LEASE = UUID("00000000-0000-4000-8000-00000000000a")
+STATES = ("pending", "running", "leased", "requeued", "success", "deleted", "foreign", "unknown")
+EXPIRED = (
+    "UPDATE run SET lease_token = $2, lease_seconds = 30, lease_expires_at = '2026-01-01' WHERE run_id = $1"
+)
+REQUEUED = "UPDATE run SET status = 'pending', attempt = 1 WHERE run_id = $1"
+DELETED = "UPDATE run SET deleted_at = clock_timestamp() WHERE run_id = $1"
+
+
+def one_by_one(pool: Pool, wait_seconds: float = 60) -> OneByOne:
+    return OneByOne(TenantPools(pool, 6), RunLanes(wait_seconds), lambda: None)
+
+
+@asynccontextmanager
+async def grouped(pool: Pool, wait_seconds: float = 60) -> AsyncGenerator[Grouped]:
+    """All that is committed before the first wait makes up one flight, as far as it fits."""
+    appender = Grouped(pool, one_by_one(pool, wait_seconds), lambda: None)
+    flying = [asyncio.create_task(appender.fly()) for _ in range(FLIGHTS)]
+    try:
+        yield appender
+    finally:
+        for task in flying:
+            task.cancel()
+        await asyncio.wait(flying)
+
+
+async def outcome(commit: Any) -> Appended | type[Exception]:
+    try:
+        return await commit
+    except JuinieError as error:
+        return type(error)
+
+
+async def make_runs(pool: Pool, key: SeededKey) -> list[RunId]:
+    """One in each state."""
+    seed, runs = Seed(pool), list[RunId]()
+    for state in STATES:
+        status = state if state in {"running", "success"} else "running" if state == "leased" else "pending"
+        owner = await seed.key("other") if state == "foreign" else key
+        run_id = RunId(uuid4()) if state == "unknown" else await seed.run(owner, status=status)
+        async with pool.connection() as connection:
+            if state == "leased":
+                await connection.execute(EXPIRED, run_id, LEASE)
+            elif state == "requeued":
+                await connection.execute(REQUEUED, run_id)
+            elif state == "deleted":
+                await connection.execute(DELETED, run_id)
+        runs.append(run_id)
+    return runs
+
+
+def some_appends(
+    chance: random.Random, runs: Sequence[RunId], tenant_id: TenantId, count: int
+) -> list[Append]:
+    def once() -> Once | None:
+        key = chance.choice([None, None, "a", "b", "c"])
+        return key and Once(key, "append", chance.choice([b"1", b"1", b"2"]))  # type: ignore[return-value]
+
+    return [
+        Append(
+            chance.choice(runs),
+            tenant_id,
+            [
+                NewEvent(
+                    f"t{number}", f'{{"n":{place}}}', chance.choice([None, parse_time("2026-01-02T03:04:05.678901Z")])
+                )
+                for place in range(chance.randint(1, 3))
+            ],
+            starts=chance.random() < 0.7,
+            lease=chance.choice([None, None, None, LEASE, UUID(int=1)]),
+            once=once(),
+            traceparent=chance.choice([None, f"00-{number:032x}-{number:016x}-01"]),
+        )
+        for number in range(1, count + 1)
+    ]  # fmt: skip
+
+
+async def what_is_left(pool: Pool, run_id: RunId) -> list[list[tuple[Any, ...]]]:
+    """All rows of a run, without its id and without moments that no two tries have in common."""
+    queries = [
+        """SELECT status, last_seq, attempt, started_at IS NULL, lease_token, lease_expires_at > clock_timestamp(),
+           last_event_at > created_at, due_at > clock_timestamp() FROM run WHERE run_id = $1""",
+        """SELECT seq, type, data, occurred_at = '2026-01-02T03:04:05.678901Z' FROM run_event
+           WHERE run_id = $1 AND seq > 1 ORDER BY seq""",
+        "SELECT first_seq, last_seq, bytes, traceparent FROM outbox WHERE run_id = $1 AND first_seq > 1 ORDER BY id",
+        """SELECT key, route, fingerprint, first_seq, last_seq, status, cancel_requested FROM append_key
+           WHERE run_id = $1 ORDER BY key""",
+    ]
+    async with pool.connection() as connection:
+        return [[tuple(row.values()) for row in await connection.fetch(query, run_id)] for query in queries]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_together_is_as_one_by_one(pool: Pool, seed: int):
+    chance = random.Random(seed)
+    key = await Seed(pool).key()
+    here, there = await make_runs(pool, key), await make_runs(pool, key)
+    appends = some_appends(chance, here, key.tenant_id, 60)
+    twin = dict(zip(here, there, strict=True))
+    ended = list[
+        tuple[Append, Appended | type[Exception]]
+    ]()  # which went first of those that came at once, shows at their end
+
+    async def commit(append: Append) -> None:
+        ended.append((append, await outcome(appender.commit(append))))
+
+    async with grouped(pool) as appender:
+        await asyncio.gather(*map(commit, appends))
+    assert sum(isinstance(seen, Appended) for _, seen in ended) > 8
+    alone = one_by_one(pool)
+    for append, seen in ended:
+        other = Append(twin[append.run_id], *(getattr(append, name) for name in Append.__slots__[1:]))
+        assert await outcome(alone.commit(other)) == seen, append
+    for run_id in here:
+        assert await what_is_left(pool, run_id) == await what_is_left(pool, twin[run_id])
+
+
+async def test_what_comes_at_once_is_one_commit(pool: Pool):
+    key = await Seed(pool).key()
+    runs = [await Seed(pool).run(key, status="running") for _ in range(20)]
+    appends = [Append(run_id, key.tenant_id, [NewEvent("x", "1")]) for run_id in runs * 3]
+    async with grouped(pool) as appender:
+        await asyncio.gather(*(appender.commit(append) for append in appends))
+    async with pool.connection() as connection:
+        commits = await connection.fetch(
+            "SELECT count(DISTINCT xmin::text) AS n FROM run_event WHERE type = 'x'"
+        )
+    assert len(appends) < FLIGHT_APPENDS
+    assert commits[0]["n"] == 1
+
+
+async def test_a_locked_run_holds_up_only_itself(pool: Pool):
+    key = await Seed(pool).key()
+    locked, *others = [await Seed(pool).run(key, status="running") for _ in range(10)]
+    async with grouped(pool, wait_seconds=0.5) as appender, pool.transaction() as tx:
+        await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", locked)
+        waiting = asyncio.create_task(appender.commit(Append(locked, key.tenant_id, [NewEvent("x", "1")])))
+        answers = await asyncio.gather(
+            *(appender.commit(Append(run_id, key.tenant_id, [NewEvent("x", "1")])) for run_id in others)
+        )
+        assert [answer.first_seq for answer in answers] == [3] * 9
+        assert not waiting.done()
+        with pytest.raises(RunLocked):
+            await waiting
+
+
+async def test_one_that_cannot_be_written_fails_alone(pool: Pool):
+    key = await Seed(pool).key()
+    runs = [await Seed(pool).run(key, status="running") for _ in range(5)]
+    appends = [Append(run_id, key.tenant_id, [NewEvent("x", "1")]) for run_id in runs]
+    bad = Append(runs[0], key.tenant_id, [NewEvent("x", "\0")])  # nothing that an edge lets through
+    async with grouped(pool) as appender:
+        *answers, refused = await asyncio.gather(
+            *(appender.commit(append) for append in appends), appender.commit(bad), return_exceptions=True
+        )
+    assert [answer.first_seq for answer in answers if isinstance(answer, Appended)] == [3] * 5
+    assert isinstance(refused, Exception)
+
+
+async def test_whoever_leaves_before_the_flight_writes_nothing(pool: Pool):
+    key = await Seed(pool).key()
+    run_id = await Seed(pool).run(key, status="running")
+    appender = Grouped(pool, one_by_one(pool), lambda: None)
+    left, stays = (
+        asyncio.create_task(appender.commit(Append(run_id, key.tenant_id, [NewEvent(name, "1")])))
+        for name in ("left", "stays")
+    )
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait({left})
+    flying = asyncio.create_task(appender.fly())
+    assert (await stays).first_seq == 3
+    flying.cancel()
+    async with pool.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM run_event WHERE type = 'left'") == 0
+
+
+@pytest.mark.parametrize(
+    ("append", "error"),
+    [
+        (Append(RunId(UUID(int=7)), TenantId(UUID(int=8)), [NewEvent("x", "1")]), RunNotFound),
+        (
+            Append(RunId(UUID(int=7)), TenantId(UUID(int=8)), [NewEvent("x", "1" * (LARGE_BYTES + 1))]),
+            RunNotFound,
+        ),
+    ],
+    ids=["small", "large"],
+)
+async def test_refusals_come_as_they_do_alone(pool: Pool, append: Append, error: type[Exception]):
+    async with grouped(pool) as appender:
+        with pytest.raises(error):
+            await appender.commit(append)
+
+
+async def test_an_end_in_between_is_seen(pool: Pool):
+    """Of appends that wait while their run ends, none is written behind the end."""
+    key = await Seed(pool).key()
+    run_id = await Seed(pool).run(key, status="running")
+    appender = Grouped(pool, one_by_one(pool), lambda: None)
+    waiting = [
+        asyncio.create_task(appender.commit(Append(run_id, key.tenant_id, [NewEvent("x", "1")])))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0)
+    await Seed(pool).finish(run_id)
+    flying = asyncio.create_task(appender.fly())
+    assert [type(error) for error in await asyncio.gather(*waiting, return_exceptions=True)] == [
+        RunFinished
+    ] * 3
+    flying.cancel()
+
+
+async def test_a_lease_that_was_lost_while_its_append_waited_is_refused(pool: Pool):
+    key = await Seed(pool).key()
+    run_id = await Seed(pool).run(key, status="running")
+    async with pool.connection() as connection:
+        await connection.execute(EXPIRED, run_id, LEASE)
+        appender = Grouped(pool, one_by_one(pool), lambda: None)
+        waiting = asyncio.create_task(
+            appender.commit(Append(run_id, key.tenant_id, [NewEvent("x", "1")], lease=LEASE))
+        )
+        await asyncio.sleep(0)
+        await connection.execute(EXPIRED, run_id, UUID(int=3))
+    flying = asyncio.create_task(appender.fly())
+    with pytest.raises(LeaseLost):
+        await waiting
+    flying.cancel()
