@@ -67,12 +67,30 @@ def parse_body[B: Body](cls: type[B], body: bytes, limits: Limits) -> tuple[B, b
     Raises:
         Refused: 400 when it is no JSON; 413 and 422 with all faults that it has.
     """
+    compact, lone_surrogates = read_json(body, limits)
+    return parse_json(cls, compact, limits, lone_surrogates=lone_surrogates), compact
+
+
+def read_json(body: bytes, limits: Limits) -> tuple[bytes, bool]:
+    """The JSON text without white space, and whether a string in it holds a lone surrogate, which was replaced.
+
+    Raises:
+        Refused: 400 when it is no JSON, 422 when it is nested too deep to be read.
+    """
     try:
-        compact, lone_surrogates = json_text.check_syntax(body)
+        return json_text.check_syntax(body)
     except json_text.NotJson as error:
         raise Refused(400, "bad_json", "The body is no JSON text in UTF-8.") from error
     except json_text.TooDeep as error:
         raise Refused(422, "invalid", "The body has faults.", [_too_deep(limits.depth)]) from error
+
+
+def parse_json[B: Body](cls: type[B], compact: bytes, limits: Limits, *, lone_surrogates: bool) -> B:
+    """The fields of a body that `read_json` has read.
+
+    Raises:
+        Refused: 413 and 422 with all faults that it has.
+    """
     faults = [_SURROGATE] if lone_surrogates else []
     shaped = _Shape(limits, faults).of(cls, msgspec.Raw(compact), "")
     try:
@@ -81,7 +99,7 @@ def parse_body[B: Body](cls: type[B], body: bytes, limits: Limits) -> tuple[B, b
         faults += faults_of(error)
     else:
         if not faults:
-            return parsed, compact
+            return parsed
     too_large = any(fault.code in TOO_LARGE for fault in faults)
     raise Refused(
         413 if too_large else 422, "too_large" if too_large else "invalid", "The body has faults.", faults

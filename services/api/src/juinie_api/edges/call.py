@@ -142,10 +142,15 @@ class Call:
 
         No route that takes a body has query parameters: any is refused, as one that is unknown.
         """
+        raw = await self.raw_body()
+        return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
+
+    async def raw_body(self) -> bytes:
+        """The body as it came, decompressed."""
         self.query(Query)
         raw = await read_body(self._request, self.services.limits.request_bytes)
         await self.look_again()  # a body may take minutes to arrive
-        return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
+        return raw
 
     @asynccontextmanager
     async def charged(self, events: int, size: int) -> AsyncGenerator[Charge]:
@@ -280,7 +285,8 @@ def once(key: str | None, route: str, canonical: bytes) -> Once | None:
     return None if key is None else Once(key, route, fingerprint(route, canonical))
 
 
-async def _authenticated(request: Request) -> Call:
+async def authenticated(request: Request) -> Call:
+    """The request of a caller who is known."""
     services: Services = request.app.state.services
     admitted: Admitted | Exception = request.state.admitted  # by edges/admission.py, in front of all routes
     if isinstance(admitted, Exception):
@@ -295,7 +301,7 @@ async def _authenticated(request: Request) -> Call:
     return Call(request, services, admitted)
 
 
-type Authenticated = Annotated[Call, Depends(_authenticated)]
+type Authenticated = Annotated[Call, Depends(authenticated)]
 
 
 def _require_json_accepted(accept: list[str]) -> None:

@@ -1,6 +1,5 @@
 """`/v1/runs/{run_id}/events`: append, and read in pages."""
 
-from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from juinie_api.core.append import Append
 from juinie_api.core.page import EventPage, PageRequest, wait_for_page
 from juinie_api.edges.answer_schemas import AppendAnswer, EventPageAnswer
 from juinie_api.edges.answers import REPLAYED, json_answer, page_members
+from juinie_api.edges.append_body import read_append
 from juinie_api.edges.call import (
     DECIMAL,
     IDEMPOTENCY_KEY,
@@ -23,8 +23,8 @@ from juinie_api.edges.call import (
     once,
 )
 from juinie_api.edges.documents import documented
-from juinie_api.edges.schemas import AppendBody, EventBody
-from juinie_shared.domain.events import NewEvent, is_event_type
+from juinie_api.edges.schemas import AppendBody
+from juinie_shared.domain.events import is_event_type
 from juinie_shared.domain.positions import parse_after_seq
 from juinie_shared.domain.runs import Scope
 from juinie_shared.runtime.tracing import current_traceparent
@@ -56,15 +56,15 @@ class EventsQuery(Query):
     ),
 )  # fmt: skip
 async def append_events(call: Authenticated) -> Response:
-    body, canonical = await call.body(AppendBody)
-    key = once(call.idempotency_key(), "append", canonical)
+    body = read_append(await call.raw_body(), call.services.limits)
+    key = once(call.idempotency_key(), "append", body.canonical)
     call.require(Scope.WRITE)
     run_id = call.run_id()
     append = Append(
-        run_id, call.principal.tenant_id, new_events(body.events), starts=body.start, lease=call.lease(),
+        run_id, call.principal.tenant_id, body.events, starts=body.start, lease=call.lease(),
         once=key, traceparent=current_traceparent(),
     )  # fmt: skip
-    async with call.charged(len(body.events), len(canonical)) as charge:
+    async with call.charged(len(body.events), len(body.canonical)) as charge:
         appended = await call.services.appender.commit(append)
         charge.for_nothing = appended.replayed
     if not appended.replayed:
@@ -76,10 +76,6 @@ async def append_events(call: Authenticated) -> Response:
         "cancel_requested": appended.cancel_requested,
     }
     return json_answer(content, 201, REPLAYED if appended.replayed else None)
-
-
-def new_events(events: Sequence[EventBody]) -> list[NewEvent]:
-    return [NewEvent(event.type, event.data, event.time) for event in events]
 
 
 @router.get(

@@ -17,8 +17,10 @@ from juinie_api.edges.call import Services
 from juinie_api.edges.documents import openapi_document
 from juinie_api.edges.observe import Observed
 from juinie_api.edges.problems import Refused, answer, method_not_allowed, not_found, problem_of_error
+from juinie_api.edges.straight import Straight
 from juinie_api.telemetry import Metrics
 from juinie_shared.domain.errors import JuinieError, LeaseLost, LimitReached
+from juinie_shared.runtime.probes import AsgiApp
 from juinie_shared.runtime.problems import problem
 
 METHODS = ("DELETE", "GET", "POST")
@@ -28,16 +30,13 @@ DESCRIPTION = (
 )
 
 
-def build_api(services: Services, metrics: Metrics, tracer_provider: TracerProvider) -> FastAPI:
-    """The application. FastAPI's own telemetry makes one server span a request; metrics and logs are ours."""
+def build_api(services: Services, metrics: Metrics, tracer_provider: TracerProvider) -> AsgiApp:
+    """The application, with a straight way for appends. FastAPI's own telemetry makes one server span a request; metrics and logs are ours."""
     tracer_provider.add_span_processor(_WithoutQuery())
     app = FastAPI(
         title="Juinie API", description=DESCRIPTION, redirect_slashes=False, redoc_url=None,
         middleware=[Middleware(Observed, metrics=metrics)],
-        exception_handlers={
-            JuinieError: _refuse, Refused: _refuse, HTTPException: _refuse_path, ClientDisconnect: _left,
-            asyncpg.UndefinedTableError: _refuse_schema, asyncpg.UndefinedColumnError: _refuse_schema,
-        },
+        exception_handlers=REFUSALS,
         telemetry={
             "tracer_provider": tracer_provider, "metrics": False, "logs": False, "operation_spans": False,
             "auto_configure": False,
@@ -46,7 +45,7 @@ def build_api(services: Services, metrics: Metrics, tracer_provider: TracerProvi
     app.state.services = services
     _route(app)
     app.openapi = lambda: openapi_document(app)
-    return app
+    return Straight(app, events.append_events, REFUSALS, metrics, tracer_provider)
 
 
 def document() -> dict[str, Any]:
@@ -93,6 +92,13 @@ async def _refuse_schema(_request: Request, _error: Any) -> Response:
 async def _left(_request: Request, _error: Any) -> Response:
     """The client left before its body was whole, or its answer ready. Nobody reads this."""
     return answer(problem(400, "bad_request", "The client left."))
+
+
+REFUSALS: dict[Any, Any] = {
+    JuinieError: _refuse, Refused: _refuse, HTTPException: _refuse_path, ClientDisconnect: _left,
+    asyncpg.UndefinedTableError: _refuse_schema, asyncpg.UndefinedColumnError: _refuse_schema,
+}  # fmt: skip
+"""How what a route raises is answered, by its class."""
 
 
 class _WithoutQuery(SpanProcessor):

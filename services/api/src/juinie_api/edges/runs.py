@@ -16,6 +16,7 @@ from juinie_api.core.read import list_runs, read_run
 from juinie_api.core.wait import wait_for_end
 from juinie_api.edges.answer_schemas import CreatedRunAnswer, RunAnswer, RunList
 from juinie_api.edges.answers import REPLAYED, json_answer, lease_members, run_answer, run_members
+from juinie_api.edges.append_body import new_events
 from juinie_api.edges.call import (
     DECIMAL,
     IDEMPOTENCY_KEY,
@@ -29,7 +30,6 @@ from juinie_api.edges.call import (
 )
 from juinie_api.edges.cursors import cursor_after, parse_cursor
 from juinie_api.edges.documents import documented
-from juinie_api.edges.events import new_events
 from juinie_api.edges.schemas import CancelBody, CreateBody, FinishBody, Moment, Name
 from juinie_api.store.runs import ListFilter, PageSize
 from juinie_shared.domain.ids import RunId, new_run_id

@@ -1,0 +1,104 @@
+"""Straight to the route that is asked far more often than all others: appends.
+
+FastAPI documents it, and serves it where this stands not in front; but finding the route, solving what it depends on and
+telling of the request takes it several times as long as all that the append itself does in this process. Same function, same
+refusals, same log line and metrics; a server span with the same name and attributes as FastAPI's own.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from juinie_api.edges.call import Call, authenticated
+from juinie_api.edges.observe import Observed
+from juinie_api.telemetry import Metrics
+
+_PATH = re.compile(r"/v1/runs/([^/]+)/events")
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+type Handler = Callable[[Request, Any], Awaitable[Response]]
+
+
+class _Route:
+    path = "/v1/runs/{run_id}/events"
+
+
+class Straight:
+    """ASGI. `POST` of events goes to `append`, everything else to `app`. `refusals`: how what it raises is answered, by class."""
+
+    def __init__(
+        self,
+        app: Any,
+        append: Callable[[Call], Awaitable[Response]],
+        refusals: dict[type[Exception], Handler],
+        metrics: Metrics,
+        provider: TracerProvider,
+    ) -> None:
+        self._app, self._append, self._refusals = app, append, refusals
+        self._tracer = provider.get_tracer("juinie.api")
+        self._observed = Observed(self._answered, metrics)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        found = scope["type"] == "http" and scope["method"] == "POST" and _PATH.fullmatch(scope["path"])
+        if not found:
+            await self._app(scope, receive, send)
+            return
+        scope.update(app=self._app, route=_Route, path_params={"run_id": found[1]})
+        with self._tracer.start_as_current_span(
+            f"POST {_Route.path}", _parent_of(scope), SpanKind.SERVER, attributes=_attributes(scope)
+        ) as span:
+            await self._observed(scope, receive, _telling(span, send))
+
+    async def _answered(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await self._append(await authenticated(request))
+        except Exception as error:
+            refuse = next((self._refusals[cls] for cls in type(error).__mro__ if cls in self._refusals), None)
+            if refuse is None:
+                raise
+            response = await refuse(request, error)
+        await response(scope, receive, send)
+
+
+def _parent_of(scope: Any) -> Context:
+    wanted = (b"traceparent", b"tracestate")
+    return _PROPAGATOR.extract(
+        {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in wanted}
+    )
+
+
+def _telling(span: Span, send: Any) -> Any:
+    async def send_and_tell(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            span.set_attribute("http.response.status_code", status)
+            if status >= 500:
+                span.set_attribute("error.type", str(status))
+                span.set_status(StatusCode.ERROR)
+        await send(message)
+
+    return send_and_tell
+
+
+def _attributes(scope: Any) -> dict[str, Any]:
+    """As the semantic conventions for HTTP servers name them."""
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    server = urlsplit(f"//{host}")
+    return {
+        "url.scheme": scope["scheme"],
+        "http.request.method": "POST",
+        "network.protocol.version": scope["http_version"],
+        "server.address": server.hostname or "",
+        "server.port": server.port or 80,
+        "url.path": scope["path"],
+        "http.route": _Route.path,
+    }
