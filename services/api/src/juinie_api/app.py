@@ -156,11 +156,12 @@ class _Api:
 
     def _services(self, settings: Settings, pool: Pool, stopping: asyncio.Event) -> Services:
         lanes = RunLanes(TURN_SECONDS)
-        pools = TenantPools(pool, max(1, settings.database_connections - FLIGHTS))
+        flights = max(1, min(FLIGHTS, settings.database_connections // 4))
+        pools = TenantPools(pool, max(1, settings.database_connections - flights))
         wake = self._notifier.wake
         alone, count = OneByOne(pools, lanes, wake), self._metrics.shared_commits.observe
         appender = Grouped(pool, alone, wake, count)
-        self.background += [appender.fly] * FLIGHTS
+        self.background += [appender.fly] * flights
         return Services(
             pools=pools,
             lanes=lanes,

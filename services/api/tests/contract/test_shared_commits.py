@@ -14,7 +14,15 @@ from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, Grouped
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_shared.db.pool import Pool
-from juinie_shared.domain.errors import JuinieError, LeaseLost, RunFinished, RunLocked, RunNotFound
+from juinie_shared.domain.errors import (
+    DatabaseAway,
+    DatabaseBusy,
+    JuinieError,
+    LeaseLost,
+    RunFinished,
+    RunLocked,
+    RunNotFound,
+)
 from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import RunId, TenantId
 from juinie_shared.domain.times import parse_time
@@ -177,6 +185,68 @@ async def test_one_that_cannot_be_written_fails_alone(pool: Pool):
         )
     assert [answer.first_seq for answer in answers if isinstance(answer, Appended)] == [3] * 5
     assert isinstance(refused, Exception)
+
+
+REFUSAL = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.type = 'refused' THEN RAISE EXCEPTION 'as the server would' USING ERRCODE = '53100'; END IF;
+        RETURN NEW;
+    END $$
+"""
+REFUSE = "CREATE TRIGGER refuse BEFORE INSERT ON run_event FOR EACH ROW EXECUTE FUNCTION refuse()"
+
+
+async def test_what_the_server_cannot_do_for_one_it_does_for_the_others(pool: Pool):
+    key = await Seed(pool).key()
+    runs = [await Seed(pool).run(key, status="running") for _ in range(5)]
+    async with pool.connection() as connection:
+        await connection.execute(REFUSAL)
+        await connection.execute(REFUSE)
+    appends = [
+        Append(run_id, key.tenant_id, [NewEvent("x" if number else "refused", "1")])
+        for number, run_id in enumerate(runs)
+    ]
+    async with grouped(pool) as appender:
+        refused, *answers = await asyncio.gather(
+            *(appender.commit(append) for append in appends), return_exceptions=True
+        )
+    assert isinstance(refused, DatabaseBusy | DatabaseAway)
+    assert [answer.first_seq for answer in answers if isinstance(answer, Appended)] == [3] * 4
+
+
+class Hangs:
+    """A pool whose connections take a statement and say nothing more, as those to a server that hangs."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Any]:
+        yield self
+
+    async def fetch(self, _query: str, *_values: object, timeout: float) -> Any:
+        self.asked += 1
+        await asyncio.sleep(0)
+        raise TimeoutError(timeout)
+
+
+async def test_a_server_that_hangs_is_told_to_all_aboard_and_nobody_goes_alone():
+    hangs: Any = Hangs()
+    nobody: Any = None
+    appender = Grouped(hangs, nobody, lambda: None)
+    waiting = [
+        asyncio.create_task(
+            appender.commit(Append(RunId(UUID(int=n)), TenantId(UUID(int=8)), [NewEvent("x", "1")]))
+        )
+        for n in range(3)
+    ]
+    await asyncio.sleep(0)
+    flying = asyncio.create_task(appender.fly())
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseAway] * 3
+    assert hangs.asked == 1
+    flying.cancel()
 
 
 async def test_whoever_leaves_before_the_flight_writes_nothing(pool: Pool):

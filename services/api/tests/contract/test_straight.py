@@ -99,6 +99,16 @@ async def test_both_ways_give_the_same(api: Any, ways: Any, name: str) -> None:
         assert seen["straight"] == seen["fastapi"], path
 
 
+@pytest.mark.parametrize("host", ["a:b", "a:99999", "[::1", "::", ""])
+async def test_a_host_that_cannot_be_one_is_refused_as_anybody_else(ways: Any, host: str) -> None:
+    answers = {
+        way: await client.post(PATHS[1], content=GOOD, headers={**JSON, "Host": host, "Authorization": ""})
+        for way, (client, _) in ways.items()
+    }
+    assert {answer.status_code for answer in answers.values()} <= {400, 401}
+    assert answers["straight"].status_code == answers["fastapi"].status_code
+
+
 async def test_both_ways_count_the_same(api: Any, ways: Any) -> None:
     counted: dict[str, list[str]] = {}
     for way, (client, _) in ways.items():

@@ -2,7 +2,9 @@
 
 import logging
 import sys
-from typing import Any, Literal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal, TextIO, override
 
 import orjson
 import structlog
@@ -31,7 +33,7 @@ def configure_logs(service: str, level: str, form: Literal["json", "console"] = 
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=_writer(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -53,6 +55,22 @@ def configure_logs(service: str, level: str, form: Literal["json", "console"] = 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger below `juinie.`, whose level the settings decide."""
     return structlog.stdlib.get_logger(f"juinie.{name}")
+
+
+class _Writer(structlog.WriteLogger):
+    """A line that cannot be written is lost, as with the standard library's: a full disk, or a pipe that nobody reads, ends no service."""
+
+    @override
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg  # one for each level, as structlog has them
+    fatal = failure = err = error = critical = exception = msg
+
+
+def _writer(file: TextIO) -> Callable[..., _Writer]:
+    return lambda *_: _Writer(file)
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:

@@ -157,7 +157,11 @@ class ClaimDesk:
     async def _hand_over(self, queue: ClaimQueue, seat: Seat, claimed: Claimed) -> None:
         """Give the worker its run; one that nobody is there to get is given back."""
         queue.found()
-        if await seat.left():
+        try:
+            left = await seat.left()
+        except Exception:  # noqa: BLE001 - nobody knows, so nobody gets it
+            left = True
+        if left:
             seat.settle(None)
         elif seat.settle(claimed):
             return

@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import asyncpg
+
 from juinie_api.core.append import Append, Appended, OneByOne, appended
 from juinie_api.store.events import APPEND_MANY
-from juinie_shared.db.pool import Pool, Row
-from juinie_shared.domain.errors import DatabaseBusy, Transient
+from juinie_shared.db.pool import Connection, Pool
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, Transient
 from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import RunId, TenantId
 from juinie_shared.domain.times import format_time
@@ -24,8 +26,9 @@ FLIGHTS = 2
 FLIGHT_APPENDS, FLIGHT_EVENTS, FLIGHT_BYTES = 64, 1000, 512 * 1024
 LARGE_EVENTS, LARGE_BYTES = 200, 64 * 1024
 """More goes alone: it would hold up the small ones."""
-WAIT_SECONDS = 2.0
-"""For a flight. Who has waited for longer when one could leave is told to come again."""
+WAIT_SECONDS, FLIGHT_SECONDS = 1.0, 2.5
+"""For a flight, and for its statement: with a connection to be made, an answer comes within 5 s. Who has waited for longer when
+one could leave is told to come again."""
 
 type _Key = tuple[TenantId, RunId]
 
@@ -76,15 +79,21 @@ class Grouped:
                 self._queue.landed(flight)
 
     async def _write(self, flight: Sequence[_Waiting]) -> None:
-        rows: Sequence[Row] = ()
         try:
             async with self._pool.connection() as connection:
-                rows = await connection.fetch(APPEND_MANY, *_arguments(flight))
+                await self._write_over(connection, flight)
         except Transient as error:
-            for waiting in flight:
-                _fail(waiting, error)
+            if not _is_of_one(error):
+                _fail(flight, error)
         except Exception:  # noqa: BLE001, S110 - nothing is written; one of them is at fault, and finds out alone
             pass
+
+    async def _write_over(self, connection: Connection, flight: Sequence[_Waiting]) -> None:
+        try:
+            rows = await connection.fetch(APPEND_MANY, *_arguments(flight), timeout=FLIGHT_SECONDS)
+        except TimeoutError:
+            _fail(flight, DatabaseAway())  # now: a connection that is dead takes its time to be given back
+            raise
         for row in rows:
             answer = flight[int(row["place"]) - 1].answer
             if not answer.done():
@@ -196,9 +205,21 @@ class _Flight:
         self._bytes += waiting.size
 
 
-def _fail(waiting: _Waiting, error: Exception) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_exception(error)
+def _fail(flight: Iterable[_Waiting], error: Exception) -> None:
+    for waiting in flight:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(error)
+
+
+_OF_ALL = ("08", "57")
+"""Classes of SQLSTATE (PostgreSQL, appendix A) that say something of the connection, or of the time that is over."""
+
+
+def _is_of_one(error: Transient) -> bool:
+    """Whether the server refused the statement for something in it: then nothing is written, and the others may be well."""
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) if isinstance(cause, asyncpg.PostgresError) else None
+    return state is not None and not state.startswith(_OF_ALL)
 
 
 def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object]]:

@@ -92,13 +92,21 @@ def _telling(span: Span, send: Any) -> Any:
 def _attributes(scope: Any) -> dict[str, Any]:
     """As the semantic conventions for HTTP servers name them."""
     host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
-    server = urlsplit(f"//{host}")
     return {
         "url.scheme": scope["scheme"],
         "http.request.method": "POST",
         "network.protocol.version": scope["http_version"],
-        "server.address": server.hostname or "",
-        "server.port": server.port or 80,
         "url.path": scope["path"],
         "http.route": _Route.path,
+        **_server(host),
     }
+
+
+def _server(host: str) -> dict[str, Any]:
+    """Nothing of a host that cannot be one: whoever sends that is refused as anybody else."""
+    try:
+        server = urlsplit(f"//{host}")
+        name, port = server.hostname, server.port or 80
+    except ValueError:
+        return {}
+    return {"server.address": name, "server.port": port} if name else {}

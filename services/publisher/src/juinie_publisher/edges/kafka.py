@@ -204,7 +204,7 @@ class KafkaTopic:
             if self._is_too_large(batch) and time.monotonic() - self._limit_read_at >= LIMIT_SECONDS:
                 try:
                     async with asyncio.timeout(CONNECT_SECONDS), self._admin() as admin:
-                        self._limit_is(await max_message_bytes(admin, self._plan.name))
+                        self._limit_is(await unbroken(max_message_bytes, admin, self._plan.name))
                 except _AWAY as error:
                     raise KafkaAway from error
         return self._is_too_large(batch)

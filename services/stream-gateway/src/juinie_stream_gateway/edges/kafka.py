@@ -82,8 +82,8 @@ class RecordReader:
             return
         try:
             async with asyncio.timeout(LISTEN_SECONDS):
-                await session.activate(session.partition_of(run_id))
-        except (KafkaError, TimeoutError, OSError):
+                await unbroken(session.activate, session.partition_of(run_id))
+        except (KafkaError, TimeoutError, OSError, BrokenOff):
             return
 
     async def _read(self) -> None:
