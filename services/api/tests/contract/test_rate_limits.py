@@ -330,7 +330,7 @@ async def test_tenant_whose_runs_are_locked_leaves_connections_to_the_others(
     body = {"events": [{"type": "x"}]}
     async with (
         running(
-            serve, changed(database_connections=6)
+            serve, changed(database_connections=8)
         ) as service,  # two of them for what is committed together
         client_of(service, key.text) as slow,
         client_of(service, quiet.text) as calm,
@@ -342,10 +342,12 @@ async def test_tenant_whose_runs_are_locked_leaves_connections_to_the_others(
 
         async def all_that_may_wait_for_locks() -> bool:
             async with pool.connection() as connection:
-                return await connection.fetchval(WAITING_FOR_LOCKS) == 3
+                return await connection.fetchval(WAITING_FOR_LOCKS) == 5
 
         await eventually(
-            all_that_may_wait_for_locks, 5, "three quarters of the connections to wait for locks"
+            all_that_may_wait_for_locks,
+            5,
+            "all but one of the connections to wait for locks, of those that are no flight's",
         )
         for _ in range(10):
             assert (await calm.post(path, json=body)).status_code == 201
