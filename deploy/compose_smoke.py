@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ import httpx
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from httpx_sse import SSEError, aconnect_sse
 
+from juinie_standalone.ports import free_ports
+
 PROJECT = f"juinie-smoke-{os.getpid()}"
 OURS = ("migrate", "api", "publisher", "stream-gateway")
 TRACED = {"juinie-api", "juinie-publisher", "juinie-stream-gateway"}
@@ -38,16 +39,8 @@ class Failed(Exception):
     """A step did not come out as it must."""
 
 
-def free_ports(names: list[str]) -> dict[str, str]:
-    """A free port of 127.0.0.1 for each name, as environment variables."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return dict(zip(names, ports, strict=True))
-
-
-PORTS = free_ports([f"JUINIE_{name}_PORT" for name in ("API", "STREAM", "PUBLISHER", "POSTGRES", "KAFKA")])
+_NAMES = [f"JUINIE_{name}_PORT" for name in ("API", "STREAM", "PUBLISHER", "POSTGRES", "KAFKA")]
+PORTS = dict(zip(_NAMES, map(str, free_ports(len(_NAMES))), strict=True))
 API = f"http://127.0.0.1:{PORTS['JUINIE_API_PORT']}/v1/runs"
 STREAM = f"http://127.0.0.1:{PORTS['JUINIE_STREAM_PORT']}/v1/runs"
 

@@ -1,10 +1,13 @@
 """TCP ports on the loopback address: a free one, and who has a taken one."""
 
+import fcntl
 import os
-import random
+import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
+from collections.abc import Generator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -20,9 +23,28 @@ _BELOW_OUTGOING = range(10_240, 32_768)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different. By chance, so that two who ask at once seldom get the same."""
-    candidates = random.sample(_BELOW_OUTGOING, len(_BELOW_OUTGOING))
-    return list(islice(filter(is_free, candidates), count))
+    """Ports that nobody uses now, all different.
+
+    All processes of this user take turns through the range. So whoever got a port and does not listen on it yet, or
+    just now, has it for himself until some 20,000 others have been given out.
+    """
+    path = Path(tempfile.gettempdir()) / f"juinie-ports-{os.getuid()}"
+    with path.open("a+") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        turn.seek(0)
+        last = turn.read()
+        ports = list(islice(filter(is_free, _all_after(int(last or 0))), count))
+        turn.truncate(0)
+        turn.write(str(ports[-1]))
+    return ports
+
+
+def _all_after(last: int) -> Generator[int]:
+    """Every port of the range once, beginning after `last`, or anywhere."""
+    known = last in _BELOW_OUTGOING
+    start = _BELOW_OUTGOING.index(last) + 1 if known else secrets.randbelow(len(_BELOW_OUTGOING))
+    yield from _BELOW_OUTGOING[start:]
+    yield from _BELOW_OUTGOING[:start]
 
 
 def is_free(port: int) -> bool:

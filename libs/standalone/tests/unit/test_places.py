@@ -1,8 +1,10 @@
 """Ports, paths and users: what is found, and what is told."""
 
+import multiprocessing
 import socket
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -43,6 +45,13 @@ def test_free_ports_are_free_and_differ():
     ports = free_ports(5)
     assert len(set(ports)) == 5
     assert all(is_free(port) for port in ports)
+
+
+def test_ports_are_not_given_out_twice_though_nobody_listens_yet():
+    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as others:
+        given = [port for ports in others.map(free_ports, [50] * 20) for port in ports]
+
+    assert len(set(given)) == len(given) == 1_000
 
 
 def test_the_env_file_can_be_sourced_and_exports_all(tmp_path):
