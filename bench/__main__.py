@@ -2,6 +2,8 @@
 
 python bench append --events 20 --requests 1500 --rounds 5
 python bench relay --events 1 --requests 20000 --rounds 5
+python bench fan-out --runs 1 --watchers 1000 --rounds 5
+python bench fan-out --runs 1000 --watchers 1 --rounds 5
 """
 
 import argparse
@@ -9,12 +11,13 @@ import sys
 from statistics import median
 
 import append
+import fan_out
 import relay
 import uvloop
 from rounds import Measured
 from world import World
 
-PATHS = {"append": append.measure, "relay": relay.measure}
+WITH_KAFKA = {"relay", "fan-out"}
 
 
 def told(measured: Measured) -> str:
@@ -40,21 +43,42 @@ def told(measured: Measured) -> str:
 
 async def run(arguments: argparse.Namespace) -> Measured:
     """Measure one path."""
-    shape = append.Shape(arguments.events, arguments.requests)
-    async with World(with_kafka=arguments.path == "relay") as world:
-        return await PATHS[arguments.path](
-            world, shape, arguments.rounds, lambda line: print(line, flush=True)
-        )
+
+    def told(line: str) -> None:
+        print(line, flush=True)
+
+    async with World(with_kafka=arguments.path in WITH_KAFKA) as world:
+        if arguments.path == "fan-out":
+            return await fan_out.measure(world, _fan_out_shape(arguments), arguments.rounds, told)
+        shape = append.Shape(arguments.events, arguments.requests)
+        path = append.measure if arguments.path == "append" else relay.measure
+        return await path(world, shape, arguments.rounds, told)
+
+
+def _fan_out_shape(arguments: argparse.Namespace) -> fan_out.Shape:
+    """Deliveries at the rate of `--rate`, for `--seconds`, in ticks of 10 ms, or as long as one event takes."""
+    events_a_second = arguments.rate / arguments.watchers
+    tick_seconds = max(0.01, 1 / events_a_second)
+    runs_a_tick = max(1, round(events_a_second * tick_seconds))
+    ticks = round(arguments.seconds / tick_seconds)
+    whole = max(1, arguments.runs // runs_a_tick)
+    return fan_out.Shape(
+        arguments.runs, arguments.watchers, ticks // whole * whole, tick_seconds, runs_a_tick
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", choices=PATHS)
+    parser.add_argument("path", choices=["append", *WITH_KAFKA])
     parser.add_argument("--events", type=int, default=1, help="in each append")
     parser.add_argument("--requests", type=int, default=2000, help="in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--watchers", type=int, default=1000, help="of each run")
+    parser.add_argument("--rate", type=float, default=20_000, help="deliveries a second")
+    parser.add_argument("--seconds", type=float, default=5, help="of each round")
     arguments = parser.parse_args()
     print(told(uvloop.run(run(arguments))))
     return 0

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from juinie_shared.db.pool import Pool
+from juinie_testkit.manners import give_way
 from juinie_testkit.proxy import Proxy
 from juinie_testkit.raw_stream import RawStream, connect_raw, stream_request
 from juinie_testkit.seed import Seed, SeededKey
@@ -329,6 +330,7 @@ async def return_at_once(port: int, key: str, run_ids: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    give_way()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     what, at, *rest = sys.argv[1:]
     asyncio.run(be_slow(int(at)) if what == "slow" else return_at_once(int(at), rest[0], rest[1:]))

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from juinie_shared.db.pool import Pool
+from juinie_testkit.manners import give_way
 from juinie_testkit.seed import Seed
 from juinie_testkit.stack import Stack
 
@@ -134,4 +135,5 @@ async def make_noise(port: int, key: str, run_id: str) -> None:
 
 
 if __name__ == "__main__":
+    give_way()
     asyncio.run(make_noise(int(sys.argv[1]), *sys.argv[2:]))

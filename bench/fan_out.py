@@ -1,0 +1,241 @@
+"""Records on Kafka become frames on sockets: what a delivery costs the gateway, against the floor: a C program that does
+one `send` a delivery, as often and of as many bytes.
+
+The records are produced here, so that Postgres and the publisher have no part in it; the tail check, which would miss
+their rows, is left out (it costs a query a look, whatever comes from Kafka).
+"""
+
+import asyncio
+import shutil
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+from append import EVENT_BYTES
+from clocks import cpu_seconds, family, pss_bytes
+from crowd import Crowd
+from rounds import Measured, Sample, Side, by_turns
+from world import PARTITIONS, TOPIC, World
+
+from juinie_shared.contracts.record import RunEventRecord, event_json_head
+from juinie_shared.contracts.sse import event_frame
+from juinie_shared.domain.ids import RunId, Seq
+from juinie_shared.domain.times import format_time
+from juinie_testkit.backing.docker import free_port
+from juinie_testkit.raw_stream import stream_request
+from juinie_testkit.stack import ServiceProcess
+
+SETTINGS = {
+    "JUINIE_TAIL_CHECK_SECONDS": "3600",
+    "JUINIE_TAIL_POLL_SECONDS": "3600",
+    "JUINIE_MAX_STREAMS": "20000",
+}
+_TYPE = "TEXT_MESSAGE_CONTENT"
+_DATA = b'"' + b"x" * (EVENT_BYTES - 2) + b'"'
+_NOTED = b'"time":"'
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`watchers` on each of `runs`. A round is `ticks` ticks, `tick_seconds` apart, of one event on each of `runs_a_tick` runs."""
+
+    runs: int
+    watchers: int
+    ticks: int
+    tick_seconds: float
+    runs_a_tick: int
+
+    @property
+    def events(self) -> int:
+        return self.ticks * self.runs_a_tick
+
+    @property
+    def events_a_run(self) -> int:
+        return self.events // self.runs
+
+    @property
+    def deliveries(self) -> int:
+        return self.events * self.watchers
+
+
+class Source:
+    """Events of many runs, as the publisher would send them."""
+
+    def __init__(self, world: World, runs: Sequence[RunId]) -> None:
+        assert world.kafka is not None
+        self._world, self._runs = world, runs
+        self._partitions = [(murmur2(str(run).encode()) & 0x7FFFFFFF) % PARTITIONS for run in runs]
+        self._last: list[int] = [0] * len(runs)
+        self._next = 0
+        self._producer: Any = AIOKafkaProducer(
+            bootstrap_servers=world.kafka.bootstrap, acks=1, max_batch_size=512 * 1024
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._producer.stop()
+
+    @property
+    def events_a_run(self) -> int:
+        """What has been sent of every run, at least."""
+        return min(self._last)
+
+    async def send(self, ticks: int, tick_seconds: float, runs_a_tick: int) -> None:
+        """Events in steady ticks. A tick that is late is not made up for."""
+        for _ in range(ticks):
+            began = time.perf_counter()
+            await self._tick(runs_a_tick)
+            await asyncio.sleep(max(0.0, began + tick_seconds - time.perf_counter()))
+
+    async def _tick(self, count: int) -> None:
+        now = format_time(datetime.now(UTC))
+        batches = [self._producer.create_batch() for _ in range(PARTITIONS)]
+        for _ in range(count):
+            place = self._next
+            self._next = (self._next + 1) % len(self._runs)
+            self._last[place] += 1
+            record = self._record(self._runs[place], self._last[place], now)
+            batches[self._partitions[place]].append(
+                key=record.key, value=record.value, timestamp=None, headers=record.headers()
+            )
+        sending = [
+            await self._producer.send_batch(batch, TOPIC, partition=partition)
+            for partition, batch in enumerate(batches)
+            if batch.record_count()
+        ]
+        await asyncio.gather(*sending)
+
+    def _record(self, run_id: RunId, seq: int, now: str) -> RunEventRecord:
+        value = event_json_head(seq, _TYPE) + now.encode() + b'","data":' + _DATA + b"}"
+        return RunEventRecord(run_id, self._world.key.tenant_id, Seq(seq), _TYPE, now, value, None)
+
+
+class Latencies:
+    """From an event's time to its frame's arrival: seconds, of the first event in each piece that comes."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def note(self, data: bytes) -> None:
+        at = data.find(_NOTED)
+        if at >= 0:
+            moment = datetime.fromisoformat(data[at + len(_NOTED) : at + len(_NOTED) + 27].decode())
+            self.seconds.append(time.time() - moment.timestamp())
+
+    def take(self) -> Sequence[float]:
+        taken, self.seconds = self.seconds, []
+        return taken
+
+
+class Floor:
+    """The C program, compiled here; None of it where there is no compiler."""
+
+    def __init__(self, directory: Path) -> None:
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise FileNotFoundError("The floor of the fan-out is a C program, and there is no cc here.")
+        program = directory / "fan_out"
+        source = Path(__file__).parent / "floors" / "fan_out.c"
+        subprocess.run([compiler, "-O2", "-o", program, source], check=True)
+        self.port = free_port()
+        self._process = subprocess.Popen(
+            [program, str(self.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._line()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def send(self, events: int, seconds: float, frame_bytes: int) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{events} {int(seconds * 1e6)} {frame_bytes}\n")
+        self._process.stdin.flush()
+        await asyncio.to_thread(self._line)
+
+    def _line(self) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline(), "The floor's program has ended."
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+async def measure(world: World, shape: Shape, rounds: int, told: Callable[[str], None]) -> Measured:
+    """By turns: Juinie, Juinie again, and the floor. A unit is a delivery."""
+    runs = [RunId(run) for run in await world.runs(shape.runs)]
+    gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", SETTINGS)
+    latencies = Latencies()
+    requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(shape.watchers)]
+    crowd = Crowd(gateway.port, requests, latencies.note)
+    empty = pss_bytes(gateway.pid or 0)
+    seconds = await crowd.come()
+    idle = (pss_bytes(gateway.pid or 0) - empty) / len(crowd)
+    told(f"{len(crowd)} watchers came in {seconds:.1f} s; {idle:.0f} bytes of PSS each, {_heads(gateway)}")
+    floor = Floor(world.directory)
+    floor_crowd = Crowd(floor.port, [b"GET / HTTP/1.1\r\n\r\n"] * (shape.runs * shape.watchers))
+    await floor_crowd.come()
+    async with Source(world, runs) as source:
+        sides = [
+            Side("juinie", _juinie(gateway, source, crowd, shape, latencies)),
+            Side("again", _juinie(gateway, source, crowd, shape, latencies)),
+            Side("floor", _floor(floor, floor_crowd, shape)),
+        ]
+        try:
+            return await by_turns("delivery", sides, rounds, told)
+        except AssertionError:
+            told(gateway.tail())
+            raise
+        finally:
+            await floor_crowd.leave()
+            floor.end()
+            await crowd.leave()
+
+
+def _heads(gateway: ServiceProcess) -> str:
+    return f"{cpu_seconds(family(gateway.pid or 0)):.2f} s of CPU since its start"
+
+
+def _juinie(
+    gateway: ServiceProcess, source: Source, crowd: Crowd, shape: Shape, latencies: Latencies
+) -> Callable[[], Awaitable[Sample]]:
+    async def turn() -> Sample:
+        pids = family(gateway.pid or 0)
+        latencies.take()
+        before, began = cpu_seconds(pids), time.perf_counter()
+        await source.send(shape.ticks, shape.tick_seconds, shape.runs_a_tick)
+        await crowd.until(source.events_a_run)
+        used = cpu_seconds(pids) - before
+        return Sample(shape.deliveries, time.perf_counter() - began, {"service": used}, latencies.take())
+
+    return turn
+
+
+def _floor(floor: Floor, crowd: Crowd, shape: Shape) -> Callable[[], Awaitable[Sample]]:
+    """As many deliveries in as many seconds. Where there are many runs, its events go to all: only the pace is another one."""
+    now = format_time(datetime.now(UTC))
+    value = event_json_head(1000, _TYPE) + now.encode() + b'","data":' + _DATA + b"}"
+    frame_bytes = len(event_frame(1000, value))
+    events = shape.events_a_run
+    seconds = shape.ticks * shape.tick_seconds / events
+    sent: list[int] = []
+
+    async def turn() -> Sample:
+        before, began = cpu_seconds([floor.pid]), time.perf_counter()
+        await floor.send(events, seconds, frame_bytes)
+        sent.append(events)
+        await crowd.until(sum(sent))
+        used = cpu_seconds([floor.pid]) - before
+        return Sample(shape.deliveries, time.perf_counter() - began, {"service": used})
+
+    return turn
