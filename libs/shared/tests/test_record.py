@@ -5,8 +5,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from juinie_shared.contracts.record import RunEventRecord, event_json_head, read_record
+from juinie_shared.contracts.record import RunEventRecord, RunRecords, event_json_head, read_record
 from juinie_shared.domain.errors import BadRecord
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_testkit.golden import GoldenRecord, golden_record, golden_records
@@ -126,3 +128,59 @@ def test_anything_else_is_a_bad_record_that_tells_nothing_of_itself(golden: Gold
     with pytest.raises(BadRecord) as refused:
         read_record(golden.key, golden.value, golden.headers)
     assert str(refused.value) == "A Kafka record is not a run event that Juinie wrote."
+
+
+# ---- the records of one run --------------------------------------------------------------------------------------------
+
+OF_THIS_RUN = {name: golden for name, golden in RUBBISH.items() if golden.key == golden_record("token").key}
+
+
+@pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
+def test_what_we_wrote_is_read_at_a_glance(golden: GoldenRecord, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr("juinie_shared.contracts.record.read_record")
+    assert RunRecords(RUN, TENANT).read(golden.value, golden.headers) == MEANT[golden.name]
+    assert RunRecords(RUN, TENANT).read(golden.value, list(golden.headers)) == MEANT[golden.name]
+
+
+@pytest.mark.parametrize("golden", OF_THIS_RUN.values(), ids=OF_THIS_RUN)
+def test_rubbish_is_rubbish_at_a_second_look_too(golden: GoldenRecord):
+    with pytest.raises(BadRecord):
+        RunRecords(RUN, TENANT).read(golden.value, golden.headers)
+
+
+UNUSUAL = {
+    "a header of a newer publisher": [("ce_new", b"\xff")],
+    "two of them": [("ce_new", b"\xff"), ("ce_newer", None)],
+    "a null header": [("theirs", None)],
+}
+
+
+@pytest.mark.parametrize("more", UNUSUAL.values(), ids=UNUSUAL)
+@pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
+def test_what_is_unusual_is_read_as_anywhere(golden: GoldenRecord, more: list[tuple[str, bytes | None]]):
+    for headers in ([*golden.headers, *more], [*more, *golden.headers], [*reversed(golden.headers)]):
+        assert RunRecords(RUN, TENANT).read(golden.value, headers) == MEANT[golden.name]
+
+
+def test_a_record_of_this_run_may_say_another_tenant():
+    golden = golden_record("token")
+    other = TenantId(UUID(int=5))
+    assert RunRecords(RUN, other).read(golden.value, golden.headers) == MEANT["token"]
+
+
+@given(data=st.data())
+def test_whatever_lies_there_is_read_as_anywhere(data: st.DataObject):
+    golden = golden_record(data.draw(st.sampled_from(["token", "untraced_end", "verbatim"])))
+    headers = data.draw(
+        st.lists(st.sampled_from([*golden.headers, *golden_record("verbatim").headers]), max_size=9)
+    )
+    read: list[RunEventRecord | None] = []
+    for reads in (
+        lambda: read_record(golden.key, golden.value, headers),
+        lambda: RunRecords(RUN, TENANT).read(golden.value, headers),
+    ):
+        try:
+            read.append(reads())
+        except BadRecord:
+            read.append(None)
+    assert read[0] == read[1]

@@ -34,6 +34,7 @@ from juinie_shared.db.standing import DatabaseCheck
 from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.quotas import Quota
 from juinie_shared.runtime.cors import Cors
+from juinie_shared.runtime.gc_pauses import tame_gc
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
@@ -127,6 +128,7 @@ class _Api:
             lambda: self.counts.run(_report_counts),
             over_limit.run,
             lambda: watch_loop_lag(metrics.loop_lag.observe),
+            lambda: tame_gc(metrics.gc_pause.observe),
         ]
         api = build_api(self._services(settings, pool, stopping), metrics, provider)
         admission = Admission(api, KeyRing(pool), self._windows, over_limit.refused)

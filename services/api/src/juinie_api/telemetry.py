@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
+from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
 
 SERVICE = "juinie-api"
@@ -50,6 +51,7 @@ class Metrics:
     unread_answers: Counter
     unread_bytes: Gauge
     loop_lag: Histogram
+    gc_pause: Histogram
 
 
 def build_metrics() -> Metrics:
@@ -116,5 +118,11 @@ def build_metrics() -> Metrics:
             "By how much later than it should the event loop ran a timer.",
             registry=registry,
             buckets=LAG_BUCKETS,
+        ),
+        gc_pause=Histogram(
+            "juinie_api_gc_pause_seconds",
+            "How long the garbage collector stopped everything, each time.",
+            registry=registry,
+            buckets=GC_BUCKETS,
         ),
     )

@@ -39,6 +39,7 @@ from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.db.standing import DatabaseCheck
 from juinie_shared.domain.ids import new_uuid7
+from juinie_shared.runtime.gc_pauses import tame_gc
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.loop_lag import watch_loop_lag
 from juinie_shared.runtime.probes import probe_apps
@@ -153,7 +154,10 @@ async def _run(
         looking = tasks.create_task(unbroken(parts.readiness.watch))
         bells = {OUTBOX_CHANNEL: parts.doorbell, DUTIES_CHANNEL: parts.duty_bell}
         listening = tasks.create_task(unbroken(listen, database_url, bells, parts.telemetry))
-        watching = tasks.create_task(unbroken(watch_loop_lag, parts.telemetry.loop_was_late))
+        watching = [
+            tasks.create_task(unbroken(watch_loop_lag, parts.telemetry.loop_was_late)),
+            tasks.create_task(unbroken(tame_gc, parts.telemetry.gc_paused)),
+        ]
         working = tasks.create_task(unbroken(_work, parts, settings, stopping))
         await stopping.wait()
         parts.readiness.drain()
@@ -162,7 +166,8 @@ async def _run(
             bell.ring()
         await asyncio.wait({working})
         listening.cancel()
-        watching.cancel()
+        for watch in watching:
+            watch.cancel()
 
 
 async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
 from juinie_shared.runtime.tracing import current_traceparent, span_link
@@ -109,6 +110,13 @@ class Telemetry:
             "juinie_publisher_loop_lag_seconds", "By how much later than it should the event loop ran a timer.",
             buckets=LAG_BUCKETS, registry=registry,
         )  # fmt: skip
+        self._gc_pause = Histogram(
+            "juinie_publisher_gc_pause_seconds", "How long the garbage collector stopped everything, each time.",
+            buckets=GC_BUCKETS, registry=registry,
+        )  # fmt: skip
+
+    def gc_paused(self, seconds: float) -> None:
+        self._gc_pause.observe(seconds)
 
     def loop_was_late(self, seconds: float) -> None:
         self._loop_lag.observe(seconds)

@@ -1,9 +1,9 @@
 """What the relay expects of a topic. Kafka and the fake of the unit tests both have to keep it."""
 
 import asyncio
-import dataclasses
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -221,7 +221,7 @@ async def test_record_that_cannot_be_encoded_is_refused_alone(
     kafka_bootstrap_servers, kafka_topic, record_maker
 ):
     run = new_run_id()
-    bad = dataclasses.replace(record_maker(run, 2), type="\ud800")
+    bad = msgspec.structs.replace(record_maker(run, 2), type="\ud800")
     records = [record_maker(run, 1), bad, record_maker(run, 3)]
     async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
         assert await topic.send(0, records, 0) == 1

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
+import msgspec
 import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
@@ -451,7 +452,7 @@ async def test_rest_of_a_row_keeps_its_place_before_what_came_later(relay, outbo
 def _with_a_large_one(row, seq):
     """The same row, its event `seq` larger than the topic takes."""
     records = [
-        replace(record, value=record.value + b" " * 300) if record.seq == seq else record
+        msgspec.structs.replace(record, value=record.value + b" " * 300) if record.seq == seq else record
         for record in row.records
     ]
     return replace(row, records=records)

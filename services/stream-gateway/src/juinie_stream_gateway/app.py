@@ -10,6 +10,8 @@ from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.db.standing import DatabaseCheck
 from juinie_shared.domain.errors import Transient
 from juinie_shared.runtime.cors import Cors
+from juinie_shared.runtime.direct_body import chunk
+from juinie_shared.runtime.gc_pauses import tame_gc
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
@@ -34,7 +36,7 @@ from juinie_stream_gateway.edges.kafka import RecordReader
 from juinie_stream_gateway.edges.outlet import OutletLimits
 from juinie_stream_gateway.edges.stream import StreamRoute
 from juinie_stream_gateway.settings import Settings
-from juinie_stream_gateway.store import PageLimits, Store
+from juinie_stream_gateway.store import FINDING_AT_ONCE, PageLimits, Store
 from juinie_stream_gateway.telemetry import (
     LOG_CHECK_FAILED,
     LOG_CHECK_WORKS,
@@ -47,8 +49,8 @@ from juinie_stream_gateway.telemetry import (
     Telemetry,
 )
 
-SPARE_CONNECTIONS = 4
-"""For the tail check, the credential check, the counts and readiness: a storm of backfills never makes them wait."""
+SPARE_CONNECTIONS = FINDING_AT_ONCE + 4
+"""To find runs; for the tail check, the credential check, the counts and readiness. A storm of backfills never makes them wait."""
 
 _log = get_logger("stream")
 
@@ -96,7 +98,12 @@ class _Gateway:
         self._tasks: asyncio.TaskGroup | None = None
         self._refills: set[asyncio.Task[None]] = set()
         self._backfill = Backfill(store.read_page, telemetry.backfill_pages.inc, telemetry.gap_refills.inc)
-        self._hub = hub = Hub(RecentFrames(settings.recent_bytes), self._refill)
+        self._hub = hub = Hub(
+            RecentFrames(settings.recent_bytes),
+            self._refill,
+            asyncio.get_running_loop().call_soon,
+            pack=chunk,
+        )
         reader = RecordReader(hub, telemetry, settings.kafka_bootstrap_servers, settings.kafka_topic)
         check_sessions = SessionCheck(settings.database_url.get_secret_value(), SERVICE)
         check_database = DatabaseCheck(pool, check_sessions, dev=settings.env == "dev")
@@ -129,6 +136,7 @@ class _Gateway:
             self._readiness.watch,
             lambda: self.counts.run(_report_counts),
             lambda: watch_loop_lag(telemetry.loop_lag.observe),
+            lambda: tame_gc(telemetry.gc_pause.observe),
         ]
         probes = probe_apps(self._readiness.missing, telemetry.registry)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))

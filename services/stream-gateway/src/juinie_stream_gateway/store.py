@@ -1,23 +1,26 @@
 """All SQL of the stream gateway, and the rows it gives. Reads only: a gateway writes nothing but its counts (`db/counts.py`)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from juinie_shared.contracts.sse import event_frame
 from juinie_shared.db.event_json import EVENT_JSON
-from juinie_shared.db.pool import Connection, Pool
+from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import DatabaseBusy
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId
 from juinie_shared.domain.runs import RunStatus
+from juinie_shared.runtime.together import Together
 
-FIND_RUN = """
-    SELECT last_seq, status, retained_from_seq FROM run
-    WHERE run_id = $1 AND tenant_id = $2 AND deleted_at IS NULL
+FIND_RUNS = """
+    SELECT run_id, tenant_id, last_seq, status, retained_from_seq
+    FROM unnest($1::uuid[], $2::uuid[]) AS asked (run_id, tenant_id) JOIN run USING (run_id, tenant_id)
+    WHERE deleted_at IS NULL
 """
-"""By run_pkey. Another tenant's run is not found, as one that never was."""
+"""By run_pkey, each. Another tenant's run is not found, as one that never was."""
 
 READ_RUNS = """
     SELECT run_id, last_seq, status, retained_from_seq FROM run
@@ -28,27 +31,39 @@ READ_RUNS = """
 FRAME_BYTES = 112
 """What a frame has around an event's type and data, at most, with its seq twice."""
 
-READ_PAGE = f"""
-    WITH page AS (
-        SELECT seq, type, data, occurred_at FROM run_event WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
-    ), measured AS (
-        SELECT page.*, sum(octet_length(data) + octet_length(type) + {FRAME_BYTES}) OVER (ORDER BY seq) AS bytes,
-               min(seq) OVER () AS first_seq
-        FROM page
-    )
-    SELECT run.last_seq, run.status, run.retained_from_seq, e.seq, e.type, convert_to({EVENT_JSON}, 'UTF8') AS json
-    FROM run LEFT JOIN measured AS e ON e.bytes <= $4 OR e.seq = e.first_seq
-    WHERE run.run_id = $1 AND run.deleted_at IS NULL
-    ORDER BY e.seq
+READ_PAGES = f"""
+    SELECT run.run_id, asked.after_seq, run.last_seq, run.status, run.retained_from_seq, page.seqs, page.types, page.jsons
+    FROM unnest($1::uuid[], $2::bigint[]) AS asked (run_id, after_seq)
+    JOIN run ON run.run_id = asked.run_id AND run.deleted_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT array_agg(seq) AS seqs, array_agg(type) AS types, array_agg(convert_to({EVENT_JSON}, 'UTF8')) AS jsons
+        FROM (
+            SELECT e.*, row_number() OVER events AS place,
+                   sum(octet_length(data) + octet_length(type) + {FRAME_BYTES}) OVER events AS bytes
+            FROM (
+                SELECT seq, type, data, occurred_at FROM run_event
+                WHERE run_id = asked.run_id AND seq > asked.after_seq ORDER BY seq LIMIT $3
+            ) AS e
+            WINDOW events AS (ORDER BY seq)
+        ) AS e
+        WHERE e.bytes <= $4 OR e.place = 1
+    ) AS page
 """  # noqa: S608 - EVENT_JSON is a constant of ours
-"""By run_event_pkey, never more than a page. The run's row comes from the same snapshot: what the row says of
-last_seq and status holds for these events. A run without events after $2 gives its row alone."""
+"""By run_event_pkey, never more than a page of each. A run's row comes from the same snapshot: what it says of last_seq and
+status holds for these events. A run without events after its $2 gives its row alone. The window's order is the arrays'."""
 
 VALID_KEYS = """
     SELECT key_id FROM api_key
     WHERE key_id = ANY($1::uuid[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """
 
+
+FINDING_AT_ONCE = 2
+"""Reads that look for runs. Each takes all who came during the one before."""
+MOST_RUNS = 500
+"""Found by one read."""
+MOST_PAGES = 16
+"""Read by one, and in memory at once."""
 
 START_OF_RUN = Seq(1)
 
@@ -67,8 +82,7 @@ class RunRow:
         return self.status.terminal
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A run event that is ready to send: `frame` is made once, whoever watches."""
 
     seq: Seq
@@ -91,34 +105,29 @@ class PageLimits:
 
 
 class Store:
-    """Reads for streams. At most `concurrency` at once, so that a storm of watchers is a queue and not a stampede."""
+    """Reads for streams: what is asked while others are answered is read together. `concurrency`: so many reads of pages are under
+    way at once, so that a storm of watchers is a queue and not a stampede. `wait_seconds`: how long one waits in it.
+    """
 
     def __init__(
         self, pool: Pool, limits: PageLimits | None = None, concurrency: int = 4, wait_seconds: float = 5.0
     ) -> None:
         self._pool = pool
         self._limits = limits or PageLimits()
-        self._slots = asyncio.Semaphore(concurrency)
+        self._found = Together(self._find_runs, FINDING_AT_ONCE, MOST_RUNS)
+        self._pages = Together(self._read_pages, concurrency, MOST_PAGES)
         self._wait_seconds = wait_seconds
 
     async def find_run(self, run_id: RunId, tenant_id: TenantId) -> RunRow | None:
         """The run's row; None when this tenant has no such run."""
-        async with self._slot() as connection:
-            row = await connection.fetchrow(FIND_RUN, run_id, tenant_id)
-        return None if row is None else _run_row(row)
+        return await self._in_time(self._found.ask((run_id, tenant_id)))
 
     async def read_page(self, run_id: RunId, after_seq: Seq) -> Page | None:
         """The next events after `after_seq`; None when the run is gone."""
-        async with self._slot() as connection:
-            rows = await connection.fetch(
-                READ_PAGE, run_id, after_seq, self._limits.events, self._limits.bytes
-            )
-        if not rows:
-            return None
-        return Page(_run_row(rows[0]), tuple(_event(row) for row in rows if row["seq"] is not None))
+        return await self._in_time(self._pages.ask((run_id, after_seq)))
 
     async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow]:
-        """The rows of these runs; those that are gone are left out. Waits for no slot: it keeps open streams true."""
+        """The rows of these runs; those that are gone are left out. Waits for nobody: it keeps open streams true."""
         async with self._pool.connection() as connection:
             rows = await connection.fetch(READ_RUNS, list(run_ids))
         return {RunId(row["run_id"]): _run_row(row) for row in rows}
@@ -129,23 +138,44 @@ class Store:
             rows = await connection.fetch(VALID_KEYS, list(key_ids))
         return {KeyId(row["key_id"]) for row in rows}
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[Connection]:
+    async def _in_time[A](self, answer: Awaitable[A]) -> A:
+        """
+        Raises:
+            DatabaseBusy: others were answered all the time.
+        """
         try:
             async with asyncio.timeout(self._wait_seconds):
-                await self._slots.acquire()
+                return await answer
         except TimeoutError as error:
             raise DatabaseBusy from error
-        try:
-            async with self._pool.connection() as connection:
-                yield connection
-        finally:
-            self._slots.release()
+
+    async def _find_runs(
+        self, asked: Sequence[tuple[RunId, TenantId]]
+    ) -> dict[tuple[RunId, TenantId], RunRow]:
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(FIND_RUNS, *_columns(asked))
+        return {(RunId(row["run_id"]), TenantId(row["tenant_id"])): _run_row(row) for row in rows}
+
+    async def _read_pages(self, asked: Sequence[tuple[RunId, Seq]]) -> dict[tuple[RunId, Seq], Page]:
+        async with self._pool.connection() as connection:
+            rows = await connection.fetch(
+                READ_PAGES, *_columns(asked), self._limits.events, self._limits.bytes
+            )
+        return {
+            (RunId(row["run_id"]), Seq(row["after_seq"])): Page(_run_row(row), _events(row)) for row in rows
+        }
+
+
+def _columns(asked: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    return [first for first, _ in asked], [second for _, second in asked]
 
 
 def _run_row(row: Mapping[str, Any]) -> RunRow:
     return RunRow(Seq(row["last_seq"]), RunStatus(row["status"]), Seq(row["retained_from_seq"]))
 
 
-def _event(row: Mapping[str, Any]) -> Event:
-    return Event(Seq(row["seq"]), row["type"], event_frame(row["seq"], row["json"]))
+def _events(row: Mapping[str, Any]) -> tuple[Event, ...]:
+    if row["seqs"] is None:
+        return ()
+    found = zip(row["seqs"], row["types"], row["jsons"], strict=True)
+    return tuple([Event(seq, event_type, event_frame(seq, json)) for seq, event_type, json in found])

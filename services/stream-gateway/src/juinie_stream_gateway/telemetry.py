@@ -3,6 +3,7 @@
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
 
 SERVICE = "juinie-stream-gateway"
@@ -84,6 +85,12 @@ class Telemetry:
             "juinie_stream_loop_lag_seconds",
             "By how much later than it should the event loop ran a timer.",
             buckets=LAG_BUCKETS,
+            registry=self.registry,
+        )
+        self.gc_pause = Histogram(
+            "juinie_stream_gc_pause_seconds",
+            "How long the garbage collector stopped everything, each time.",
+            buckets=GC_BUCKETS,
             registry=self.registry,
         )
         self._mode = Gauge(

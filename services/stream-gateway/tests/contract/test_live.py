@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.db.pool import Pool

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from juinie_shared.runtime.slow_readers import FLOOR_BYTES_PER_SECOND
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
-from juinie_stream_gateway.store import Store
+from juinie_stream_gateway.store import FINDING_AT_ONCE, Store
 from juinie_testkit.raw_stream import LAST_CHUNK, RawStream, connect_raw, raw_stream, stream_request
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.scrape import metric, until_metric
@@ -201,20 +202,9 @@ async def test_those_that_read_nothing_hold_no_connection_and_no_turn_of_the_dat
 async def test_many_that_drop_and_return_at_once_are_all_caught_up_a_few_reads_at_a_time(
     settings_with: Callable[..., Settings], seed: Seed, key: SeededKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads, most = 0, 0
-    fetch = Store._slot
-
-    @asynccontextmanager
-    async def counted(store: Store) -> AsyncGenerator:
-        nonlocal reads, most
-        async with fetch(store) as connection:
-            reads, most = reads + 1, max(most, reads + 1)
-            try:
-                yield connection
-            finally:
-                reads -= 1
-
-    monkeypatch.setattr(Store, "_slot", counted)
+    pages, runs_found = Reads(Store._read_pages), Reads(Store._find_runs)
+    monkeypatch.setattr(Store, "_read_pages", pages.counted())
+    monkeypatch.setattr(Store, "_find_runs", runs_found.counted())
     runs = [await seed.run(key) for _ in range(50)]
     for run_id in runs:
         await seed.append(run_id, *[("text", number) for number in range(30)])
@@ -227,7 +217,28 @@ async def test_many_that_drop_and_return_at_once_are_all_caught_up_a_few_reads_a
                 watcher.drop()
         await until_metric(service.url, "juinie_streams_open", 0)
     assert all(watcher.seen == [*range(1, 32), *range(12, 32)] for watcher in watchers)
-    assert most == 4
+    assert (pages.most_at_once, runs_found.most_at_once) == (4, FINDING_AT_ONCE)
+    assert pages.count + runs_found.count < 500  # of 1,000 who came
+
+
+class Reads:
+    """How often a read of the store was made, and how many at once."""
+
+    def __init__(self, read: Callable[..., Awaitable[Any]]) -> None:
+        self._read, self._now = read, 0
+        self.count = self.most_at_once = 0
+
+    def counted(self) -> Callable[..., Awaitable[Any]]:
+        async def read(*arguments: Any) -> Any:
+            self.count += 1
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+            try:
+                return await self._read(*arguments)
+            finally:
+                self._now -= 1
+
+        return read
 
 
 class RawReader:

@@ -1,9 +1,11 @@
 """The hub by example: who is written to, and who is not."""
 
+from collections.abc import Callable, Iterable
+
 from juinie_shared.contracts.sse import event_frame
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
 from juinie_shared.domain.runs import RunStatus
-from juinie_stream_gateway.core.hub import Hub, Room
+from juinie_stream_gateway.core.hub import BATCH_BYTES, MOST_UNDELIVERED, Hub, Room
 from juinie_stream_gateway.core.recent import RecentFrames
 from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.watcher import Watcher
@@ -12,15 +14,38 @@ from juinie_stream_gateway.store import Event, Page, RunRow
 TENANT, KEY = TenantId(new_uuid7()), KeyId(new_uuid7())
 
 
+class Line:
+    """Takes what its outlet takes, while that is not full."""
+
+    def __init__(self, outlet: "Outlet") -> None:
+        self._outlet = outlet
+
+    @property
+    def write(self) -> Callable[[bytes], None] | None:
+        return None if self._outlet.full or self._outlet.closing else self._outlet.write
+
+
 class Outlet:
     def __init__(self) -> None:
         self.writes: list[bytes] = []
         self.written_bytes = 0
         self.full = False
+        self.woken = 0
+        self.fails = False
+        self.line = Line(self)
         self.closing: str | None = None
 
     def write(self, data: bytes) -> None:
+        if self.fails:
+            raise RuntimeError("closed")
         self.writes.append(data)
+
+    def write_each(self, frames: Iterable[bytes]) -> None:
+        for frame in frames:
+            self.write(frame)
+
+    def wake(self) -> None:
+        self.woken += 1
 
     def finish(self) -> None:
         self.closing = "ended"
@@ -37,6 +62,16 @@ def event(seq: int, size: int = 2) -> Event:
     return Event(Seq(seq), "text", event_frame(seq, b"x" * size))
 
 
+def live_at(hub: Hub, room: Room, head: Seq) -> tuple[Room, Outlet, Watcher]:
+    """One more, who stands at the head."""
+    outlet = Outlet()
+    watcher = Watcher(outlet, Start(head, head), None)
+    hub.attach(room.run_id, TENANT, KEY, watcher)
+    assert hub.go_live(room, watcher)
+    outlet.writes.clear()
+    return room, outlet, watcher
+
+
 def live(hub: Hub, run_id: RunId) -> tuple[Room, Outlet, Watcher]:
     outlet = Outlet()
     watcher = Watcher(outlet, Start(Seq(1), Seq(1)), None)
@@ -49,7 +84,11 @@ def live(hub: Hub, run_id: RunId) -> tuple[Room, Outlet, Watcher]:
 
 def new_hub() -> tuple[Hub, list[Room]]:
     refills: list[Room] = []
-    return Hub(RecentFrames(10**6), refills.append), refills
+    return Hub(RecentFrames(10**6), refills.append, _never), refills
+
+
+def _never(_act: Callable[[], None]) -> None:
+    raise AssertionError("Few watchers are written to at once.")
 
 
 def test_a_batch_is_one_write_of_the_same_bytes_for_each_watcher_of_the_run() -> None:
@@ -128,3 +167,132 @@ def test_a_deleted_run_sends_all_away() -> None:
     room, outlet, _ = live(hub, RunId(new_uuid7()))
     hub.take_row(room, None, Seq(1))
     assert outlet.closing == "deleted"
+
+
+# ---- many watchers, in slices ------------------------------------------------------------------------------------------
+
+
+class Crowd:
+    """Five live watchers of one run, of whom two are written to in one turn."""
+
+    def __init__(self) -> None:
+        self.turns: list[Callable[[], None]] = []
+        self.refills: list[Room] = []
+        self.hub = Hub(RecentFrames(10**6), self.refills.append, self.turns.append, slice_of=2)
+        run_id = RunId(new_uuid7())
+        joined = [live(self.hub, run_id) for _ in range(5)]
+        self.room = joined[0][0]
+        self.outlets, self.watchers = (
+            [outlet for _, outlet, _ in joined],
+            [watcher for _, _, watcher in joined],
+        )
+
+    def written(self) -> list[int]:
+        """How much each has got."""
+        return sorted(sum(map(len, outlet.writes)) for outlet in self.outlets)
+
+    def turn(self) -> None:
+        turns, self.turns[:] = list(self.turns), []
+        for act in turns:
+            act()
+
+    def to_the_end(self) -> None:
+        while self.turns:
+            self.turn()
+
+
+def test_many_watchers_are_written_to_in_turns_and_each_once() -> None:
+    crowd, size = Crowd(), len(event(2).frame)
+    crowd.hub.take_records(crowd.room, [event(2)])
+    assert crowd.written() == [0, 0, 0, size, size]
+    crowd.turn()
+    assert crowd.written() == [0, size, size, size, size]
+    crowd.turn()
+    assert crowd.written() == [size] * 5
+    assert crowd.turns == []
+
+
+def test_what_comes_meanwhile_follows_in_order_and_as_one() -> None:
+    crowd = Crowd()
+    crowd.hub.take_records(crowd.room, [event(2)])
+    crowd.hub.take_records(crowd.room, [event(3)])
+    _, late, watcher = live_at(crowd.hub, crowd.room, Seq(3))
+    crowd.hub.take_records(crowd.room, [event(4)])
+    crowd.to_the_end()
+    assert all(outlet.writes == [event(2).frame, event(3).frame + event(4).frame] for outlet in crowd.outlets)
+    assert (late.writes, watcher.live, late.woken) == (
+        [],
+        False,
+        1,
+    )  # in the midst of what was joined: it goes on by itself
+
+
+def test_where_more_comes_than_can_be_written_each_goes_on_by_itself() -> None:
+    crowd = Crowd()
+    for seq in range(2, 3 + MOST_UNDELIVERED):
+        crowd.hub.take_records(crowd.room, [event(seq, size=BATCH_BYTES)])
+    assert not crowd.room.undelivered
+    assert not any(watcher.live for watcher in crowd.watchers)
+    crowd.to_the_end()
+    assert all(outlet.woken for outlet in crowd.outlets)
+
+
+def test_a_connection_that_fails_takes_nobody_s_event_away() -> None:
+    crowd = Crowd()
+    broken = crowd.outlets[2]
+    broken.fails = True
+    crowd.hub.take_records(crowd.room, [event(2)])
+    crowd.to_the_end()
+    crowd.hub.take_records(crowd.room, [event(3)])
+    crowd.to_the_end()
+    others = [outlet for outlet in crowd.outlets if outlet is not broken]
+    assert all(outlet.writes == [event(2).frame, event(3).frame] for outlet in others)
+    assert (crowd.watchers[2].live, crowd.watchers[2].position) == (False, 1)
+
+
+def test_the_end_comes_after_what_is_undelivered() -> None:
+    crowd = Crowd()
+    crowd.hub.take_page(crowd.room, Page(RunRow(Seq(2), RunStatus.SUCCESS), (event(2),)))
+    assert [outlet.closing for outlet in crowd.outlets] == [None] * 5
+    crowd.to_the_end()
+    assert all(outlet.closing == "ended" for outlet in crowd.outlets)
+    assert all(b"".join(outlet.writes).startswith(event(2).frame) for outlet in crowd.outlets)
+
+
+def test_who_leaves_falls_behind_or_catches_up_meanwhile_gets_nothing_twice() -> None:
+    crowd = Crowd()
+    crowd.hub.take_records(crowd.room, [event(2)])
+    waiting = [number for number, outlet in enumerate(crowd.outlets) if not outlet.writes]
+    leaver, catcher, _ = waiting
+    crowd.hub.detach(crowd.room, crowd.watchers[leaver])
+    crowd.watchers[catcher].show([event(2)], Seq(1))
+    crowd.to_the_end()
+    assert crowd.outlets[leaver].writes == []
+    assert b"".join(crowd.outlets[catcher].writes) == event(2).frame
+    assert crowd.watchers[catcher].live
+    crowd.hub.take_records(crowd.room, [event(3)])
+    crowd.to_the_end()
+    assert crowd.outlets[catcher].writes[-1] == event(3).frame
+
+
+def test_a_run_that_is_set_back_takes_what_is_undelivered_with_it() -> None:
+    crowd = Crowd()
+    crowd.hub.take_records(crowd.room, [event(2), event(3)])
+    crowd.hub.take_row(crowd.room, RunRow(Seq(2), RunStatus.RUNNING), Seq(3))
+    crowd.to_the_end()
+    told = [b"stream.reset" in b"".join(outlet.writes) for outlet in crowd.outlets]
+    assert sorted(told) == [False, False, False, True, True]
+    assert not any(watcher.live for watcher in crowd.watchers)
+    assert all(outlet.woken for outlet in crowd.outlets)  # each reads on by itself
+    assert {watcher.position for watcher, reset in zip(crowd.watchers, told, strict=True) if not reset} == {1}
+
+
+def test_retention_that_overtakes_the_undelivered_is_told_once_to_each() -> None:
+    crowd = Crowd()
+    crowd.hub.take_records(crowd.room, [event(2), event(9)])
+    crowd.hub.end_read(crowd.room, Page(RunRow(Seq(9), RunStatus.RUNNING, Seq(8)), (event(8), event(9))))
+    crowd.to_the_end()
+    for outlet in crowd.outlets:
+        assert outlet.writes[0] == event(2).frame  # what all had coming, all get
+        assert b"".join(outlet.writes).count(b"stream.gap") == 1
+        assert b"".join(outlet.writes).endswith(event(8).frame + event(9).frame)

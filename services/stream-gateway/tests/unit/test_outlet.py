@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from juinie_stream_gateway.edges.connection import HttpConnection
-from juinie_stream_gateway.edges.outlet import AsgiOutlet, OutletLimits
+from juinie_stream_gateway.edges.outlet import OutletLimits, ResponseOutlet
 
 
 class Client:
@@ -17,9 +17,9 @@ class Client:
         self.aborted = asyncio.Event()
         self.in_transport = 0
 
-    def outlet(self, **limits: Any) -> AsgiOutlet:
+    def outlet(self, **limits: Any) -> ResponseOutlet:
         scope = {"extensions": {"juinie.transport": {"transport": self}}}
-        return AsgiOutlet(HttpConnection(scope, self.receive, self.send), OutletLimits(**limits))
+        return ResponseOutlet(HttpConnection(scope, self.receive, self.send), OutletLimits(**limits))
 
     async def receive(self) -> dict[str, Any]:
         return {"type": "http.disconnect"}

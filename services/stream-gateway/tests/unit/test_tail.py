@@ -1,6 +1,7 @@
 """The tail check by example: whom it asks about, and how often."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Iterable
 
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
 from juinie_shared.domain.runs import RunStatus
@@ -9,6 +10,7 @@ from juinie_stream_gateway.core.recent import RecentFrames
 from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.tail import TailCheck
 from juinie_stream_gateway.core.watcher import Watcher
+from juinie_stream_gateway.edges.connection import NoLine
 from juinie_stream_gateway.store import Page, RunRow
 
 TENANT, KEY = TenantId(new_uuid7()), KeyId(new_uuid7())
@@ -17,7 +19,15 @@ TENANT, KEY = TenantId(new_uuid7()), KeyId(new_uuid7())
 class Outlet:
     written_bytes, full, closing = 0, False, None
 
+    line = NoLine()
+
     def write(self, data: bytes) -> None: ...
+
+    def write_each(self, frames: Iterable[bytes]) -> None:
+        for frame in frames:
+            self.write(frame)
+
+    def wake(self) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -50,7 +60,7 @@ def watched(hub: Hub, database: Database) -> Room:
 
 async def test_all_runs_are_asked_about_sooner_while_kafka_owes_any() -> None:
     database, refills = Database(), list[Room]()
-    hub = Hub(RecentFrames(10**6), refills.append)
+    hub = Hub(RecentFrames(10**6), refills.append, asyncio.get_running_loop().call_soon)
     hub.kafka_live = True
     tail = TailCheck(hub, database.read_runs, 1.0, 0.5)
     late, other = watched(hub, database), watched(hub, database)

@@ -1,5 +1,6 @@
 """The frames of one watcher, byte for byte."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from juinie_shared.contracts.sse import event_frame
@@ -7,6 +8,7 @@ from juinie_shared.domain.ids import Seq
 from juinie_shared.domain.runs import RunStatus
 from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.watcher import Watcher, joined
+from juinie_stream_gateway.edges.connection import NoLine
 from juinie_stream_gateway.store import Event, RunRow
 
 PREAMBLE = b"retry: 2000\n: juinie\n"
@@ -19,12 +21,20 @@ class Outlet:
     full: bool = False
     said: list[str] = field(default_factory=list)
 
+    line = NoLine()
+
     @property
     def written_bytes(self) -> int:
         return len(self.sent)
 
     def write(self, data: bytes) -> None:
         self.sent += data
+
+    def write_each(self, frames: Iterable[bytes]) -> None:
+        for frame in frames:
+            self.write(frame)
+
+    def wake(self) -> None: ...
 
     def finish(self) -> None:
         self.closing = "ended"

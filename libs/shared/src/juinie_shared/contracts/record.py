@@ -5,7 +5,8 @@ gateway and anyone else reads them; `juinie_testkit/golden/` holds their bytes.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -14,7 +15,9 @@ from juinie_shared.domain.errors import BadRecord
 from juinie_shared.domain.events import is_event_type
 from juinie_shared.domain.ids import RunId, Seq, TenantId, parse_run_id
 
-Headers = list[tuple[str, bytes]]
+type Headers = list[tuple[str, bytes]]
+type ReadHeaders = Sequence[tuple[str, bytes | None]]
+"""As they come from Kafka, where a header may have no value."""
 
 _SOURCE = "/juinie/tenants/"
 _OURS = frozenset(
@@ -29,14 +32,15 @@ _OURS = frozenset(
         "traceparent",
     }
 )
-_CONSTANT = ("1.0", "application/json")
+_VERSION, _MEDIA_TYPE = ("ce_specversion", b"1.0"), ("content-type", b"application/json")
+_UNTRACED = 7
+"""So many headers has a record whose append was not traced; one more has another."""
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_TRACE = f"00-{'0' * 32}-{'0' * 16}-00"
 
 
-@dataclass(frozen=True, slots=True)
-class RunEventRecord:
+class RunEventRecord(msgspec.Struct, frozen=True, gc=False):
     """One run event on its way through Kafka. `value` is the event's JSON (one line); `traceparent` is W3C's."""
 
     run_id: RunId
@@ -55,13 +59,13 @@ class RunEventRecord:
     def headers(self) -> Headers:
         run_id = str(self.run_id)
         headers = [
-            ("ce_specversion", b"1.0"),
+            _VERSION,
             ("ce_id", f"{run_id}:{self.seq}".encode()),
             ("ce_source", f"{_SOURCE}{self.tenant_id}".encode()),
             ("ce_type", self.type.encode()),
             ("ce_subject", run_id.encode()),
             ("ce_time", self.time.encode()),
-            ("content-type", b"application/json"),
+            _MEDIA_TYPE,
         ]
         if self.traceparent:
             headers.append(("traceparent", self.traceparent.encode()))
@@ -73,7 +77,7 @@ def event_json_head(seq: int, event_type: str) -> bytes:
     return f'{{"seq":{seq},"type":"{event_type}","time":"'.encode()
 
 
-class _Value(msgspec.Struct, forbid_unknown_fields=True):
+class _Value(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """The members of an event's JSON, the data only looked through: numbers may be larger than any float."""
 
     seq: int
@@ -85,13 +89,47 @@ class _Value(msgspec.Struct, forbid_unknown_fields=True):
 _value = msgspec.json.Decoder(_Value)
 
 
-def read_record(
-    key: bytes | None, value: bytes | None, headers: Headers | tuple[tuple[str, bytes], ...]
-) -> RunEventRecord:
+class RunRecords:
+    """Reads the records of one run, as `read_record` does, and most of them at a glance: as we would write them."""
+
+    __slots__ = ("_id_head", "_key", "_run_id", "_source", "_subject", "_tenant_id")
+
+    def __init__(self, run_id: RunId, tenant_id: TenantId) -> None:
+        self._run_id, self._tenant_id = run_id, tenant_id
+        self._key = str(run_id).encode()
+        self._id_head = self._key + b":"
+        self._source = ("ce_source", f"{_SOURCE}{tenant_id}".encode())
+        self._subject = ("ce_subject", self._key)
+
+    def read(self, value: bytes | None, headers: ReadHeaders) -> RunEventRecord:
+        """The run event of a record with this run's key. It may say another tenant.
+
+        Raises:
+            BadRecord: as `read_record`.
+        """
+        event = _read_value(value)
+        as_we_write = (
+            _VERSION,
+            ("ce_id", b"%b%d" % (self._id_head, event.seq)),
+            self._source,
+            ("ce_type", event.type.encode()),
+            self._subject,
+            ("ce_time", event.time.encode()),
+            _MEDIA_TYPE,
+        )
+        traceparent = _traceparent_in(headers[_UNTRACED]) if len(headers) == _UNTRACED + 1 else None
+        if tuple(headers[:_UNTRACED]) != as_we_write or len(headers) != _UNTRACED + (traceparent is not None):
+            return read_record(self._key, value, headers)
+        return RunEventRecord(
+            self._run_id, self._tenant_id, Seq(event.seq), event.type, event.time, value or b"", traceparent
+        )
+
+
+def read_record(key: bytes | None, value: bytes | None, headers: ReadHeaders) -> RunEventRecord:
     """The run event that a Kafka record carries.
 
     Checks that key, headers and value speak of the same run event, each as `RunEventRecord` writes it. Headers that it
-    does not know are ignored, so that a newer publisher may add some.
+    does not know are ignored, so that a newer publisher may add some; so are those without a value.
 
     Raises:
         BadRecord: anything else that may lie on a topic. The message never holds the record's bytes.
@@ -104,41 +142,53 @@ def read_record(
         run_id, seq = parse_run_id(run_text), int(seq_text)
         if run_id is None or key != run_text.encode() or named["ce_subject"] != run_text:
             raise BadRecord
-        _check_value(value, seq, named["ce_type"], named["ce_time"])
+        event = _read_value(value)
+        if (event.seq, event.type, event.time) != (seq, named["ce_type"], named["ce_time"]):
+            raise BadRecord
         tenant_id = TenantId(UUID(named["ce_source"].removeprefix(_SOURCE)))
-    except (
-        AttributeError,
-        KeyError,
-        ValueError,
-        RecursionError,
-    ) as error:  # null headers; bad JSON and UTF-8
+    except (KeyError, ValueError) as error:
         raise BadRecord from error
     return RunEventRecord(
-        run_id, tenant_id, Seq(seq), named["ce_type"], named["ce_time"], value, named.get("traceparent")
+        run_id, tenant_id, Seq(seq), event.type, event.time, value, named.get("traceparent")
     )
 
 
-def _known_headers(headers: Headers | tuple[tuple[str, bytes], ...]) -> dict[str, str]:
+def _known_headers(headers: ReadHeaders) -> dict[str, str]:
     """The headers of ours, each once, those of one form in that form."""
-    known = [(name, text.decode("ascii")) for name, text in headers if name in _OURS]
+    known = [(name, text.decode("ascii")) for name, text in headers if name in _OURS and text is not None]
     named = dict(known)
-    if len(named) != len(known) or (named["ce_specversion"], named["content-type"]) != _CONSTANT:
+    if len(named) != len(known) or _VERSION not in headers or _MEDIA_TYPE not in headers:
         raise BadRecord
-    if not _TIME.fullmatch(named["ce_time"]) or not _TRACEPARENT.fullmatch(
-        named.get("traceparent", _NO_TRACE)
-    ):
+    if not _TRACEPARENT.fullmatch(named.get("traceparent", _NO_TRACE)):
         raise BadRecord
     return named
 
 
-def _check_value(value: bytes, seq: int, event_type: str, time: str) -> None:
-    """The event's JSON as the database renders it: one line, its members in order, and these values."""
-    head = b'%b%b","data":' % (event_json_head(seq, event_type), time.encode())
-    if seq < 1 or not is_event_type(event_type) or not value.startswith(head):
+def _read_value(value: bytes | None) -> _Value:
+    """The event's JSON, when it is as the database renders it: one line, its members in order, each once.
+
+    Raises:
+        BadRecord: it is not.
+    """
+    if value is None or b"\n" in value or b"\r" in value:
         raise BadRecord
-    if b"\n" in value or b"\r" in value:
+    try:
+        value.decode()
+        event = _value.decode(value)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord from error
+    if event.seq < 1 or not is_event_type(event.type) or not _TIME.fullmatch(event.time):
         raise BadRecord
-    value.decode()
-    read = _value.decode(value)
-    if (read.seq, read.type, read.time) != (seq, event_type, time):  # named a second time
+    if not value.startswith(b'%b%b","data":' % (event_json_head(event.seq, event.type), event.time.encode())):
         raise BadRecord
+    return event
+
+
+@lru_cache(maxsize=1024)
+def _traceparent_in(header: tuple[str, bytes | None]) -> str | None:
+    """The trace that a header names; None when it is another header, or not well made."""
+    name, text = header
+    if name != "traceparent" or text is None or not text.isascii():
+        return None
+    traceparent = text.decode()
+    return traceparent if _TRACEPARENT.fullmatch(traceparent) else None

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
+from juinie_shared.runtime.direct_body import DirectBody
 from juinie_shared.runtime.problems import Problem, problem
 from juinie_shared.runtime.slow_readers import Reader, SlowReaders
 from juinie_shared.runtime.tcp import cut, tend
@@ -68,8 +69,8 @@ class _Ambiguous(Exception):
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with `HttpLimits`.
 
-    `scope["extensions"]["juinie.transport"]` has the connection's transport, for closing it, and `when_slow`: what to call,
-    instead of cutting the connection, while its client does not read.
+    `scope["extensions"]["juinie.transport"]` has the connection's transport, for closing it; `when_slow`: what to call,
+    instead of cutting the connection, while its client does not read; and `body`, which gives the answer's `DirectBody`.
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
@@ -88,6 +89,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _body_until: float = 0.0
     _running: RequestResponseCycle | None = None
     """The request that is being answered; `cycle` is the newest one, which may still be in the queue behind it."""
+    _body: DirectBody | None = None
+    """What the request that is being answered has borrowed."""
     _last_answer: bytes | None = None
     """Refuses what cannot be read, once all that came before it is answered. Nothing more is read then."""
 
@@ -121,6 +124,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
+        self._look_at_body()
+        self._body = self._running = self.cycle = self.scope = self.headers = None  # pyright: ignore[reportAttributeAccessIssue] - leaves no circle for the collector
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -149,8 +154,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._in_body = True, False
-        lent: dict[object, object] = {"transport": self.transport, "when_slow": self._when_slow}
-        self.scope["extensions"] = {"juinie.transport": lent}
+        self.scope["extensions"] = {
+            "juinie.transport": {
+                "transport": self.transport,
+                "when_slow": self._when_slow,
+                "body": self._lend_body,
+            }
+        }
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -179,7 +189,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
+        self._running, self._body = cycle, None
         super()._start_asgi_task(cycle, app)
 
     @override
@@ -193,12 +203,14 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._look_at_body()
         if self.readers is not None:
             self.readers.fell_behind(self)
 
     @override
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._look_at_body()
         if self.readers is not None:
             self.readers.caught_up(self)
 
@@ -209,6 +221,14 @@ class GuardedProtocol(HttpToolsProtocol):
             cut(self.transport)
         else:
             self._on_slow()
+
+    def _lend_body(self) -> DirectBody | None:
+        self._body = DirectBody(self._running) if self._running is not None else None
+        return self._body
+
+    def _look_at_body(self) -> None:
+        if self._body is not None:
+            self._body.look()
 
     def _when_slow(self, on_slow: Callable[[], None] | None) -> None:
         self._on_slow = on_slow

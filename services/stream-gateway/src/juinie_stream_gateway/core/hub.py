@@ -1,13 +1,20 @@
 """Who watches which run, and how an event reaches all of them: one ready frame, joined per batch, one write each.
 
-A room holds the watchers of one run and its splice. A watcher is `live` exactly while its position is the splice's
-head and its outlet takes more; so whatever moves the head is written to the live watchers and to nobody else. All
+A room holds the watchers of one run and its splice. A watcher goes `live` when its position is the splice's head, and stays so
+while its outlet takes more; so whatever moves the head is written to the live watchers and to nobody else. All
 others catch up by themselves (`core/follow.py`) until they stand at the head. Nothing here waits.
+
+Where a run has many watchers, they are written to in slices, between which others have their turn. A live watcher may then stand
+behind the head by what is still undelivered; it is written to only when it stands just before a batch, so whatever befell it
+meanwhile, none is left out or comes twice.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from juinie_shared.contracts.record import RunRecords
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId
 from juinie_stream_gateway.core.recent import RecentFrames
 from juinie_stream_gateway.core.splice import Splice, Verdict
@@ -16,6 +23,67 @@ from juinie_stream_gateway.store import Event, Page, RunRow
 
 BATCH_BYTES = 128 * 1024
 """Joined at once. Between two batches a watcher whose outlet is full drops out, which bounds what it holds."""
+SLICE = 1000
+"""Watchers of a run that are written to in one turn: some 6 ms."""
+MOST_UNDELIVERED = 8
+"""Batches of a run. Where more comes than can be written, all watchers go on by themselves, as each can."""
+
+type Pack = Callable[[bytes], bytes]
+"""Frames as a `Line` takes them."""
+
+
+class Delivery:
+    """A batch on its way to those who are live when it begins. `pack`: how the wire has it."""
+
+    def __init__(self, events: list[Event], pack: Pack) -> None:
+        self._events, self._pack = events, pack
+        self._waiting: list[tuple[Types, list[Watcher]]] | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._waiting is not None and not self._waiting
+
+    def join(self, events: Sequence[Event]) -> bool:
+        """Take these along, which follow. False: it has begun, or would be too large."""
+        if self._waiting is not None or _size_of(self._events) + _size_of(events) > BATCH_BYTES:
+            return False
+        self._events.extend(events)
+        return True
+
+    def go_on(self, live: Mapping[Types, Iterable[Watcher]], most: int) -> tuple[int, list[Watcher]]:
+        """Write to `most` watchers, of those who are `live` as it begins. Gives how many are left of that, and who can follow no more."""
+        if self._waiting is None:
+            self._waiting = [(types, list(group)) for types, group in live.items()]
+        stopped: list[Watcher] = []
+        while self._waiting and most:
+            types, group = self._waiting[-1]
+            now, group[:] = group[:most], group[most:]
+            most -= len(now)
+            self._write(types, now, stopped)
+            if not group:
+                self._waiting.pop()
+        return most, stopped
+
+    def _write(self, types: Types, watchers: Iterable[Watcher], stopped: list[Watcher]) -> None:
+        """The innermost loop of all: for who keeps up it is one call, with the same bytes for all."""
+        before, last = Seq(self._events[0].seq - 1), self._events[-1].seq
+        frames, shown = joined(self._events, types)
+        packed = self._pack(frames) if frames else b""
+        for watcher in watchers:
+            if watcher.position != before or not watcher.live:
+                if watcher.live and watcher.position < last:
+                    stopped.append(watcher)
+            elif shown is not None and watcher.caught_up and (write := watcher.line.write) is not None:
+                try:
+                    write(packed)
+                except Exception:  # noqa: BLE001 - one connection's: what it is shows when the watcher writes for itself
+                    stopped.append(watcher)
+                else:
+                    watcher.position, watcher.shown = last, shown
+            else:
+                watcher.advance(frames, last, shown)
+                if watcher.outlet.full:
+                    stopped.append(watcher)
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -24,21 +92,36 @@ class Room:
 
     run_id: RunId
     tenant_id: TenantId
+    records: RunRecords = field(init=False)
     splice: Splice = field(default_factory=Splice)
     watchers: dict[Watcher, KeyId] = field(default_factory=dict[Watcher, KeyId])
     live: dict[Types, set[Watcher]] = field(default_factory=dict[Types, set[Watcher]])
+    undelivered: deque[Delivery] = field(default_factory=deque[Delivery])
+    going_on: bool = False
+    """Its next slice will be written in a turn that is to come."""
+
+    def __post_init__(self) -> None:
+        self.records = RunRecords(self.run_id, self.tenant_id)
 
     def live_watchers(self) -> list[Watcher]:
         return [watcher for group in self.live.values() for watcher in group]
 
 
 class Hub:
-    """All rooms. `refill` is called with a room whose splice wants a page read: see `Splice.begin_read`."""
+    """All rooms. `refill` is called with a room whose splice wants a page read: see `Splice.begin_read`. `later` calls what it is
+    given, once others have had their turn. `pack`: how lines take frames.
+    """
 
-    def __init__(self, recent: RecentFrames, refill: Callable[[Room], None]) -> None:
+    def __init__(
+        self, recent: RecentFrames, refill: Callable[[Room], None], later: Callable[[Callable[[], None]], object],
+        *, pack: Pack = bytes, slice_of: int = SLICE,
+    ) -> None:  # fmt: skip
         self.kafka_live = False
         self._recent = recent
         self._refill = refill
+        self._later = later
+        self._pack = pack
+        self._slice = slice_of
         self._rooms: dict[RunId, Room] = {}
         self._by_key: dict[bytes, Room] = {}
 
@@ -136,16 +219,45 @@ class Hub:
             return
         for batch in _batches(news):
             self._recent.add(room.run_id, batch)
-            for types, group in list(room.live.items()):
-                frames, shown = joined(batch, types)
-                for watcher in list(group):
-                    watcher.advance(frames, batch[-1].seq, shown)
-                    if watcher.outlet.full:
-                        self._suspend(room, watcher)
+            if not (room.undelivered and room.undelivered[-1].join(batch)):
+                room.undelivered.append(Delivery(batch, self._pack))
+            if not room.going_on:
+                self._deliver(room, self._slice)
+        if len(room.undelivered) > MOST_UNDELIVERED:
+            room.undelivered.clear()
+            for watcher in room.live_watchers():
+                self._suspend(room, watcher)
         self._after(room)
 
+    def _deliver(self, room: Room, most: int) -> None:
+        """Write to so many watchers, and to the rest of them later."""
+        while room.undelivered:
+            most, stopped = room.undelivered[0].go_on(room.live, most)
+            for watcher in stopped:
+                self._suspend(room, watcher)
+            if not room.undelivered[0].done:
+                room.going_on = True
+                self._later(partial(self._go_on, room))
+                return
+            room.undelivered.popleft()
+
+    def _deliver_all(self, room: Room) -> None:
+        """What is undelivered, to everybody, before something that overtakes it."""
+        while room.undelivered:
+            _, stopped = room.undelivered.popleft().go_on(room.live, len(room.watchers))
+            for watcher in stopped:
+                self._suspend(room, watcher)
+
+    def _go_on(self, room: Room) -> None:
+        room.going_on = False
+        if room.watchers:
+            self._deliver(room, self._slice)
+            self._after(room)
+
     def _after(self, room: Room) -> None:
-        """What follows from where the splice stands now: the end, or a read."""
+        """What follows from where the splice stands now, once all is delivered: the end, or a read."""
+        if room.undelivered:
+            return
         if room.splice.ended and room.splice.final:
             for watcher in room.live_watchers():
                 self._suspend(room, watcher)
@@ -157,24 +269,31 @@ class Hub:
         """Nobody can have what lay between: the live watchers are told, and stay at the head."""
         if room.splice.skip_past_retention(row):
             self._recent.forget(room.run_id)
+            self._deliver_all(room)
             for watcher in room.live_watchers():
                 watcher.show((), row.retained_from_seq)
 
     def _set_back(self, room: Room, last_seq: Seq) -> None:
         self._recent.forget(room.run_id)
+        room.undelivered.clear()
         for watcher in list(room.watchers):
-            if watcher.position > last_seq:
+            if watcher.position != last_seq:
                 self._suspend(room, watcher)
+            if watcher.position > last_seq:
                 watcher.set_back(last_seq)
 
     def _suspend(self, room: Room, watcher: Watcher) -> None:
-        """Out of the live set, at the position that it has."""
+        """Out of the live set, at the position that it has: from there it goes on by itself."""
         watcher.live = False
-        group = room.live.get(watcher.types)
-        if group is not None:
+        if group := room.live.get(watcher.types):
             group.discard(watcher)
             if not group:
                 del room.live[watcher.types]
+        watcher.outlet.wake()
+
+
+def _size_of(events: Iterable[Event]) -> int:
+    return sum([len(event.frame) for event in events])
 
 
 def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:

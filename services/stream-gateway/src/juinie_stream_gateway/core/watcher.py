@@ -4,7 +4,7 @@
 they differ where `types` leaves events out. The position only grows (but for a reset), so no event goes out twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from juinie_shared.contracts import sse
@@ -20,9 +20,18 @@ type Types = frozenset[str] | None
 """The event types that a watcher asked for; None = all. `run.finished` always comes."""
 
 
+class Line(Protocol):
+    """The wire itself."""
+
+    write: Callable[[bytes], object] | None
+    """Takes frames at once, packed as the wire has them, and counts them nowhere. None: it is the outlet's `write` that does."""
+
+
 class Outlet(Protocol):
     """Where a watcher's bytes go. `write` takes whole frames and never waits; what is unsent is kept, and bounded."""
 
+    @property
+    def line(self) -> Line: ...
     @property
     def full(self) -> bool:
         """Too much is unsent: write no more live events until it is flushed."""
@@ -30,7 +39,7 @@ class Outlet(Protocol):
 
     @property
     def written_bytes(self) -> int:
-        """All that was ever written, sent or not."""
+        """All that was ever written, sent or not, but for what went to the line past us."""
         ...
 
     @property
@@ -39,6 +48,9 @@ class Outlet(Protocol):
         ...
 
     def write(self, data: bytes) -> None: ...
+    def write_each(self, frames: Iterable[bytes]) -> None:
+        """As `write`, of frames that others are given as well: what is kept of them is kept once for all."""
+
     def finish(self) -> None:
         """The run has ended: what was written goes out, then the body ends cleanly."""
 
@@ -49,7 +61,10 @@ class Outlet(Protocol):
         """Wait until all that was written is on its way."""
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Wait until there is something to flush or the outlet is closing."""
+        """Wait until there is something to flush, or `wake`, or the outlet is closing."""
+
+    def wake(self) -> None:
+        """Whoever waits looks again where the watcher stands."""
 
 
 def joined(events: Iterable[Event], types: Types) -> tuple[bytes, Seq | None]:
@@ -66,16 +81,16 @@ class Watcher:
     """A client's stream. `start` says where it begins; the first frames are written at once."""
 
     def __init__(self, outlet: Outlet, start: Start, types: Types) -> None:
-        self.outlet = outlet
+        self.outlet, self.line = outlet, outlet.line
         self.types = types
         self.first_position = self.position = self.shown = start.position
         self.live = False
         self.refills = 0
         self._stored_until = start.stored_until
-        self._caught_up = False
+        self.caught_up = False
         self._beyond = False
         self._silent_ticks = 0
-        self._written_at_tick = 0
+        self._written_at_tick = 0, start.position
         outlet.write(sse.preamble(RETRY_MS))
         if start.reset:
             outlet.write(sse.control_frame(sse.RESET, {"last_seq": start.stored_until}))
@@ -107,22 +122,19 @@ class Watcher:
             self.outlet.write(frames)
         self.position = position
         self.shown = shown or self.shown
-        if not self._caught_up:
+        if not self.caught_up:
             self.settle()
 
     def _write_each(self, events: Iterable[Event]) -> Seq | None:
-        """One by one, not joined: the frames of a page are shared by all who read it. Gives the last seq written."""
-        shown = None
-        for event in events:
-            if passes(event.type, self.types):
-                self.outlet.write(event.frame)
-                shown = event.seq
-        return shown
+        """Gives the last seq written."""
+        let_through = [event for event in events if passes(event.type, self.types)]
+        self.outlet.write_each([event.frame for event in let_through])
+        return let_through[-1].seq if let_through else None
 
     def settle(self) -> None:
         """Tell the client, once, that it has all that was stored when it came."""
-        if not self._caught_up and self.position >= self._stored_until:
-            self._caught_up = True
+        if not self.caught_up and self.position >= self._stored_until:
+            self.caught_up = True
             self.move_cursor()
             self.outlet.write(sse.control_frame(sse.CAUGHT_UP, {"last_seq": self.position}))
 
@@ -134,12 +146,13 @@ class Watcher:
 
     def beat(self, heartbeat_ticks: int) -> None:
         """A tick of the clock for all. After so many without a byte: a comment, so that nobody takes us for dead."""
-        quiet = self.outlet.written_bytes == self._written_at_tick
+        written = self.outlet.written_bytes, self.shown
+        quiet = written == self._written_at_tick
         self._silent_ticks = self._silent_ticks + 1 if quiet else 0
         if self._silent_ticks >= heartbeat_ticks:
             self.outlet.write(sse.HEARTBEAT)
             self._silent_ticks = 0
-        self._written_at_tick = self.outlet.written_bytes
+        self._written_at_tick = self.outlet.written_bytes, self.shown
 
     def is_beyond(self, row: RunRow) -> bool:
         """Whether the run is shorter than what this client has: the database was set back since it was let in.

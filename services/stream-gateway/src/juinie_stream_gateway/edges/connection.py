@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
+from juinie_shared.runtime.direct_body import DirectBody
 from juinie_shared.runtime.tcp import cut
 
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -15,6 +16,27 @@ class StreamCut(Exception):
     """Ends a stream's connection without the last chunk, on servers that do not lend us their transport."""
 
 
+class Line(Protocol):
+    """See `DirectBody`."""
+
+    write: Callable[[bytes], object] | None
+
+    @property
+    def behind(self) -> bool: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+
+
+class NoLine:
+    """Where the server lends none: nothing is ever written past `send`, and nobody knows what the client has read."""
+
+    write: Callable[[bytes], object] | None = None
+    behind = True
+
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+
+
 class HttpConnection:
     """Sends, waits for who reads, and cuts."""
 
@@ -23,6 +45,9 @@ class HttpConnection:
         self._send = send
         lent: dict[str, Any] = scope.get("extensions", {}).get("juinie.transport", {})
         self._transport: asyncio.Transport | None = lent.get("transport")
+        lend: Callable[[], DirectBody | None] = lent.get("body", lambda: None)
+        self.line: Line = lend() or NoLine()
+        """Takes parts of a stream at once, when it can; else `send_body` does."""
         self._when_slow: Callable[[Callable[[], None] | None], None] | None = lent.get("when_slow")
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:

@@ -6,6 +6,7 @@ the tail check finds in Postgres, so nothing here has to be clever about losing 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
@@ -13,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from opentelemetry.trace import Link, SpanKind
 
-from juinie_shared.contracts.record import RunEventRecord, read_record
+from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.contracts.sse import event_frame
 from juinie_shared.domain.errors import BadRecord, KafkaAway
 from juinie_shared.domain.ids import RunId
@@ -132,7 +133,7 @@ class RecordReader:
             room = self._hub.room_of(record.key)
             if room is None:
                 continue
-            checked = checked_event(record.key, record.value, record.headers, room)
+            checked = checked_event(record.value, record.headers, room)
             if isinstance(checked, str):
                 self._telemetry.records.labels(checked).inc()
             else:
@@ -146,15 +147,18 @@ class RecordReader:
             SPAN_POLL, kind=SpanKind.CONSUMER, links=links
         ) as span:
             span.set_attribute("messaging.batch.message_count", sum(map(len, by_room.values())))
+            counts = Counter[Verdict]()
             for room, batch in by_room.items():
-                self._hand_on(room, batch)
+                counts.update(self._hand_on(room, batch))
+            for verdict, count in counts.items():
+                self._telemetry.records.labels(verdict.value).inc(count)
 
-    def _hand_on(self, room: Room, batch: list[Checked]) -> None:
-        verdicts = self._hub.take_records(room, (event for event, _ in batch))
+    def _hand_on(self, room: Room, batch: list[Checked]) -> list[Verdict]:
+        verdicts = self._hub.take_records(room, [event for event, _ in batch])
         for (_, record), verdict in zip(batch, verdicts, strict=True):
-            self._telemetry.records.labels(verdict.value).inc()
             if verdict is Verdict.NEXT and (late := seconds_since(record.time)) is not None:
                 self._telemetry.append_to_socket.observe(late)
+        return verdicts
 
     # ---- mode
 
@@ -200,11 +204,11 @@ def _unexpected(error: Exception) -> Exception | None:
 
 
 def checked_event(
-    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]], room: Room
+    value: bytes | None, headers: Sequence[tuple[str, bytes | None]], room: Room
 ) -> Checked | Literal["bad", "foreign"]:
     """The event that a record for this room's run carries, ready to send; or why it is none."""
     try:
-        record = read_record(key, value, [(name, text) for name, text in headers if text is not None])
+        record = room.records.read(value, headers)
     except BadRecord:
         return "bad"
     if record.tenant_id != room.tenant_id:

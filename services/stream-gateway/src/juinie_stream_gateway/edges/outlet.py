@@ -1,7 +1,7 @@
-"""Where a watcher's bytes go: through ASGI's `send`, from a buffer that the connection's task empties.
+"""Where a watcher's bytes go: straight to the transport while its client keeps up, and through ASGI's `send` otherwise.
 
-The hub writes without waiting; the connection's own task flushes. A later outlet may write to the transport itself:
-it only has to keep `core.watcher.Outlet`.
+The hub writes without waiting. What the transport does not take at once (its client is behind, the head is not out, or the
+server lends none) is kept, and flushed by the connection's own task; until that is done, what follows waits behind it.
 
 Bounded for one who does not read: what waits here, in the task's hand and in the server's transport counts together
 against `buffer_bytes`. Above it, live events pass the watcher by; it reads them again, from the run's tail or from
@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 
 from juinie_shared.contracts.sse import reconnect_frame
+from juinie_shared.runtime.direct_body import chunk
 from juinie_stream_gateway.edges.connection import HttpConnection
 
 SLOW = "slow"
@@ -35,11 +36,12 @@ class OutletLimits:
     close_seconds: float = 2.0
 
 
-class AsgiOutlet:
+class ResponseOutlet:
     """An outlet on an ASGI response whose start has been sent. `connection.abort` cuts the connection, read or not."""
 
     def __init__(self, connection: HttpConnection, limits: OutletLimits) -> None:
         self._connection = connection
+        self.line = connection.line
         self._limits = limits
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
@@ -57,12 +59,23 @@ class AsgiOutlet:
 
     @property
     def full(self) -> bool:
-        return self.held_bytes > self._limits.buffer_bytes
+        keeps_up = not self._unsent and not self.line.behind
+        return not keeps_up and self.held_bytes > self._limits.buffer_bytes
 
     def write(self, data: bytes) -> None:
-        """Keep whole frames for the next flush. After a reason to close, nothing more is taken."""
+        """Whole frames, now or with the next flush. After a reason to close, nothing more is taken."""
         if self.closing is None:
-            self._keep(data)
+            self._put(data)
+
+    def write_each(self, frames: Iterable[bytes]) -> None:
+        """As `write`, of frames that others are given as well: joined only as far as they go out now."""
+        if self.closing is None:
+            for frame in frames:
+                self._append(frame)
+            while self._unsent and self.line.write is not None:
+                self.line.write(chunk(self._take()))
+            if self._unsent:
+                self._wait_for_flush()
 
     def finish(self) -> None:
         self._close(ENDED)
@@ -70,7 +83,7 @@ class AsgiOutlet:
     def reconnect(self, reason: str) -> None:
         """Say so in a last frame, and see that the connection is gone soon, whether or not it is read."""
         if self.closing is None:
-            self._keep(reconnect_frame(random.randint(*SPREAD_MS), reason))  # noqa: S311 - a spread, no secret
+            self._put(reconnect_frame(random.randint(*SPREAD_MS), reason))  # noqa: S311 - a spread, no secret
             self._close(reason)
             loop = asyncio.get_running_loop()
             self._last_call = loop.call_later(self._limits.close_seconds, self._connection.abort)
@@ -94,11 +107,16 @@ class AsgiOutlet:
             self._give_up()
 
     async def flush(self) -> None:
-        """Send what is kept, and wait until the transport has passed on most of it: nobody fetches more before that."""
-        while self._unsent:
-            await self._send(self._take())
-            if not self._unsent and self._connection.unsent_bytes() > CHUNK_BYTES:
+        """Send what is kept, and wait until the transport has passed on most of all: nobody fetches more before that."""
+        while True:
+            while self._unsent:
+                await self._send(self._take())
+            if self._connection.unsent_bytes() > CHUNK_BYTES:
                 await self._send(b"")  # only waits
+            if not self._unsent:
+                break
+        if self.closing is None:
+            self.line.release()
 
     async def send_last_chunk(self) -> None:
         """End the body: only after `stream.end` went out. Who takes not even that is cut."""
@@ -115,10 +133,13 @@ class AsgiOutlet:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    async def _send(self, chunk: bytes) -> None:
-        self._in_hand_bytes = len(chunk)
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def _send(self, data: bytes) -> None:
+        self._in_hand_bytes = len(data)
         try:
-            await self._patiently(self._connection.send_body(chunk))
+            await self._patiently(self._connection.send_body(data))
         except TimeoutError:
             self._give_up()
         finally:
@@ -132,10 +153,22 @@ class AsgiOutlet:
         finally:
             self._sending = None
 
-    def _keep(self, data: bytes) -> None:
+    def _put(self, data: bytes) -> None:
+        if self.line.write is not None:
+            self.written_bytes += len(data)
+            self.line.write(chunk(data))
+        else:
+            self._append(data)
+            self._wait_for_flush()
+
+    def _append(self, data: bytes) -> None:
         self._unsent.append(data)
         self._unsent_bytes += len(data)
         self.written_bytes += len(data)
+
+    def _wait_for_flush(self) -> None:
+        """What comes next comes after what is kept."""
+        self.line.hold()
         self._wake.set()
 
     def _take(self) -> bytes:
@@ -161,4 +194,4 @@ class AsgiOutlet:
 
     def _close(self, reason: str) -> None:
         self.closing = self.closing or reason
-        self._wake.set()
+        self._wait_for_flush()

@@ -24,7 +24,7 @@ from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.watcher import RETRY_MS, Watcher
 from juinie_stream_gateway.edges.admit import Admitted, Gate
 from juinie_stream_gateway.edges.connection import HttpConnection, Receive, Send
-from juinie_stream_gateway.edges.outlet import ENDED, LEFT, AsgiOutlet, OutletLimits
+from juinie_stream_gateway.edges.outlet import ENDED, LEFT, OutletLimits, ResponseOutlet
 from juinie_stream_gateway.edges.problems import refusal
 from juinie_stream_gateway.telemetry import (
     LOG_STREAM_ENDED,
@@ -57,7 +57,7 @@ class StreamRoute:
         self._telemetry = telemetry
         self._limits = limits
         self._places = places
-        self._open: set[AsgiOutlet] = set()
+        self._open: set[ResponseOutlet] = set()
         self._draining = False
         telemetry.unsent_bytes.set_function(lambda: sum(outlet.held_bytes for outlet in self._open))
 
@@ -102,7 +102,7 @@ class StreamRoute:
         _log.info(LOG_STREAM_REFUSED, status=200, code=reason)
         self._telemetry.streams_closed.labels(reason).inc()
         await connection.start(_stream_headers(parse_run_id(run_text)))
-        outlet = AsgiOutlet(connection, self._limits)
+        outlet = ResponseOutlet(connection, self._limits)
         outlet.write(preamble(RETRY_MS))
         outlet.reconnect(reason)
         await outlet.flush()
@@ -119,7 +119,7 @@ class StreamRoute:
             self._places.give_back(place)
 
     async def _stream(self, connection: HttpConnection, admitted: Admitted, start: Start) -> None:
-        outlet = AsgiOutlet(connection, self._limits)
+        outlet = ResponseOutlet(connection, self._limits)
         began = time.monotonic()
         self._open.add(outlet)
         self._telemetry.streams_open.inc()
@@ -132,7 +132,7 @@ class StreamRoute:
             self._tell_end(admitted, watcher, outlet.closing or INTERNAL, time.monotonic() - began)
 
     async def _serve(
-        self, connection: HttpConnection, admitted: Admitted, watcher: Watcher, outlet: AsgiOutlet
+        self, connection: HttpConnection, admitted: Admitted, watcher: Watcher, outlet: ResponseOutlet
     ) -> None:
         """Stream until it is over, then end the connection in the way that fits."""
         expiry = _expire(outlet, admitted.caller.expires_in_seconds)
@@ -174,13 +174,13 @@ class StreamRoute:
         _log.info(LOG_STREAM_ENDED, **facts, duration_seconds=round(seconds, 3))
 
 
-async def _until_left(connection: HttpConnection, outlet: AsgiOutlet) -> None:
+async def _until_left(connection: HttpConnection, outlet: ResponseOutlet) -> None:
     """Tell the outlet when the client has gone."""
     await connection.until_disconnected()
     outlet.left()
 
 
-def _expire(outlet: AsgiOutlet, seconds: float | None) -> asyncio.TimerHandle | None:
+def _expire(outlet: ResponseOutlet, seconds: float | None) -> asyncio.TimerHandle | None:
     """A stream ends with the token that opened it."""
     if seconds is None:
         return None

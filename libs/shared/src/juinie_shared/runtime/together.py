@@ -1,0 +1,85 @@
+"""Questions that come while others are being answered are answered together, by one read.
+
+A read answers only what was asked before it began, so every answer is of a moment after its question. An error that will pass is
+told to all who asked; any other may be one question's alone, so each is then asked by itself.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from juinie_shared.domain.errors import Transient
+
+type Read[Q, A] = Callable[[Sequence[Q]], Awaitable[Mapping[Q, A]]]
+"""Answers for these questions, all different. One that has no answer is left out."""
+
+
+@dataclass(slots=True)
+class _Asked[A]:
+    """A question that waits: its answer to come, and how many wait for it."""
+
+    answer: asyncio.Future[A | None]
+    askers: int = 0
+
+
+class Together[Q: Hashable, A]:
+    """`await ask(question)`: at most `at_once` reads are under way, each of at most `most` questions, in the order they came."""
+
+    def __init__(self, read: Read[Q, A], at_once: int, most: int) -> None:
+        self._read, self._at_once, self._most = read, at_once, most
+        self._waiting: dict[Q, _Asked[A]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+
+    async def ask(self, question: Q) -> A | None:
+        """The answer, or None where there is none. Raises what the read raises."""
+        asked = self._waiting.get(question)
+        if asked is None:
+            asked = self._waiting[question] = _Asked(asyncio.get_running_loop().create_future())
+            self._begin()
+        asked.askers += 1
+        try:
+            return await asyncio.shield(asked.answer)  # who leaves takes nobody's answer away
+        finally:
+            asked.askers -= 1
+            if not asked.askers and self._waiting.get(question) is asked:
+                del self._waiting[question]  # all have left: nothing is read for nobody
+
+    def _begin(self) -> None:
+        """Read what waits, unless enough is being read."""
+        if self._waiting and len(self._reading) < self._at_once:
+            taken = dict(islice(self._waiting.items(), self._most))
+            for question in taken:
+                del self._waiting[question]
+            reading = asyncio.create_task(self._answer(taken))
+            self._reading.add(reading)
+            reading.add_done_callback(self._end)
+
+    def _end(self, reading: asyncio.Task[None]) -> None:
+        self._reading.discard(reading)
+        if not reading.cancelled():
+            self._begin()
+
+    async def _answer(self, taken: Mapping[Q, _Asked[A]]) -> None:
+        try:
+            for question in await self._answer_all(list(taken), taken):
+                await self._answer_all([question], taken)
+        finally:
+            for asked in taken.values():
+                asked.answer.cancel()  # those that have no answer: the read was broken off
+
+    async def _answer_all(self, questions: list[Q], taken: Mapping[Q, _Asked[A]]) -> list[Q]:
+        """Ask together. Gives those that are to be asked alone, because one of them spoils it for the others."""
+        try:
+            answers = await self._read(questions)
+        except Exception as error:  # noqa: BLE001 - it is those who asked that it is for
+            if len(questions) > 1 and not isinstance(error, Transient):
+                return questions
+            for question in questions:
+                answer = taken[question].answer
+                answer.set_exception(error)
+                answer.exception()  # seen: perhaps nobody waits any more
+        else:
+            for question in questions:
+                taken[question].answer.set_result(answers.get(question))
+        return []

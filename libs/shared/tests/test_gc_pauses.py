@@ -1,0 +1,22 @@
+"""The garbage collector: its pauses are told, and all is as it was afterwards."""
+
+import asyncio
+import gc
+
+from juinie_shared.runtime.gc_pauses import THRESHOLDS, tame_gc
+from juinie_testkit.waits import eventually
+
+
+async def test_pauses_are_told_and_everything_is_put_back():
+    before, frozen, callbacks = gc.get_threshold(), gc.get_freeze_count(), list(gc.callbacks)
+    pauses: list[float] = []
+    taming = asyncio.create_task(tame_gc(pauses.append))
+    await asyncio.sleep(0)
+    assert gc.get_threshold() == THRESHOLDS
+    assert gc.get_freeze_count() > 10_000
+    gc.collect()
+    await eventually(lambda: len(pauses) > 0, 10, "a pause that is told")
+    assert all(0 < pause < 10 for pause in pauses)
+    taming.cancel()
+    await asyncio.wait({taming})
+    assert (gc.get_threshold(), gc.get_freeze_count(), gc.callbacks) == (before, frozen, callbacks)
