@@ -117,6 +117,17 @@ test-contract: $(if $(CONTRACT_SERVICE),.venvs/contract-$(SERVICE)/installed,no-
 no-such-service:
 	$(error SERVICE is one of: $(SERVICES); not "$(SERVICE)")
 
+# Each path alone, some five minutes; on a machine that does nothing else. All samples are kept, a line of JSON for each.
+BENCH = $(PYTHON) bench --json .juinie/bench/results.jsonl --rounds $(or $(ROUNDS),3)
+.PHONY: bench
+bench: .venv/installed ## What the hot paths cost, beside their floors and a peer: make bench ROUNDS=5
+	@$(BENCH) append --events 1 --requests 3000
+	@$(BENCH) append --events 20 --requests 1000
+	@$(BENCH) relay --events 1 --requests 10000
+	@$(BENCH) relay --events 10 --requests 2000
+	@$(BENCH) fan-out --runs 1 --watchers 1000
+	@$(BENCH) fan-out --runs 1000 --watchers 1 --rate 10000
+
 .PHONY: compose-smoke
 compose-smoke: .venv/installed ## The stack from images: build, start, walk a run, kill and restart parts, take it down
 	@$(PYTHON) deploy/compose_smoke.py

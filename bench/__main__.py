@@ -7,17 +7,24 @@ python bench fan-out --runs 1000 --watchers 1 --rounds 5
 """
 
 import argparse
+import os
+import platform
+import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 
 import append
 import fan_out
+import orjson
 import relay
 import uvloop
 from rounds import Measured
 from world import World
 
 WITH_KAFKA = {"relay", "fan-out"}
+QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 
 def told(measured: Measured) -> str:
@@ -39,6 +46,35 @@ def told(measured: Measured) -> str:
         middle, least, most = measured.ratio(first, other)
         lines.append(f"{first} / {other}: {middle:.3f} ({least:.3f} to {most:.3f})")
     return "\n".join(lines)
+
+
+def kept(arguments: argparse.Namespace, measured: Measured) -> dict[str, object]:
+    """All that was measured, where and how: a line of the file of results. CPU in seconds, latencies in seconds at their quantiles."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "measured_at": datetime.now(UTC),
+        "commit": commit.stdout.strip(),
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "arguments": {name: value for name, value in vars(arguments).items() if name != "json"},
+        "unit": measured.unit,
+        "rounds": {
+            side: [
+                {"units": one.units, "seconds": one.seconds, "cpu": one.cpu, "counters": one.counters}
+                for one in samples
+            ]
+            for side, samples in measured.samples.items()
+        },
+        "latency": {
+            side: {name: measured.latency(side, share) for name, share in QUANTILES.items()}
+            for side in measured.samples
+        },
+    }
 
 
 async def run(arguments: argparse.Namespace) -> Measured:
@@ -75,12 +111,18 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1, help="in each append")
     parser.add_argument("--requests", type=int, default=2000, help="in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="add all samples to this file, as one line")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--watchers", type=int, default=1000, help="of each run")
     parser.add_argument("--rate", type=float, default=20_000, help="deliveries a second")
     parser.add_argument("--seconds", type=float, default=5, help="of each round")
     arguments = parser.parse_args()
-    print(told(uvloop.run(run(arguments))))
+    measured = uvloop.run(run(arguments))
+    print(told(measured))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        with arguments.json.open("ab") as lines:
+            lines.write(orjson.dumps(kept(arguments, measured), default=str) + b"\n")
     return 0
 
 

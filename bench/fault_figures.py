@@ -34,6 +34,7 @@ LONG_RUN_EVENTS, LOOKS = 200_000, 40
 CONNECTIONS, HALF_HEADS, HALF_BODIES, SLOW_SECONDS = 10_000, 500, 500, 15.0
 COME_EVERY_SECONDS = 0.001
 """As often as they are closed, after 10 s, once all are there."""
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 WATCHERS, RUNS, EVENTS, SEEN = 5_000, 50, 200, 100
 
 
@@ -194,17 +195,21 @@ async def test_first_byte_of_a_backfill(stack: Stack, pool: Pool, key: SeededKey
         print(told(f"  first event after {after_seq}", took))
 
 
-async def test_slow_connections(stack: Stack, pool: Pool, key: SeededKey) -> None:
+@pytest.mark.parametrize("others", ["silent", "resting"])
+async def test_slow_connections(stack: Stack, pool: Pool, key: SeededKey, others: str) -> None:
     calm, faulty = list[list[float]](), list[list[float]]()
     async with Appender(stack, key, await Seed(pool).run(key)) as appender:
         await appender.measured(after(3))
         for _ in range(TURNS):
             calm.append(await appender.measured(after(SLOW_SECONDS)))
-            async with other_process("slow", stack.api.port) as slow:
+            async with other_process("slow", stack.api.port, others) as slow:
                 await said(slow, b"all are there")
                 faulty.append(await appender.measured(after(SLOW_SECONDS)))
             await asyncio.sleep(3)
-    print(f"\nappends beside {CONNECTIONS:,} slow connections to the api, each made again when it is closed")
+    print(
+        f"\nappends beside {CONNECTIONS:,} connections to the api, each made again when it is closed: "
+        f"{HALF_HEADS} half heads, {HALF_BODIES} half bodies, the others {others}"
+    )
     tell_ratio(calm, faulty)
 
 
@@ -265,8 +270,8 @@ async def other_process(*arguments: object) -> AsyncGenerator[asyncio.subprocess
 # ---- the clients, in a process of their own ---------------------------------------------------------------------------
 
 
-async def be_slow(port: int) -> None:
-    """So many connections at all times."""
+async def be_slow(port: int, others: str) -> None:
+    """So many connections at all times. Those that are not slow are silent, or rest after a request."""
     half_head = b"GET /livez HTTP/1.1\r\nX: "
     half_body = (
         b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
@@ -283,7 +288,7 @@ async def be_slow(port: int) -> None:
     says = (
         [half_head] * HALF_HEADS
         + [half_body] * HALF_BODIES
-        + [b""] * (CONNECTIONS - HALF_HEADS - HALF_BODIES)
+        + [REQUEST if others == "resting" else b""] * (CONNECTIONS - HALF_HEADS - HALF_BODIES)
     )
     async with asyncio.TaskGroup() as tasks:
         for text in says:
@@ -333,4 +338,4 @@ if __name__ == "__main__":
     give_way()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     what, at, *rest = sys.argv[1:]
-    asyncio.run(be_slow(int(at)) if what == "slow" else return_at_once(int(at), rest[0], rest[1:]))
+    asyncio.run(be_slow(int(at), rest[0]) if what == "slow" else return_at_once(int(at), rest[0], rest[1:]))
