@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from juinie_shared.runtime.http_server import HttpLimits, HttpServer
-from juinie_shared.runtime.slow_readers import FLOOR_BYTES_PER_SECOND, Reader
+from juinie_shared.runtime.slow_readers import FLOOR_BYTES_PER_SECOND, LOOKS, Reader, SlowReaders
 from juinie_testkit.waits import eventually
 
 ANSWER = b"x" * 4 * 1024 * 1024
@@ -64,6 +64,44 @@ def test_who_has_all_is_not_behind() -> None:
     assert not reader.is_slow(0, 1, 0, SECONDS)
     reader.has_all()
     assert not reader.is_slow(1, 1, 10, SECONDS)
+
+
+class Looked:
+    """A connection that counts how often it is looked at."""
+
+    def __init__(self) -> None:
+        self.reader, self.looks = Reader(), 0
+
+    @property
+    def transport(self) -> Any:
+        self.looks += 1
+        return Resting()
+
+    def on_slow(self) -> None:
+        raise AssertionError
+
+
+class Resting:
+    """A transport on which nothing waits."""
+
+    def get_extra_info(self, _name: str) -> None: ...
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+async def test_looks_at_many_are_spread_and_each_has_its_own() -> None:
+    connections = [Looked() for _ in range(1000)]
+    connections[999].reader.gone = True
+    readers = SlowReaders[Any](lambda: connections, LOOKS * 0.5, None)
+    looking = asyncio.create_task(readers.run())
+    await asyncio.sleep(0)
+    assert sum(connection.looks for connection in connections) == 100  # and then others have their turn
+    await eventually(
+        lambda: min(connection.looks for connection in connections[:999]) > 0, 10, "a look at each"
+    )
+    assert max(connection.looks for connection in connections) <= 2
+    assert connections[999].looks == 0
+    looking.cancel()
 
 
 # ---- on sockets ------------------------------------------------------------------------------------------------------

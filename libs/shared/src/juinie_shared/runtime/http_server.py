@@ -118,6 +118,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self.reader.gone = True
         if self.readers is not None:
             self.readers.caught_up(self)
         if self._running is not None:  # uvicorn tells only the newest
