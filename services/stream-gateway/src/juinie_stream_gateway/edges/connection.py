@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from juinie_shared.runtime.direct_body import DirectBody
 from juinie_shared.runtime.tcp import cut
+from juinie_stream_gateway.core.watcher import Line
 
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -16,10 +17,8 @@ class StreamCut(Exception):
     """Ends a stream's connection without the last chunk, on servers that do not lend us their transport."""
 
 
-class Line(Protocol):
-    """See `DirectBody`."""
-
-    write: Callable[[bytes], object] | None
+class HeldLine(Line, Protocol):
+    """A line, and who has hold of it: see `DirectBody`."""
 
     @property
     def behind(self) -> bool: ...
@@ -46,7 +45,7 @@ class HttpConnection:
         lent: dict[str, Any] = scope.get("extensions", {}).get("juinie.transport", {})
         self._transport: asyncio.Transport | None = lent.get("transport")
         lend: Callable[[], DirectBody | None] = lent.get("body", lambda: None)
-        self.line: Line = lend() or NoLine()
+        self.line: HeldLine = lend() or NoLine()
         """Takes parts of a stream at once, when it can; else `send_body` does."""
         self._when_slow: Callable[[Callable[[], None] | None], None] | None = lent.get("when_slow")
 
