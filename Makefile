@@ -65,7 +65,7 @@ demo: .venv/installed ## A real agent framework's run, token by token, with a wa
 
 # Without ruff's cache: a module that has come or gone changes how imports sort elsewhere, which the cache misses.
 .PHONY: check
-check: .venv/installed ## Format, lint, types, imports, lock, names, secrets, known vulnerabilities
+check: .venv/installed ## Format, lint, types, imports, lock, names, secrets, known vulnerabilities, counters
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/basedpyright
@@ -73,6 +73,7 @@ check: .venv/installed ## Format, lint, types, imports, lock, names, secrets, kn
 	@$(PYTHON) deploy/check_tree.py
 	@$(PYTHON) deploy/secret_scan.py
 	@$(PYTHON) deploy/audit.py
+	@$(PYTHON) bench counters
 
 .PHONY: format
 format: .venv/installed ## Format and mend what can be mended

@@ -4,6 +4,7 @@ python bench append --events 20 --requests 1500 --rounds 5
 python bench relay --events 1 --requests 20000 --rounds 5
 python bench fan-out --runs 1 --watchers 1000 --rounds 5
 python bench fan-out --runs 1000 --watchers 1 --rounds 5
+python bench counters            # what no machine makes faster, held to bench/baseline.json; --renew accepts it
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import append
+import counters
 import fan_out
 import orjson
 import relay
@@ -107,7 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", choices=["append", *WITH_KAFKA])
+    parser.add_argument("path", choices=["append", *WITH_KAFKA, "counters"])
     parser.add_argument("--events", type=int, default=1, help="in each append")
     parser.add_argument("--requests", type=int, default=2000, help="in each round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -116,7 +118,10 @@ def main() -> int:
     parser.add_argument("--watchers", type=int, default=1000, help="of each run")
     parser.add_argument("--rate", type=float, default=20_000, help="deliveries a second")
     parser.add_argument("--seconds", type=float, default=5, help="of each round")
+    parser.add_argument("--renew", action="store_true", help="accept the counters of now")
     arguments = parser.parse_args()
+    if arguments.path == "counters":
+        return counters.held(renew=arguments.renew, run=uvloop.run)
     measured = uvloop.run(run(arguments))
     print(told(measured))
     if arguments.json:

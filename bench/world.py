@@ -30,12 +30,12 @@ PARTITIONS = 3
 
 
 class World:
-    """Use as `async with`. `with_kafka`: there is a broker, too."""
+    """Use as `async with`. `with_kafka`: there is a broker, too. `durable`: Postgres waits for its disk, as in production."""
 
-    def __init__(self, *, with_kafka: bool = False) -> None:
+    def __init__(self, *, with_kafka: bool = False, durable: bool = True) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="juinie-bench-"))
         self.directory.chmod(0o755)  # Postgres runs as another user where we are root
-        self.postgres = EmbeddedPostgres(self.directory / "postgres", durable=True, dies_with_parent=True)
+        self.postgres = EmbeddedPostgres(self.directory / "postgres", durable=durable, dies_with_parent=True)
         self.kafka = EmbeddedKafka(self.directory / "kafka", dies_with_parent=True) if with_kafka else None
         self._services: list[ServiceProcess] = []
         self._starter = ThreadPoolExecutor(1)  # servers die with the thread that started them
