@@ -119,6 +119,7 @@ no-such-service:
 	$(error SERVICE is one of: $(SERVICES); not "$(SERVICE)")
 
 # Each path alone, some five minutes; on a machine that does nothing else. All samples are kept, a line of JSON for each.
+comma := ,
 BENCH = $(PYTHON) bench --json .juinie/bench/results.jsonl --rounds $(or $(ROUNDS),3)
 .PHONY: bench
 bench: .venv/installed ## What the hot paths cost, beside their floors and a peer: make bench ROUNDS=5
@@ -128,6 +129,12 @@ bench: .venv/installed ## What the hot paths cost, beside their floors and a pee
 	@$(BENCH) relay --events 10 --requests 2000
 	@$(BENCH) fan-out --runs 1 --watchers 1000
 	@$(BENCH) fan-out --runs 1000 --watchers 1 --rate 10000
+
+.PHONY: bench-growth bench-storm
+bench-growth: .venv/installed ## What an event and a watcher cost when there is more of everything: make bench-growth STORED=0,1000000,10000000
+	@$(BENCH) growth --stored $(or $(STORED),0$(comma)1000000)
+bench-storm: .venv/installed ## What storms cost, and what others feel of them: make bench-storm WATCHERS=10000
+	@$(BENCH) storm --watchers $(or $(WATCHERS),1000)
 
 .PHONY: compose-smoke
 compose-smoke: .venv/installed ## The stack from images: build, start, walk a run, kill and restart parts, take it down

@@ -4,6 +4,9 @@ python bench append --events 20 --requests 1500 --rounds 5
 python bench relay --events 1 --requests 20000 --rounds 5
 python bench fan-out --runs 1 --watchers 1000 --rounds 5
 python bench fan-out --runs 1000 --watchers 1 --rounds 5
+python bench growth --only stored --stored 0,1000000 --rounds 3
+python bench storm --only reconnects --watchers 10000 --rounds 3
+python bench plot .juinie/bench/results.jsonl > performance.svg
 python bench counters            # what no machine makes faster, held to bench/baseline.json; --renew accepts it
 """
 
@@ -12,25 +15,39 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import append
 import counters
 import fan_out
+import growth
 import orjson
+import plot
 import relay
+import storm
 import uvloop
 from rounds import Measured
 from world import World
 
 WITH_KAFKA = {"relay", "fan-out"}
+type Measuring = Coroutine[Any, Any, Measured]
+
+CASES: Mapping[str, Mapping[str, Callable[[Any, Callable[[str], None]], Measuring]]] = {
+    "growth": growth.CASES,
+    "storm": storm.CASES,
+}
 QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 
-def told(measured: Measured) -> str:
-    """A line for each way, and one for what it cost in proportion to the first."""
+def told(measured: Measured, *, growing: bool = False) -> str:
+    """A line for each way, and one for each but the first: what the first costs in proportion to it, or where it is growth
+    that is asked for, what it costs in proportion to the first.
+    """
     first, *others = measured.samples
     lines = [f"µs of CPU a {measured.unit}, median of the rounds; wall time of a request"]
     for side, samples in measured.samples.items():
@@ -43,10 +60,12 @@ def told(measured: Measured) -> str:
             for name in samples[0].counters
         )
         cpu = ", ".join(f"{part} {micros:.1f}" for part, micros in parts.items())
-        lines.append(f"{side:10} {median(measured.micros(side)):8.1f}  {cpu}  {latency}  {counters}")
+        lines.append(f"{side:18} {median(measured.micros(side)):8.1f}  {cpu}  {latency}  {counters}")
     for other in others:
-        middle, least, most = measured.ratio(first, other)
-        lines.append(f"{first} / {other}: {middle:.3f} ({least:.3f} to {most:.3f})")
+        here, there = (other, first) if growing else (first, other)
+        middle, least, most = measured.ratio(here, there)
+        lines.append(f"{here} / {there}: {middle:.3f} ({least:.3f} to {most:.3f})")
+    lines += [f"{name}: {value:.6g}" for name, value in measured.facts.items()]
     return "\n".join(lines)
 
 
@@ -76,21 +95,22 @@ def kept(arguments: argparse.Namespace, measured: Measured) -> dict[str, object]
             side: {name: measured.latency(side, share) for name, share in QUANTILES.items()}
             for side in measured.samples
         },
+        "facts": measured.facts,
     }
+
+
+def _progress(line: str) -> None:
+    print(line, flush=True)
 
 
 async def run(arguments: argparse.Namespace) -> Measured:
     """Measure one path."""
-
-    def told(line: str) -> None:
-        print(line, flush=True)
-
     async with World(with_kafka=arguments.path in WITH_KAFKA) as world:
         if arguments.path == "fan-out":
-            return await fan_out.measure(world, _fan_out_shape(arguments), arguments.rounds, told)
+            return await fan_out.measure(world, _fan_out_shape(arguments), arguments.rounds, _progress)
         shape = append.Shape(arguments.events, arguments.requests)
         path = append.measure if arguments.path == "append" else relay.measure
-        return await path(world, shape, arguments.rounds, told)
+        return await path(world, shape, arguments.rounds, _progress)
 
 
 def _fan_out_shape(arguments: argparse.Namespace) -> fan_out.Shape:
@@ -105,29 +125,74 @@ def _fan_out_shape(arguments: argparse.Namespace) -> fan_out.Shape:
     )
 
 
-def main() -> int:
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def _finish(arguments: argparse.Namespace, measured: Measured, case: str | None = None) -> None:
+    """Say what came out, and keep it where that is wanted."""
+    print(f"{case or arguments.path}: {told(measured, growing=case is not None)}")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        with arguments.json.open("ab") as lines:
+            lines.write(orjson.dumps({**kept(arguments, measured), "case": case}, default=str) + b"\n")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", choices=["append", *WITH_KAFKA, "counters"])
+    parser.add_argument("path", choices=["append", *WITH_KAFKA, *CASES, "counters", "plot"])
     parser.add_argument("--events", type=int, default=1, help="in each append")
     parser.add_argument("--requests", type=int, default=2000, help="in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="add all samples to this file, as one line")
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--watchers", type=int, default=1000, help="of each run")
+    parser.add_argument("--watchers", type=int, default=1000, help="of each run, or in a storm")
     parser.add_argument("--rate", type=float, default=20_000, help="deliveries a second")
     parser.add_argument("--seconds", type=float, default=5, help="of each round")
+    names = "; ".join(f"{path}: {', '.join(cases)}" for path, cases in CASES.items())
+    parser.add_argument("--only", type=_words, help=f"some cases of {names}")
+    parser.add_argument("--stored", type=_numbers, default=[0, 1_000_000], help="events, of the growth")
+    parser.add_argument("--most", type=int, default=10_000, help="runs and watchers, of the growth")
+    parser.add_argument("--long-run-events", type=int, default=1_000_000, help="of the storm")
     parser.add_argument("--renew", action="store_true", help="accept the counters of now")
+    parser.add_argument("kept", nargs="?", type=Path, help="for plot: what --json wrote")
+    return parser
+
+
+def _cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Measuring]]:
+    """Of the growth or the storms, those that are wanted, by name."""
+    size = (
+        growth.Wanted(arguments.rounds, arguments.stored, arguments.most)
+        if arguments.path == "growth"
+        else storm.Wanted(arguments.rounds, arguments.watchers, arguments.long_run_events)
+    )
+    cases = CASES[arguments.path]
+    return {name: partial(cases[name], size, _progress) for name in arguments.only or cases}
+
+
+def main() -> int:
+    parser = _parser()
     arguments = parser.parse_args()
-    if arguments.path == "counters":
-        return counters.held(renew=arguments.renew, run=uvloop.run)
-    measured = uvloop.run(run(arguments))
-    print(told(measured))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.json.open("ab") as lines:
-            lines.write(orjson.dumps(kept(arguments, measured), default=str) + b"\n")
+    match arguments.path:
+        case "counters":
+            return counters.held(renew=arguments.renew)
+        case "plot":
+            if arguments.kept is None:
+                parser.error("plot wants the file that --json wrote")
+            print(plot.picture(arguments.kept), end="")
+        case "growth" | "storm":
+            if unknown := set(arguments.only or ()) - CASES[arguments.path].keys():
+                parser.error(f"no such case: {', '.join(unknown)}")
+            for name, case in _cases(arguments).items():
+                _finish(arguments, uvloop.run(case()), name)
+        case _:
+            _finish(arguments, uvloop.run(run(arguments)))
     return 0
 
 

@@ -45,9 +45,9 @@ async def measure(world: World, shape: Shape, rounds: int, told: Callable[[str],
     api = await world.service("juinie_api", "JUINIE_API_PORT")
     peer = await world.service("peers.sqlmodel_api", "PEER_PORT")
     sides = [
-        Side("juinie", partial(_over_http, world, api, runs, shape)),
-        Side("again", partial(_over_http, world, api, runs, shape)),
-        Side("sqlmodel", partial(_over_http, world, peer, runs, shape)),
+        Side("juinie", partial(over_http, world, api, runs, shape)),
+        Side("again", partial(over_http, world, api, runs, shape)),
+        Side("sqlmodel", partial(over_http, world, peer, runs, shape)),
         Side("floor", partial(_floor, world, runs, shape)),
     ]
     return await by_turns("event", sides, rounds, told)
@@ -65,7 +65,7 @@ async def _counted(
     return Sample(units, seconds, cpu, latencies, {"wal_bytes": await world.wal_bytes() - wal})
 
 
-async def _over_http(world: World, service: ServiceProcess, runs: Sequence[UUID], shape: Shape) -> Sample:
+async def over_http(world: World, service: ServiceProcess, runs: Sequence[UUID], shape: Shape) -> Sample:
     body, key = body_of(shape), world.key.text
     requests = [post(f"/v1/runs/{run}/events", key, body) for run in runs]
     pids = family(service.pid or 0)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 import baseline
+import uvloop
 from append import EVENT_BYTES, Shape, body_of, write_floor
 from baseline import Counted
 from clocks import calls, pss_bytes
@@ -306,12 +307,12 @@ async def _come(world: World, gateway: _Observed, runs: Sequence[RunId], at_once
 # ---- held to what was accepted ------------------------------------------------------------------------------------------
 
 
-def held(*, renew: bool, run: Callable[[Awaitable[Counts]], Counts]) -> int:
+def held(*, renew: bool) -> int:
     """The exit code: 1 where one became worse. `renew` accepts what is counted now."""
     if sys.platform != "linux":
         print("NOT COUNTED: the counters come from /proc, which only Linux has.")
         return 0
-    accepted, counted = baseline.read(), run(count())
+    accepted, counted = baseline.read(), uvloop.run(count())
     if renew:
         baseline.write(baseline.renewed(accepted, counted))
     verdicts = baseline.compared(accepted, counted)

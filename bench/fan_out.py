@@ -187,8 +187,8 @@ async def measure(world: World, shape: Shape, rounds: int, told: Callable[[str],
     await floor_crowd.come()
     async with Source(world, runs) as source:
         sides = [
-            Side("juinie", _juinie(gateway, source, crowd, shape, latencies)),
-            Side("again", _juinie(gateway, source, crowd, shape, latencies)),
+            Side("juinie", delivering(gateway, source, crowd, shape, latencies)),
+            Side("again", delivering(gateway, source, crowd, shape, latencies)),
             Side("floor", _floor(floor, floor_crowd, shape)),
         ]
         try:
@@ -206,9 +206,11 @@ def _heads(gateway: ServiceProcess) -> str:
     return f"{cpu_seconds(family(gateway.pid or 0)):.2f} s of CPU since its start"
 
 
-def _juinie(
+def delivering(
     gateway: ServiceProcess, source: Source, crowd: Crowd, shape: Shape, latencies: Latencies
 ) -> Callable[[], Awaitable[Sample]]:
+    """A turn: the load is sent, and had by all."""
+
     async def turn() -> Sample:
         pids = family(gateway.pid or 0)
         latencies.take()

@@ -31,10 +31,11 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All samples of all ways, by name, in the order of the rounds."""
+    """All samples of all ways, by name, in the order of the rounds. `facts`: what was seen once, with its unit in the name."""
 
     unit: str
     samples: Mapping[str, Sequence[Sample]]
+    facts: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def micros(self, side: str, parts: Sequence[str] = ()) -> list[float]:
         """µs of CPU a unit, by round; of some parts, or of all."""

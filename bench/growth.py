@@ -1,0 +1,153 @@
+"""What an event and a watcher cost when there is more of everything: flat, or it is told.
+
+Each case has its sizes side by side, by turns, the smallest first and once again at the end.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from append import RUNS, Shape, over_http
+from clocks import pss_bytes
+from crowd import Crowd
+from fan_out import SETTINGS, Latencies, Source, delivering
+from fan_out import Shape as Load
+from rounds import Measured, Side, by_turns
+from stored import store
+from world import World
+
+from juinie_shared.domain.ids import RunId
+from juinie_testkit.raw_stream import stream_request
+
+APPENDS = 3_000
+SPREADS, BATCHES, CROWDS = (1, 100, 10_000), (1, 10, 100), (100, 1_000, 10_000)
+EVENTS_A_STORED_RUN = 1_000
+DELIVERIES, DELIVERIES_A_SECOND, RECORDS_A_SECOND = 20_000, 20_000, 4_000
+_TICK_SECONDS = 0.01
+
+type Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How much, how often: `stored` are numbers of events, `most` a limit for what runs and watchers are tried with."""
+
+    rounds: int
+    stored: Sequence[int]
+    most: int
+
+    def up_to(self, sizes: Sequence[int]) -> list[int]:
+        return [size for size in sizes if size <= self.most]
+
+
+def _first_again(sides: list[Side]) -> list[Side]:
+    return [*sides, Side("again", sides[0].turn)]
+
+
+# ---- appends -----------------------------------------------------------------------------------------------------------
+
+
+async def stored(wanted: Wanted, told: Told) -> Measured:
+    """Appends of one event to runs that are new, where so many events are stored already. Each has a Postgres of its own."""
+    async with AsyncExitStack() as worlds:
+        sides = list[Side]()
+        for events in wanted.stored:
+            world = await worlds.enter_async_context(World())
+            await store(world, events // EVENTS_A_STORED_RUN, EVENTS_A_STORED_RUN, running=False)
+            told(f"{events:,} events are stored")
+            runs = await store(world, RUNS, 0)
+            api = await world.service("juinie_api", "JUINIE_API_PORT")
+            sides.append(Side(f"{events:,} stored", partial(over_http, world, api, runs, Shape(1, APPENDS))))
+        return await by_turns("event", _first_again(sides), wanted.rounds, told)
+
+
+async def spread(wanted: Wanted, told: Told) -> Measured:
+    """Appends of one event, over few runs and over many."""
+    async with World() as world:
+        api = await world.service("juinie_api", "JUINIE_API_PORT")
+        sides = list[Side]()
+        for count in wanted.up_to(SPREADS):
+            runs = await store(world, count, 0)
+            sides.append(Side(f"{count:,} runs", partial(over_http, world, api, runs, Shape(1, APPENDS))))
+        return await by_turns("event", _first_again(sides), wanted.rounds, told)
+
+
+async def batches(wanted: Wanted, told: Told) -> Measured:
+    """Small appends and large ones: as many events, or a tenth of the appends where that is more."""
+    async with World() as world:
+        api = await world.service("juinie_api", "JUINIE_API_PORT")
+        runs = await store(world, RUNS, 0)
+        sides = [
+            Side(
+                f"{events} an append",
+                partial(over_http, world, api, runs, Shape(events, max(APPENDS // events, APPENDS // 10))),
+            )
+            for events in BATCHES
+        ]
+        return await by_turns("event", _first_again(sides), wanted.rounds, told)
+
+
+# ---- watchers ----------------------------------------------------------------------------------------------------------
+
+
+async def watchers(wanted: Wanted, told: Told) -> Measured:
+    """One run with so many watchers, as many deliveries a second of all."""
+
+    def load(count: int) -> Load:
+        return Load(1, count, max(2, DELIVERIES // count), count / DELIVERIES_A_SECOND, 1)
+
+    return await _gateways(wanted, told, "watchers", load)
+
+
+async def watched_runs(wanted: Wanted, told: Told) -> Measured:
+    """So many runs with one watcher each, as many events a second of all."""
+    at_once = int(RECORDS_A_SECOND * _TICK_SECONDS)
+
+    def load(count: int) -> Load:
+        return Load(count, 1, DELIVERIES // 2 // at_once, _TICK_SECONDS, at_once)
+
+    return await _gateways(wanted, told, "runs", load)
+
+
+async def _gateways(wanted: Wanted, told: Told, what: str, load_of: Callable[[int], Load]) -> Measured:
+    """Each size has a gateway of its own. What a watcher at rest holds is told beside."""
+    facts: dict[str, float] = {}
+    async with World(with_kafka=True) as world, AsyncExitStack() as open_ones:
+        sides = list[Side]()
+        for count in wanted.up_to(CROWDS):
+            side, pss = await open_ones.enter_async_context(
+                _gateway(world, f"{count:,} {what}", load_of(count))
+            )
+            facts[f"pss_bytes_a_watcher, {side.name}"] = pss
+            told(f"{side.name}: {pss:.0f} bytes of PSS each")
+            sides.append(side)
+        measured = await by_turns("delivery", _first_again(sides), wanted.rounds, told)
+    return replace(measured, facts=facts)
+
+
+@asynccontextmanager
+async def _gateway(world: World, name: str, load: Load) -> AsyncGenerator[tuple[Side, float]]:
+    """The way, and the bytes that a watcher at rest holds."""
+    runs: Sequence[RunId] = await store(world, load.runs, 2)
+    gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", SETTINGS)
+    latencies = Latencies()
+    requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(load.watchers)]
+    crowd = Crowd(gateway.port, requests, latencies.note)
+    empty = pss_bytes(gateway.pid or 0)
+    await crowd.come()
+    await crowd.until(2)
+    pss = (pss_bytes(gateway.pid or 0) - empty) / len(crowd)
+    async with Source(world, runs) as source:
+        yield Side(name, delivering(gateway, source, crowd, load, latencies)), pss
+    await crowd.leave()
+
+
+CASES: Mapping[str, Callable[[Wanted, Told], Coroutine[Any, Any, Measured]]] = {
+    "stored": stored,
+    "spread": spread,
+    "batches": batches,
+    "watchers": watchers,
+    "watched-runs": watched_runs,
+}

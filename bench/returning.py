@@ -1,0 +1,126 @@
+"""Watchers that come all at once, and come again when they are sent away, in a process that gives way to all others.
+
+    python returning.py PORT KEY AFTER_SEQ LAST_SEQ WATCHERS < lines
+
+The first line names their runs, which they share out. `come`: all connect; the answer says after how many seconds each had its run's event
+LAST_SEQ, and how often one was told to come again later. `leave`: all cut their connections.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import override
+
+from juinie_shared.runtime.process import allow_descriptors
+from juinie_testkit.manners import give_way
+from juinie_testkit.raw_stream import stream_request
+
+_RETRY = re.compile(rb"retry: (\d+)\n")
+_KEPT_BYTES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where they come to, and what they wait for."""
+
+    port: int
+    key: str
+    after_seq: int
+    last_seq: int
+
+
+class _Watcher(asyncio.Protocol):
+    """`had`: called once, with whether the wanted event came before the connection was over."""
+
+    def __init__(self, request: bytes, wanted: bytes, had: Callable[["_Watcher", bool], None]) -> None:
+        self._request, self._wanted, self._had = request, wanted, had
+        self.tail = b""
+        self.transport: asyncio.Transport
+        self._waits = True
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # pyright: ignore[reportAttributeAccessIssue] - it is one to write to
+        self.transport.write(self._request)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if not self._waits:
+            return
+        self.tail = (self.tail + data)[-_KEPT_BYTES - len(data) :]
+        if self._wanted in self.tail:
+            self._tell(True)
+        self.tail = self.tail[-_KEPT_BYTES:]
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._waits:
+            self._tell(False)
+
+    def _tell(self, had: bool) -> None:
+        self._waits = False
+        self._had(self, had)
+
+
+class Returning:
+    """All of them."""
+
+    def __init__(self, place: Place, runs: list[str], watchers: int) -> None:
+        self._port, self._wanted = place.port, f"\nid: {place.last_seq}\n".encode()
+        self._requests = [
+            stream_request(runs[number % len(runs)], place.key, place.after_seq) for number in range(watchers)
+        ]
+        self._there = list[_Watcher]()
+        self.sent_away = 0
+
+    async def come(self) -> float:
+        """Seconds until all have had what they want."""
+        began, self.sent_away = time.perf_counter(), 0
+        self._there = await asyncio.gather(*map(self._one, self._requests))
+        return time.perf_counter() - began
+
+    async def leave(self) -> None:
+        for watcher in self._there:
+            watcher.transport.abort()
+        self._there = []
+
+    async def _one(self, request: bytes) -> _Watcher:
+        loop = asyncio.get_running_loop()
+        while True:
+            came: asyncio.Future[bool] = loop.create_future()
+            _, watcher = await loop.create_connection(
+                lambda came=came: _Watcher(request, self._wanted, lambda _, had: came.set_result(had)),
+                "127.0.0.1",
+                self._port,
+            )
+            if await came:
+                return watcher
+            self.sent_away += 1
+            told = _RETRY.findall(watcher.tail)
+            await asyncio.sleep(int(told[-1]) / 1000 if told else 1.0)
+
+
+async def main(place: Place, watchers: int) -> None:
+    lines = asyncio.StreamReader(limit=1 << 24)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    crowd = Returning(place, (await lines.readline()).decode().split(), watchers)
+    while word := await lines.readline():
+        if word.strip() == b"come":
+            seconds = await crowd.come()
+            print(json.dumps({"seconds": seconds, "sent_away": crowd.sent_away}), flush=True)
+        else:
+            await crowd.leave()
+            print("{}", flush=True)
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    give_way()
+    allow_descriptors()
+    port, key, after_seq, last_seq, watchers = sys.argv[1:]
+    uvloop.run(main(Place(int(port), key, int(after_seq), int(last_seq)), int(watchers)))
