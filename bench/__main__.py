@@ -107,7 +107,9 @@ async def run(arguments: argparse.Namespace) -> Measured:
     """Measure one path."""
     async with World(with_kafka=arguments.path in WITH_KAFKA) as world:
         if arguments.path == "fan-out":
-            return await fan_out.measure(world, _fan_out_shape(arguments), arguments.rounds, _progress)
+            return await fan_out.measure(
+                world, _fan_out_shape(arguments), arguments.rounds, _progress, arguments.processes
+            )
         shape = append.Shape(arguments.events, arguments.requests)
         path = append.measure if arguments.path == "append" else relay.measure
         return await path(world, shape, arguments.rounds, _progress)
@@ -155,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watchers", type=int, default=1000, help="of each run, or in a storm")
     parser.add_argument("--rate", type=float, default=20_000, help="deliveries a second")
     parser.add_argument("--seconds", type=float, default=5, help="of each round")
+    parser.add_argument("--processes", type=int, default=1, help="of the gateway")
     names = "; ".join(f"{path}: {', '.join(cases)}" for path, cases in CASES.items())
     parser.add_argument("--only", type=_words, help=f"some cases of {names}")
     parser.add_argument("--stored", type=_numbers, default=[0, 1_000_000], help="events, of the growth")

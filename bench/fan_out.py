@@ -171,16 +171,19 @@ class Floor:
         self._process.wait()
 
 
-async def measure(world: World, shape: Shape, rounds: int, told: Callable[[str], None]) -> Measured:
-    """By turns: Juinie, Juinie again, and the floor. A unit is a delivery."""
+async def measure(
+    world: World, shape: Shape, rounds: int, told: Callable[[str], None], processes: int = 1
+) -> Measured:
+    """By turns: Juinie, of so many processes, Juinie again, and the floor. A unit is a delivery."""
     runs = [RunId(run) for run in await world.runs(shape.runs)]
-    gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", SETTINGS)
+    settings = SETTINGS | {"JUINIE_PROCESSES": str(processes)}
+    gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", settings)
     latencies = Latencies()
     requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(shape.watchers)]
     crowd = Crowd(gateway.port, requests, latencies.note)
-    empty = pss_bytes(gateway.pid or 0)
+    empty = _memory(gateway)
     seconds = await crowd.come()
-    idle = (pss_bytes(gateway.pid or 0) - empty) / len(crowd)
+    idle = (_memory(gateway) - empty) / len(crowd)
     told(f"{len(crowd)} watchers came in {seconds:.1f} s; {idle:.0f} bytes of PSS each, {_heads(gateway)}")
     floor = Floor(world.directory)
     floor_crowd = Crowd(floor.port, [b"GET / HTTP/1.1\r\n\r\n"] * (shape.runs * shape.watchers))
@@ -200,6 +203,10 @@ async def measure(world: World, shape: Shape, rounds: int, told: Callable[[str],
             await floor_crowd.leave()
             floor.end()
             await crowd.leave()
+
+
+def _memory(gateway: ServiceProcess) -> int:
+    return sum(map(pss_bytes, family(gateway.pid or 0)))
 
 
 def _heads(gateway: ServiceProcess) -> str:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"
 
 TELEMETRY = {
+    "Several processes": "libs/shared/src/juinie_shared/runtime/process_telemetry.py",
     "api": "services/api/src/juinie_api/telemetry.py",
     "publisher": "services/publisher/src/juinie_publisher/telemetry.py",
     "stream-gateway": "services/stream-gateway/src/juinie_stream_gateway/telemetry.py",

@@ -10,29 +10,12 @@ import httpx
 import pytest
 
 from juinie_testkit.any_service import AnyService
-from juinie_testkit.backing.docker import free_port
 from juinie_testkit.stack import START_SECONDS, ServiceProcess
 from juinie_testkit.waits import eventually
 
 FORCED = 130
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def process_of(service: AnyService, directory: Path, **environment: str) -> ServiceProcess:
-    """The service as a process, Postgres and Kafka away unless the environment says where they are."""
-    port = free_port()
-    away = f"127.0.0.1:{free_port()}"
-    settings = {
-        "DATABASE_URL": f"postgresql://juinie@{away}/juinie",
-        "KAFKA_BOOTSTRAP_SERVERS": away,
-        "JUINIE_STREAM_TOKEN_KEYS": "test=juinie-testkit-signing-key-0123456789",
-        "JUINIE_ENV": "test",
-        "JUINIE_LAST_CALL_SECONDS": "0",
-        service.port_setting: str(port),
-        **environment,
-    }
-    return ServiceProcess(service.name, service.module, port, settings, directory / f"{service.name}.log")
 
 
 async def until_alive(process: ServiceProcess) -> None:
@@ -58,7 +41,7 @@ def test_serving_imports_nothing_that_takes_long_and_is_not_needed(service: AnyS
 
 
 async def test_process_exits_with_0_while_postgres_and_kafka_are_away(service: AnyService, tmp_path: Path):
-    process = process_of(service, tmp_path)
+    process = service.process(tmp_path)
     process.launch()
     try:
         await until_alive(process)
@@ -69,7 +52,7 @@ async def test_process_exits_with_0_while_postgres_and_kafka_are_away(service: A
 
 async def test_second_signal_ends_a_process_that_still_drains(service: AnyService, tmp_path: Path):
     """The api and the gateway wait out their last call. The publisher, with nothing to send, is gone before."""
-    process = process_of(service, tmp_path, JUINIE_LAST_CALL_SECONDS="60", JUINIE_DRAIN_SECONDS="60")
+    process = service.process(tmp_path, JUINIE_LAST_CALL_SECONDS="60", JUINIE_DRAIN_SECONDS="60")
     process.launch()
     try:
         await until_alive(process)

@@ -1,6 +1,6 @@
 """Rolling restarts under load lose no append and no event.
 
-Two replicas of each service, the apis and the gateways behind a balancer. The clients keep their connections, look
+Two replicas of each service, of one process or of two, the apis and the gateways behind a balancer. The clients keep their connections, look
 whether one was closed before they use it again, as HTTP clients do, and repeat nothing: no retry, no idempotency key.
 One of them rests for longer than the last call lasts: its request may cross the close of its connection on the wire, which
 HTTP/1.1 has no answer to (decision 0026). It does as the contract says, and repeats with its key what nobody answered.
@@ -128,11 +128,16 @@ async def key(pool: Pool) -> SeededKey:
     return await Seed(pool).key()
 
 
-@pytest.fixture
+@pytest.fixture(params=["1", "2"], ids=lambda processes: f"{processes} processes each")
 async def stack(
-    database_url: str, kafka_bootstrap_servers: str, kafka_topic: str, tmp_path: Path
+    request: pytest.FixtureRequest,
+    database_url: str,
+    kafka_bootstrap_servers: str,
+    kafka_topic: str,
+    tmp_path: Path,
 ) -> AsyncGenerator[Stack]:
     settings = {
+        "JUINIE_PROCESSES": request.param,
         "JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS,
         "JUINIE_LAST_CALL_SECONDS": str(LAST_CALL_SECONDS),
         "JUINIE_LOG_LEVEL": "info",

@@ -2,7 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from juinie_testkit.backing.docker import free_port
+from juinie_testkit.stack import ServiceProcess
 
 SIGNING_KEYS = "test=juinie-testkit-signing-key-0123456789"
 
@@ -35,3 +39,20 @@ class AnyService:
         }
         known = {name: value for name, value in values.items() if name in self.settings_class.model_fields}
         return self.settings_class.model_validate(known)
+
+    def process(self, directory: Path, *arguments: str, **environment: str) -> ServiceProcess:
+        """It as a process, Postgres and Kafka away unless the environment says where they are. `arguments` of its command."""
+        port = int(environment.get(self.port_setting, free_port()))
+        away = f"127.0.0.1:{free_port()}"
+        settings = {
+            "DATABASE_URL": f"postgresql://juinie@{away}/juinie",
+            "KAFKA_BOOTSTRAP_SERVERS": away,
+            "JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS,
+            "JUINIE_ENV": "test",
+            "JUINIE_LAST_CALL_SECONDS": "0",
+            self.port_setting: str(port),
+            **environment,
+        }
+        return ServiceProcess(
+            self.name, self.module, port, settings, directory / f"{self.name}.log", arguments
+        )

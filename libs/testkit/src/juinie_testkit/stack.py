@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +30,16 @@ _LOG_LINES = 20
 class ServiceProcess:
     """One service. Its log is a file, kept over restarts."""
 
-    def __init__(self, name: str, module: str, port: int, environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        port: int,
+        environment: dict[str, str],
+        log: Path,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self._arguments = arguments
         self.name, self.module, self.port, self.log = name, module, port, log
         self.url = f"http://127.0.0.1:{port}"
         self._environment = environment
@@ -56,7 +66,7 @@ class ServiceProcess:
             return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module], env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [sys.executable, "-m", self.module, *self._arguments], env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )  # fmt: skip
 
     async def until_ready(self, timeout_seconds: float = START_SECONDS) -> None:

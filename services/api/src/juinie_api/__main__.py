@@ -9,12 +9,11 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from juinie_api import telemetry
 from juinie_api.edges.quota_commands import (
     BytesPerMinute,
     EventsPerMinute,
@@ -31,9 +30,11 @@ from juinie_shared.db.sessions import require_sessions
 from juinie_shared.domain.errors import JuinieError, Misconfigured
 from juinie_shared.domain.quotas import KEY_QUOTAS
 from juinie_shared.domain.runs import Scope
-from juinie_shared.runtime.logs import configure_logs
-from juinie_shared.runtime.process import run_process
 from juinie_shared.runtime.settings import ServiceSettings, read_settings
+
+if TYPE_CHECKING:
+    from juinie_api.settings import Settings
+    from juinie_shared.runtime.process import Serve
 
 cli = typer.Typer(help="Juinie's api.", add_completion=False, pretty_exceptions_enable=False)
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
@@ -67,14 +68,24 @@ def default(context: typer.Context) -> None:
 
 
 @cli.command()
-def serve() -> None:
+def serve(
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Share the port. Goes before JUINIE_PROCESSES.")
+    ] = None,
+) -> None:
     """Serve the API until SIGTERM."""
-    from juinie_api.app import serve as serve_api
     from juinie_api.settings import Settings
+    from juinie_api.telemetry import SERVICE
+    from juinie_shared.runtime.process import run_service
 
-    settings = read_settings(Settings)
-    configure_logs(telemetry.SERVICE, settings.log_level, settings.log_format)
-    run_process(lambda stopping: serve_api(settings, stopping))
+    settings = read_settings(Settings, **({} if processes is None else {"JUINIE_PROCESSES": processes}))
+    run_service(SERVICE, settings, settings.port, _application)
+
+
+def _application() -> "Serve[Settings]":
+    from juinie_api.app import serve
+
+    return serve
 
 
 @cli.command()

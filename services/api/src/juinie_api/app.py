@@ -39,9 +39,10 @@ from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import watch_loop_lag
-from juinie_shared.runtime.probes import AsgiApp, probe_apps
+from juinie_shared.runtime.probes import AsgiApp, Probes
 from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.shared_counts import SharedCounts
+from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_shared.runtime.unbroken import unbroken
 
@@ -57,9 +58,12 @@ _log = get_logger("api")
 
 
 async def serve(
-    settings: Settings, stopping: asyncio.Event, on_started: Callable[[int], None] = lambda _port: None
+    settings: Settings,
+    stopping: asyncio.Event,
+    on_started: Callable[[int], None] = lambda _port: None,
+    sibling: Sibling | None = None,
 ) -> None:
-    """Serve until `stopping` is set; then drain, and close everything.
+    """Serve until `stopping` is set; then drain, and close everything. `sibling`: as one of several.
 
     `on_started` gets the port once it is listened on. Postgres may be away: the api is not ready then, and waits.
 
@@ -72,7 +76,7 @@ async def serve(
     pool = await open_pool(url, telemetry.SERVICE, limits)
     health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
     try:
-        api = _Api(settings, provider, pool, health_pool, limits, stopping)
+        api = _Api(settings, provider, pool, health_pool, limits, stopping, sibling)
         with closing(api.server.bind()) as listener:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(unbroken(run)) for run in api.background]
@@ -101,6 +105,7 @@ class _Api:
         health_pool: Pool,
         limits: PoolLimits,
         stopping: asyncio.Event,
+        sibling: Sibling | None,
     ) -> None:
         url, dev = settings.database_url.get_secret_value(), settings.env == "dev"
 
@@ -119,6 +124,7 @@ class _Api:
         check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
         self._readiness = Readiness(DatabaseCheck(health_pool, check_sessions, dev=dev), _report_readiness)
         over_limit = OverLimit(metrics)
+        probes = Probes(self._readiness.missing, metrics.registry, sibling)
         self.background: list[Callable[[], Coroutine[None, None, None]]] = [
             self._notifier.run,
             Listener(connect_apart, heard, _log.warning).run,
@@ -129,13 +135,13 @@ class _Api:
             over_limit.run,
             lambda: watch_loop_lag(metrics.loop_lag.observe),
             lambda: tame_gc(metrics.gc_pause.observe),
+            probes.run,
         ]
         api = build_api(self._services(settings, pool, stopping), metrics, provider)
         admission = Admission(api, KeyRing(pool), self._windows, over_limit.refused)
-        probes = probe_apps(self._readiness.missing, metrics.registry)
         cors = Cors(settings.cors_origins, dev, METHODS)
         self.server = HttpServer(
-            cors.around(_with_probes(admission, probes)),
+            cors.around(_with_probes(admission, probes.apps)),
             settings.host,
             settings.port,
             HttpLimits(
@@ -146,6 +152,7 @@ class _Api:
             cors,
             metrics.connections_refused.inc,
             metrics.unread_answers.inc,
+            sibling,
         )
         metrics.unread_bytes.set_function(lambda: self.server.unread_bytes)
 

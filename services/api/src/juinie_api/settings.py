@@ -20,7 +20,7 @@ class Settings(EdgeSettings):
         ge=1,
         le=200,
         validation_alias="JUINIE_API_DATABASE_CONNECTIONS",
-        description="Size of the api's pool.",
+        description="Size of the pool of each process.",
     )
     max_request_bytes: int = Field(
         1024 * 1024, ge=1, validation_alias="JUINIE_MAX_REQUEST_BYTES",

@@ -42,8 +42,9 @@ from juinie_shared.domain.ids import new_uuid7
 from juinie_shared.runtime.gc_pauses import tame_gc
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_shared.runtime.loop_lag import watch_loop_lag
-from juinie_shared.runtime.probes import probe_apps
+from juinie_shared.runtime.probes import Probes
 from juinie_shared.runtime.readiness import Readiness
+from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_shared.runtime.unbroken import unbroken
 
@@ -71,13 +72,19 @@ class Parts:
     duties: Duties
     telemetry: Telemetry
     readiness: Readiness
+    probes: Probes
     application: AsgiFastStream
 
 
 async def serve(
-    settings: Settings, stopping: asyncio.Event, on_started: Callable[[int], None] = lambda _port: None
+    settings: Settings,
+    stopping: asyncio.Event,
+    on_started: Callable[[int], None] = lambda _port: None,
+    sibling: Sibling | None = None,
 ) -> None:
     """Relay until `stopping` is set, then finish the batch in flight and close, within `drain_seconds`.
+
+    `sibling`: as one of several.
 
     `on_started` is called with the port once it is listened on; Postgres and Kafka may come later.
 
@@ -89,8 +96,8 @@ async def serve(
     database_url = settings.database_url.get_secret_value()
     limits = PoolLimits(size=POOL_SIZE)
     pool = await open_pool(database_url, "juinie-publisher", limits, plan_cache_mode=PLANNING)
-    parts = _build(settings, pool, provider.get_tracer("juinie_publisher"))
-    http = HttpServer(parts.application, settings.host, settings.port)
+    parts = _build(settings, pool, provider.get_tracer("juinie_publisher"), sibling)
+    http = HttpServer(parts.application, settings.host, settings.port, sibling=sibling)
     try:
         # It listens from here on: a probe waits for its answer instead of being refused.
         with closing(http.bind()) as listener:
@@ -108,7 +115,7 @@ async def serve(
         parts.telemetry.stopped()
 
 
-def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
+def _build(settings: Settings, pool: Pool, tracer: Tracer, sibling: Sibling | None) -> Parts:
     """Everything, handed to where it is used. Nothing connects or starts here."""
     registry = CollectorRegistry()
     telemetry = Telemetry(tracer, registry)
@@ -128,14 +135,13 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer) -> Parts:
 
     check_database = DatabaseCheck(pool, check_sessions, dev=settings.env == "dev")
     readiness = Readiness(check_database, telemetry.waiting_for, look_at_kafka)
-    application = make_application(
-        plan.name, dead_plan.name, servers, probe_apps(readiness.missing, registry)
-    )
+    probes = Probes(readiness.missing, registry, sibling)
+    application = make_application(plan.name, dead_plan.name, servers, probes.apps)
     doorbell, duty_bell = Doorbell(), Doorbell()
     duties = Duties(DutyStore(pool, new_uuid7(), _own_name()), duty_bell, doorbell.ring, telemetry)
     return Parts(
         topic, dead_topic, pool, outbox, DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry, readiness,
-        application,
+        probes, application,
     )  # fmt: skip
 
 
@@ -157,6 +163,7 @@ async def _run(
         watching = [
             tasks.create_task(unbroken(watch_loop_lag, parts.telemetry.loop_was_late)),
             tasks.create_task(unbroken(tame_gc, parts.telemetry.gc_paused)),
+            tasks.create_task(unbroken(parts.probes.run)),
         ]
         working = tasks.create_task(unbroken(_work, parts, settings, stopping))
         await stopping.wait()

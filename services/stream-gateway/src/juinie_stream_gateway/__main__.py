@@ -1,27 +1,34 @@
-"""`juinie-stream-gateway`: serve until SIGTERM."""
+"""`juinie-stream-gateway`: serve until SIGTERM.
+
+The application is imported where it is served: a parent of several processes loads none of it.
+"""
 
 import sys
 
 from juinie_shared.domain.errors import Misconfigured
-from juinie_shared.runtime.logs import configure_logs
-from juinie_shared.runtime.process import run_process
-from juinie_shared.runtime.settings import read_settings
-from juinie_stream_gateway.app import serve
+from juinie_shared.runtime.process import Serve, run_service
+from juinie_shared.runtime.settings import read_settings, settings_of_command
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.telemetry import SERVICE
 
-USAGE = "usage: juinie-stream-gateway [serve]"
+USAGE = "usage: juinie-stream-gateway [serve [--processes N]]"
 
 
 def main() -> None:
-    if sys.argv[1:] not in ([], ["serve"]):
+    chosen = settings_of_command(sys.argv[1:])
+    if chosen is None:
         sys.exit(USAGE)
     try:
-        settings = read_settings(Settings)
+        settings = read_settings(Settings, **chosen)
     except Misconfigured as error:
         sys.exit(error.message)
-    configure_logs(SERVICE, settings.log_level, settings.log_format)
-    run_process(lambda stopping: serve(settings, stopping))
+    run_service(SERVICE, settings, settings.port, _application)
+
+
+def _application() -> Serve[Settings]:
+    from juinie_stream_gateway.app import serve
+
+    return serve
 
 
 if __name__ == "__main__":

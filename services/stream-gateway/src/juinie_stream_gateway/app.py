@@ -16,9 +16,10 @@ from juinie_shared.runtime.http_server import HttpLimits, HttpServer
 from juinie_shared.runtime.keys import KeyRing
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import watch_loop_lag
-from juinie_shared.runtime.probes import probe_apps
+from juinie_shared.runtime.probes import Probes
 from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.shared_counts import SharedCounts
+from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_shared.runtime.tries import Tries
 from juinie_shared.runtime.unbroken import unbroken
@@ -56,9 +57,12 @@ _log = get_logger("stream")
 
 
 async def serve(
-    settings: Settings, stopping: asyncio.Event, on_started: Callable[[int], None] = lambda _port: None
+    settings: Settings,
+    stopping: asyncio.Event,
+    on_started: Callable[[int], None] = lambda _port: None,
+    sibling: Sibling | None = None,
 ) -> None:
-    """Serve until `stopping` is set; then send all watchers away and close everything.
+    """Serve until `stopping` is set; then send all watchers away and close everything. `sibling`: as one of several.
 
     `on_started` is called with the port once it is listened on.
     """
@@ -67,18 +71,20 @@ async def serve(
     limits = PoolLimits(size=settings.backfill_concurrency + SPARE_CONNECTIONS)
     pool = await open_pool(settings.database_url.get_secret_value(), SERVICE, limits)
     try:
-        gateway = _Gateway(settings, telemetry, pool)
+        gateway = _Gateway(settings, telemetry, pool, sibling)
         with closing(gateway.server.bind()) as listener:
             on_started(gateway.server.bound_port or 0)
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(unbroken(run)) for run in gateway.background]
                 tasks.create_task(gateway.drain_when(stopping, background))
+                answering = tasks.create_task(unbroken(gateway.probes.run))
                 gateway.refill_in(tasks)
                 await gateway.server.serve(
                     listener, stopping, settings.drain_seconds, settings.last_call_seconds
                 )
                 stopping.set()
                 gateway.stop_refilling()
+                answering.cancel()
             await gateway.counts.leave()
     finally:
         await pool.close()
@@ -88,7 +94,7 @@ async def serve(
 class _Gateway:
     """The parts, put together."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, pool: Pool) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry, pool: Pool, sibling: Sibling | None) -> None:
         store = Store(
             pool,
             PageLimits(settings.backfill_page_events, settings.backfill_page_bytes),
@@ -138,15 +144,16 @@ class _Gateway:
             lambda: watch_loop_lag(telemetry.loop_lag.observe),
             lambda: tame_gc(telemetry.gc_pause.observe),
         ]
-        probes = probe_apps(self._readiness.missing, telemetry.registry)
+        self.probes = Probes(self._readiness.missing, telemetry.registry, sibling)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
         self.server = HttpServer(
-            http_app(self._streams, probes, cors),
+            http_app(self._streams, self.probes.apps, cors),
             settings.host,
             settings.port,
             HttpLimits(connections=settings.max_connections, unread_seconds=settings.stream_slow_seconds),
             cors,
             telemetry.connections_refused.inc,
+            sibling=sibling,
         )
 
     async def drain_when(self, stopping: asyncio.Event, background: list[asyncio.Task[None]]) -> None:

@@ -21,14 +21,14 @@ from typing import Any, ClassVar, override
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.direct_body import DirectBody
+from juinie_shared.runtime.port import BACKLOG, take_port
 from juinie_shared.runtime.problems import Problem, problem
+from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.slow_readers import Reader, SlowReaders
-from juinie_shared.runtime.tcp import cut, tend
+from juinie_shared.runtime.tcp import cut
 
-_BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60 s): or one would send a request into a connection that we close."""
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
@@ -355,9 +355,13 @@ class HttpServer:
         cors: Cors | None = None,
         on_refused: Callable[[], None] = lambda: None,
         on_unread: Callable[[], None] = lambda: None,
+        sibling: Sibling | None = None,
     ) -> None:
-        """`on_refused` is called for every connection that was one too many, `on_unread` for one whose answer is not read."""
-        self._host, self._port, self._cors = host, port, cors
+        """`on_refused` is called for every connection that was one too many, `on_unread` for one whose answer is not read.
+
+        Who is a `sibling` shares the port with others: its parent has taken it.
+        """
+        self._host, self._port, self._cors, self._sibling = host, port, cors, sibling
         self._on_refused, self._on_unread = on_refused, on_unread
         self._app, self._limits = app, limits or HttpLimits()
         self._readers = SlowReaders(self._connections, self._limits.unread_seconds, self._limits.unread_bytes)
@@ -376,16 +380,7 @@ class HttpServer:
         Raises:
             PortTaken: another program has it.
         """
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tend(listener)
-        try:
-            listener.bind((self._host, self._port))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            listener.close()
-            raise PortTaken(self._host, self._port) from error
+        listener = self._sibling.take_port() if self._sibling else take_port(self._host, self._port)
         self.bound_port = listener.getsockname()[1]
         return listener
 
@@ -411,7 +406,7 @@ class HttpServer:
         }
         protocol = type("_Protocol", (GuardedProtocol,), own)
         config = uvicorn.Config(
-            self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=_BACKLOG,
+            self._app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False, backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS, server_header=False, date_header=False, headers=[_NOSNIFF], proxy_headers=False,
             timeout_graceful_shutdown=max(1, int(drain_seconds - last_call_seconds)),
         )  # fmt: skip

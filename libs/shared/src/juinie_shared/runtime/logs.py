@@ -11,18 +11,20 @@ import structlog
 from opentelemetry import trace
 
 
-def configure_logs(service: str, level: str, form: Literal["json", "console"] = "json") -> None:
+def configure_logs(
+    service: str, level: str, form: Literal["json", "console"] = "json", process: int | None = None
+) -> None:
     """Send what Juinie says (structlog) and what libraries say (the standard library's logging) to the same place, in one form.
 
     Libraries speak from WARNING on; nothing of ours logs a payload, key or token. Ours do not go through the standard library:
-    that takes longer than all else that a log line needs.
+    that takes longer than all else that a log line needs. `process`: which of several this is, named on every line.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace_id,
-        _constant(service=service),
+        _constant(service=service) if process is None else _constant(service=service, process=process),
     ]
     render: Any = (
         structlog.processors.JSONRenderer(serializer=_json)
@@ -85,7 +87,7 @@ def _add_trace_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str
     return event
 
 
-def _constant(**pairs: str) -> Any:
+def _constant(**pairs: str | int) -> Any:
     def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
         return {**event, **pairs}
 

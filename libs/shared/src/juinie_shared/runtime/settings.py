@@ -6,6 +6,7 @@ name; a secret's value never appears.
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -71,6 +72,10 @@ class ServiceSettings(BaseModel):
         6.0, ge=0, le=600, validation_alias="JUINIE_DRAIN_SECONDS",
         description="How long open requests may go on after SIGTERM.",
     )  # fmt: skip
+    processes: int = Field(
+        1, ge=1, le=256, validation_alias="JUINIE_PROCESSES",
+        description="Processes of this service, which share its port. What is set for one process is each one's own: open streams and connections, memory, connections to Postgres. `serve --processes` goes before.",
+    )  # fmt: skip
 
     @field_validator("database_url")
     @classmethod
@@ -97,7 +102,7 @@ class EdgeSettings(ServiceSettings):
     )  # fmt: skip
     max_connections: int = Field(
         12_000, ge=1, validation_alias="JUINIE_MAX_CONNECTIONS",
-        description="Connections open at once, streams included; one more is closed as it comes.",
+        description="Connections open at once in this process, streams included; one more is closed as it comes.",
     )  # fmt: skip
     stream_token_keys: SecretStr | None = Field(
         None, validate_default=True, validation_alias="JUINIE_STREAM_TOKEN_KEYS",
@@ -133,14 +138,27 @@ def _pairs(text: str) -> list[tuple[str, str, str]]:
     return [part.strip().partition("=") for part in text.split(",") if part.strip()]
 
 
-def read_settings[S: ServiceSettings](cls: type[S]) -> S:
-    """The settings that the environment holds.
+def settings_of_command(arguments: Sequence[str]) -> dict[str, str] | None:
+    """What `[serve [--processes N]]` chooses, for `read_settings`; None for any other command."""
+    match [*arguments]:
+        case [] | ["serve"]:
+            return {}
+        case ["serve", "--processes", processes]:
+            return {"JUINIE_PROCESSES": processes}
+        case ["serve", option] if option.startswith("--processes="):
+            return {"JUINIE_PROCESSES": option.partition("=")[2]}
+        case _:
+            return None
+
+
+def read_settings[S: ServiceSettings](cls: type[S], **chosen: object) -> S:
+    """The settings that the environment holds; what is `chosen`, by its name there, goes before.
 
     Raises:
         Misconfigured: one message that names every setting that is missing or wrong, and shows no value.
     """
     names = (str(field.validation_alias) for field in cls.model_fields.values())
-    given = {name: os.environ[name] for name in names if name in os.environ}
+    given = {name: os.environ[name] for name in names if name in os.environ} | chosen
     try:
         return cls.model_validate(given)
     except ValidationError as error:
