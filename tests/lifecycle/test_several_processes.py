@@ -22,6 +22,7 @@ from juinie_testkit.stack import START_SECONDS, ServiceProcess
 from juinie_testkit.waits import eventually
 
 STOP_SECONDS = 30
+CONNECTIONS = 40
 ASK_SECONDS = 2.0
 """A connection may come to a process that does not answer; then another is made."""
 
@@ -140,6 +141,24 @@ async def test_killed_process_is_replaced_and_its_sibling_left_alone(
         assert await process.stop(STOP_SECONDS) == 0
     lost = [line for line in log_lines(process) if line["event"] == "process_lost"]
     assert [(line["pid"], line["exit_code"]) for line in lost] == [(killed, -signal.SIGKILL)]
+
+
+async def test_what_waits_for_a_process_that_is_killed_is_answered_by_the_next(
+    service: AnyService, tmp_path: Path
+):
+    async with launched(service.process(tmp_path, JUINIE_PROCESSES="2")) as process:
+        await until_answer(process, "/livez", 200)
+        frozen = min(children_of(process.pid))
+        os.kill(frozen, signal.SIGSTOP)
+        connections = [await asyncio.open_connection("127.0.0.1", process.port) for _ in range(CONNECTIONS)]
+        for _, writer in connections:
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: juinie\r\n\r\n")
+        answers = [asyncio.create_task(reader.readline()) for reader, _ in connections]
+        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+        os.kill(frozen, signal.SIGKILL)
+        assert {line[:9] for line in await asyncio.gather(*answers)} == {b"HTTP/1.1 "}
+        for _, writer in connections:
+            writer.close()
 
 
 async def test_nothing_is_left_of_a_parent_that_is_killed(service: AnyService, tmp_path: Path):

@@ -59,6 +59,23 @@ async def test_every_gateway_has_to() -> None:
     assert await of(answer, ("http://one", "http://two")).until_live(0.7) is None
 
 
+async def test_gateway_of_several_processes_reads_when_one_of_them_does() -> None:
+    counts = iter(range(1000))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/metrics":
+            return STREAM
+        text = (
+            "# HELP juinie_stream_records_total Records.\n"
+            'juinie_stream_records_total{process="0",verdict="next"} 5.0\n'
+            f'juinie_stream_records_total{{process="1",verdict="next"}} {next(counts)}.0\n'
+            'juinie_stream_records_total{process="1",verdict="seen"} 1.0\n'
+        )
+        return httpx.Response(200, text=text)
+
+    assert await of(answer).until_live(20) is not None
+
+
 async def test_metrics_out_of_reach_tell_nothing() -> None:
     assert await live(None).may_look()
     assert not await of(lambda _: httpx.Response(404)).may_look()

@@ -12,7 +12,10 @@ from juinie.connection import connect
 from juinie.errors import JuinieError
 
 _GATEWAY = "# HELP juinie_stream_records_total"
-_READ = re.compile(r'^juinie_stream_records_total\{verdict="next"\} ([0-9.e+]+)$', re.MULTILINE)
+_READ = re.compile(
+    r'^juinie_stream_records_total\{(?:process="\d+",)?verdict="next"\} ([0-9.e+]+)$', re.MULTILINE
+)
+"""Of a gateway of several processes, one line for each."""
 _LOOK_EVERY_SECONDS = 0.2
 _TRY_SECONDS = 5.0
 
@@ -71,5 +74,4 @@ class Live:
             return None
         if not answer.is_success or _GATEWAY not in answer.text:
             return None
-        found = _READ.search(answer.text)
-        return float(found[1]) if found else 0.0
+        return sum(map(float, _READ.findall(answer.text)))
