@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from crowd import Crowd
 from fan_out import SETTINGS, Source
 from http_load import post, send_all
 from statements import Statements
+from stored import store
 from world import TOPIC, World
 
 from juinie_shared.contracts.names import OUTBOX_CHANNEL
@@ -36,11 +38,11 @@ APPENDS, LARGE_APPENDS, TOGETHER = 300, 100, 640
 ROWS = 2_000
 IDLE, WATCHERS, EVENTS, TICKS, RETURNS = 500, 200, 60, 20, 100
 _LOOK_SECONDS, _WAIT_SECONDS = 0.005, 60
-_CALM_SECONDS = 0.3
+_CALM_SECONDS, _REST_SECONDS = 0.3, 2.0
 FRESH, WARM = 2, 20
 """Events of a run that is new, which come from Postgres, and of one from which on all come from Kafka."""
-STORED = 80
-"""Events, at least, of the runs that were appended to."""
+STORED = 50
+"""Events that one who comes reads."""
 
 type Counts = dict[str, Counted]
 
@@ -54,7 +56,7 @@ async def count() -> Counts:
         return {
             **await _appends(world, runs),
             **await _relay(world, runs),
-            **await _streams(world, [RunId(run) for run in runs]),
+            **await _streams(world),
         }
 
 
@@ -75,6 +77,14 @@ class _Observed:
     def pid(self) -> int:
         assert self.service.pid is not None
         return self.service.pid
+
+    async def beyond_rest(self, act: Callable[[], Awaitable[object]]) -> Mapping[str, float]:
+        """What `act` made it do, without what it does in as much time anyway."""
+        rest = await self.during(lambda: asyncio.sleep(_REST_SECONDS))
+        began = time.perf_counter()
+        did = await self.during(act)
+        times = (time.perf_counter() - began) / (_REST_SECONDS + _CALM_SECONDS)
+        return {what: count - rest[what] * times for what, count in did.items()}
 
     async def during(self, act: Callable[[], Awaitable[object]]) -> Mapping[str, float]:
         """What `act` made it do."""
@@ -238,13 +248,13 @@ def _kafka_batches(world: World) -> int:
 # ---- streams -----------------------------------------------------------------------------------------------------------
 
 
-async def _streams(world: World, runs: Sequence[RunId]) -> Counts:
+async def _streams(world: World) -> Counts:
     """Who rests, who comes to a page of stored events, one run with many watchers, and many runs with one."""
-    fresh = [RunId(run) for run in await world.runs(RUNS)]
+    fresh, stored = await store(world, RUNS, FRESH), await store(world, RUNS, STORED)
     async with _observed(world, "juinie_stream_gateway", "JUINIE_STREAM_PORT", SETTINGS) as gateway:
         return {
             **await _at_rest(world, gateway, fresh),
-            **await _connected(world, gateway, runs),
+            **await _connected(world, gateway, stored),
             **await _delivered(world, gateway, "one_run", fresh[:1] * WATCHERS, EVENTS),
             **await _delivered(world, gateway, "many_runs", fresh[1:], TICKS),
         }
@@ -262,15 +272,19 @@ async def _at_rest(world: World, gateway: _Observed, runs: Sequence[RunId]) -> C
 
 
 async def _connected(world: World, gateway: _Observed, runs: Sequence[RunId]) -> Counts:
-    """One after the other, each to a run of its own."""
+    """One after the other, each to a run of its own. Others are there all the time, so that all of Kafka is read."""
+    others = await _come(world, gateway, runs)
+    await others.until(STORED)
     crowds = list[Crowd]()
 
     async def come() -> None:
-        crowds.append(await _come(world, gateway, runs[:RETURNS], at_once=1))
-        await crowds[0].until(STORED)
+        for run in runs[:RETURNS]:
+            crowds.append(await _come(world, gateway, [run]))
+            await crowds[-1].until(STORED)
 
-    did = await gateway.during(come)
-    await crowds[0].leave()
+    did = await gateway.beyond_rest(come)
+    for crowd in (*crowds, others):
+        await crowd.leave()
     wanted = ("round_trips", "write_calls", "python_steps", "blocks_kept")
     return _each("connect", did, RETURNS, "a watcher", *wanted)
 

@@ -23,6 +23,7 @@ from juinie_testkit.raw_stream import stream_request
 
 APPENDS = 3_000
 SPREADS, BATCHES, CROWDS = (1, 100, 10_000), (1, 10, 100), (100, 1_000, 10_000)
+PROCESSES = (1, 2, 4)
 EVENTS_A_STORED_RUN = 1_000
 DELIVERIES, DELIVERIES_A_SECOND, RECORDS_A_SECOND = 20_000, 20_000, 4_000
 _TICK_SECONDS = 0.01
@@ -89,6 +90,17 @@ async def batches(wanted: Wanted, told: Told) -> Measured:
         return await by_turns("event", _first_again(sides), wanted.rounds, told)
 
 
+async def processes(wanted: Wanted, told: Told) -> Measured:
+    """Appends of one event, to one process of the api and to several that share its port."""
+    async with World() as world:
+        runs = await store(world, RUNS, 0)
+        sides = list[Side]()
+        for count in PROCESSES:
+            api = await world.service("juinie_api", "JUINIE_API_PORT", {"JUINIE_PROCESSES": str(count)})
+            sides.append(Side(f"{count} processes", partial(over_http, world, api, runs, Shape(1, APPENDS))))
+        return await by_turns("event", _first_again(sides), wanted.rounds, told)
+
+
 # ---- watchers ----------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +160,7 @@ CASES: Mapping[str, Callable[[Wanted, Told], Coroutine[Any, Any, Measured]]] = {
     "stored": stored,
     "spread": spread,
     "batches": batches,
+    "processes": processes,
     "watchers": watchers,
     "watched-runs": watched_runs,
 }

@@ -3,7 +3,7 @@
     python returning.py PORT KEY AFTER_SEQ LAST_SEQ WATCHERS < lines
 
 The first line names their runs, which they share out. `come`: all connect; the answer says after how many seconds each had its run's event
-LAST_SEQ, and how often one was told to come again later. `leave`: all cut their connections.
+LAST_SEQ, and how often one was told to come again later, by reason. `leave`: all cut their connections.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import override
@@ -19,6 +20,7 @@ from juinie_shared.runtime.process import allow_descriptors
 from juinie_testkit.manners import give_way
 from juinie_testkit.raw_stream import stream_request
 
+_REASON = re.compile(rb'"reason": ?"([^"]*)"')
 _RETRY = re.compile(rb"retry: (\d+)\n")
 _KEPT_BYTES = 2_000
 
@@ -75,11 +77,11 @@ class Returning:
             stream_request(runs[number % len(runs)], place.key, place.after_seq) for number in range(watchers)
         ]
         self._there = list[_Watcher]()
-        self.sent_away = 0
+        self.sent_away = Counter[str]()
 
     async def come(self) -> float:
         """Seconds until all have had what they want."""
-        began, self.sent_away = time.perf_counter(), 0
+        began, self.sent_away = time.perf_counter(), Counter[str]()
         self._there = await asyncio.gather(*map(self._one, self._requests))
         return time.perf_counter() - began
 
@@ -99,7 +101,8 @@ class Returning:
             )
             if await came:
                 return watcher
-            self.sent_away += 1
+            reason = _REASON.search(watcher.tail)
+            self.sent_away[reason[1].decode() if reason else "no reason"] += 1
             told = _RETRY.findall(watcher.tail)
             await asyncio.sleep(int(told[-1]) / 1000 if told else 1.0)
 

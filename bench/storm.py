@@ -5,6 +5,7 @@ truth. What the others feel is compared with what they felt just before.
 """
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -30,11 +31,17 @@ from juinie_shared.contracts.sse import event_frame
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.domain.ids import RunId, Seq
 from juinie_shared.domain.times import format_time
+from juinie_stream_gateway.core.backfill import Backfill
+from juinie_stream_gateway.core.hub import Room
 from juinie_stream_gateway.store import Page, Store
 from juinie_testkit.raw_stream import connect_raw, stream_request
 from juinie_testkit.stack import ServiceProcess
 
-LIMITS = {"JUINIE_MAX_STREAMS": "30000", "JUINIE_TAIL_CHECK_SECONDS": "0.75"}
+LIMITS = {
+    "JUINIE_MAX_STREAMS": "30000",
+    "JUINIE_MAX_CONNECTIONS": "30000",
+    "JUINIE_TAIL_CHECK_SECONDS": "0.75",
+}
 EVENTS, MISSING = 200, 50
 FEW_RUNS = 50
 LIVE_RUNS, LIVE_WATCHERS = 10, 5
@@ -150,6 +157,14 @@ class Feelings:
 # ---- those who come and go ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Came:
+    """`seconds` until all had what they missed; `sent_away`: how often one was told to come later, by reason."""
+
+    seconds: float
+    sent_away: Mapping[str, int]
+
+
 class Returning:
     """The process of `returning.py`."""
 
@@ -175,14 +190,14 @@ class Returning:
                 process.kill()
             await process.wait()
 
-    async def come(self) -> Mapping[str, float]:
-        """`seconds` until all had what they missed; `sent_away`: how often one was told to come later."""
-        return await self._do("come")
+    async def come(self) -> Came:
+        """All at once."""
+        return Came(**await self._do("come"))
 
     async def leave(self) -> None:
         await self._do("leave")
 
-    async def _do(self, word: str) -> Mapping[str, float]:
+    async def _do(self, word: str) -> Mapping[str, Any]:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{word}\n".encode())
@@ -195,12 +210,13 @@ class Returning:
 
 
 async def reconnects(wanted: Wanted, told: Told) -> Measured:
-    """All come at once, `MISSING` events behind: to a few runs, and each to a run of its own. CPU is without what the calm takes."""
-    feelings, facts = Feelings(), dict[str, list[float]]()
-    async with Stack.open() as stack:
+    """All come at once, `MISSING` events behind: to a few runs that others watched all the time, so that the gateway has the events
+    still; to a few that nobody watches; and each to a run of its own. CPU is without what the calm takes.
+    """
+    feelings, facts, after = Feelings(), dict[str, list[float]](), EVENTS - MISSING
+    async with Stack.open() as stack, _watched(stack, after) as tail:
         few = await store(stack.world, FEW_RUNS, EVENTS)
         apart = await store(stack.world, wanted.watchers, EVENTS)
-        after = EVENTS - MISSING
 
         def side(name: str, crowd: Returning) -> Side:
             async def turn() -> Sample:
@@ -211,8 +227,11 @@ async def reconnects(wanted: Wanted, told: Told) -> Measured:
                 await crowd.leave()
                 await asyncio.sleep(1)
                 feelings.add(name, calm, felt)
-                facts.setdefault(f"{name}: seconds", []).append(came["seconds"])
-                facts.setdefault(f"{name}: sent away", []).append(came["sent_away"])
+                facts.setdefault(f"{name}: seconds", []).append(came.seconds)
+                told(
+                    f"{name}: {came.seconds:.1f} s until all had what they missed; sent away: {came.sent_away}"
+                )
+                facts.setdefault(f"{name}: sent away", []).append(sum(came.sent_away.values()))
                 cpu = {
                     part: max(0.0, used - calm.cpu[part] / calm.seconds * felt.seconds)
                     for part, used in felt.cpu.items()
@@ -222,13 +241,28 @@ async def reconnects(wanted: Wanted, told: Told) -> Measured:
             return Side(name, turn)
 
         async with (
+            Returning.to(stack, tail, wanted.watchers, after, EVENTS) as to_tail,
             Returning.to(stack, few, wanted.watchers, after, EVENTS) as to_few,
             Returning.to(stack, apart, wanted.watchers, after, EVENTS) as to_apart,
         ):
-            sides = [side("few runs", to_few), side("apart", to_apart)]
+            sides = [side("watched runs", to_tail), side("few runs", to_few), side("apart", to_apart)]
             measured = await by_turns("reconnect", sides, wanted.rounds, told)
     medians = {name: median(values) for name, values in facts.items()}
     return replace(measured, facts={**medians, **feelings.facts()})
+
+
+@asynccontextmanager
+async def _watched(stack: Stack, after: int) -> AsyncGenerator[Sequence[RunId]]:
+    """Runs that each have a watcher, who got their last `MISSING` events live."""
+    runs = await store(stack.world, FEW_RUNS, after)
+    crowd = Crowd(stack.gateway.port, [stream_request(run, stack.world.key.text, after - 1) for run in runs])
+    await crowd.come()
+    await crowd.until(after)
+    for _ in range(MISSING):
+        await stack.append(runs, FEW_RUNS)
+    await crowd.until(EVENTS)
+    yield runs
+    await crowd.leave()
 
 
 async def crowds(wanted: Wanted, told: Told) -> Measured:
@@ -291,8 +325,8 @@ async def reads(wanted: Wanted, told: Told) -> Measured:
         asked = [few[number % FEW_RUNS] for number in range(wanted.watchers)]
         try:
             sides = [
-                Side("few runs", _reading(world, asked, _together(pool))),
-                Side("apart", _reading(world, apart, _together(pool))),
+                Side("few runs", _reading(world, asked, _together(world, pool, few))),
+                Side("apart", _reading(world, apart, _together(world, pool, apart))),
                 Side("a query each", _reading(world, apart, _alone(pool))),
                 Side("rows each", _reading(world, apart, _rows(rows))),
             ]
@@ -310,24 +344,24 @@ def _reading(
 ) -> Callable[[], Awaitable[Sample]]:
     async def turn() -> Sample:
         read = make()
+        gc.collect()
+        gc.disable()  # the gateway's collector is tamed, and here nothing else lives
         own, database, began = time.process_time(), world.database_cpu(), time.perf_counter()
         await asyncio.gather(*map(read, runs))
         cpu = {"service": time.process_time() - own, "postgres": world.database_cpu() - database}
+        gc.enable()
         return Sample(len(runs), time.perf_counter() - began, cpu)
 
     return turn
 
 
-def _together(pool: Pool) -> Callable[[], _Read]:
-    """As the gateway reads: what is asked meanwhile is read at once, the same page once."""
+def _together(world: World, pool: Pool, runs: Sequence[RunId]) -> Callable[[], _Read]:
+    """As the gateway reads: a page that is on its way is waited for, and pages that are asked for meanwhile are read at once."""
 
     def make() -> _Read:
-        gateway = Store(pool, wait_seconds=120)
-
-        async def read(run: RunId) -> Page | None:
-            return await gateway.read_page(run, Seq(EVENTS - MISSING))
-
-        return read
+        backfill = Backfill(Store(pool, wait_seconds=120).read_page)
+        rooms = {run: Room(run, world.key.tenant_id) for run in runs}
+        return lambda run: backfill.page(rooms[run], Seq(EVENTS - MISSING))
 
     return make
 
