@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-_WIDTH, _LABEL, _BAR, _ROW, _GAP = 880, 190, 560, 18, 34
+_WIDTH, _LABEL, _BAR, _ROW, _GAP = 880, 190, 440, 18, 34
 _COLOURS = ("#3b6ea5", "#d9913d", "#6a9f58", "#a06a9f")
 _PARTS = {"service": 0, "gateway": 0, "postgres": 1}
 
