@@ -155,11 +155,10 @@ async def test_a_child_that_hangs_is_killed_when_its_time_to_stop_is_up(tmp_path
 
 
 async def test_a_second_signal_ends_all_at_once(tmp_path):
-    with family(
-        tmp_path,
-        "live = lambda: (me.tell_started(0), (directory / f'up-{os.getpid()}').touch(), asyncio.sleep(600))[-1]\nos.kill(os.getppid(), 0)",
-    ) as made:
+    with family(tmp_path) as made:
         pids = await made.until_up()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         made.process.terminate()
         made.process.send_signal(signal.SIGINT)
         code, _ = made.wait()
