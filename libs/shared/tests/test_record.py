@@ -1,16 +1,19 @@
 """The Kafka record is bytes that publisher and gateway agree on. The expectations were written by hand."""
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from juinie_shared.contracts.record import RunEventRecord, RunRecords, event_json_head, read_record
 from juinie_shared.domain.errors import BadRecord
 from juinie_shared.domain.ids import RunId, Seq, TenantId
+from juinie_shared.domain.times import format_time
 from juinie_testkit.golden import GoldenRecord, golden_record, golden_records
 
 RUN = RunId(UUID("01930b7e-4c00-7a11-8b22-c3d4e5f60718"))
@@ -46,6 +49,35 @@ def test_writing_gives_the_golden_bytes(golden: GoldenRecord):
 @pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
 def test_reading_the_golden_bytes_gives_what_was_meant(golden: GoldenRecord):
     assert read_record(golden.key, golden.value, golden.headers) == MEANT[golden.name]
+
+
+@pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
+def test_json_of_an_event_names_what_its_record_says(golden: GoldenRecord):
+    meant = MEANT[golden.name]
+    assert RunEventRecord.of_json(RUN, TENANT, golden.value.decode(), meant.traceparent) == meant
+
+
+@given(
+    seq=st.integers(1, 2**63 - 1),
+    event_type=st.from_regex(r"[A-Za-z0-9._/-]{1,128}", fullmatch=True),
+    moment=st.datetimes(timezones=st.just(UTC)),
+    data=st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+)
+def test_what_is_written_from_an_events_json_is_read_as_it(
+    seq: int, event_type: str, moment: datetime, data: object
+):
+    time, text = format_time(moment), json.dumps(data, ensure_ascii=False)
+    event = f'{{"seq":{seq},"type":"{event_type}","time":"{time}","data":{text}}}'
+    try:
+        event.encode()
+    except UnicodeEncodeError:
+        reject()
+    record = RunEventRecord.of_json(RUN, TENANT, event, None)
+    assert record == RunEventRecord(RUN, TENANT, Seq(seq), event_type, time, event.encode(), None)
+    assert read_record(record.key, record.value, record.headers()) == record
 
 
 def test_headers_of_a_newer_publisher_are_passed_over():

@@ -64,6 +64,28 @@ async def test_rows_of_purged_events_and_of_a_run_that_is_gone_are_given_without
     ]  # fmt: skip
 
 
+async def test_run_that_was_known_and_is_gone_is_given_without_its_events(pool, store, seed):
+    run = await seed.run("a")
+    await publish_all(store)
+    await seed.append(run, ("token", 1), ("token", 2))
+    await execute(pool, "DELETE FROM run_event WHERE run_id = $1", run)
+    await execute(pool, "DELETE FROM run WHERE run_id = $1", run)
+    (row,) = await publish_all(store)
+    assert (row.records, row.events_missing) == ([], 2)
+
+
+async def test_more_runs_than_are_remembered_have_their_own_tenants(store, seed, monkeypatch):
+    monkeypatch.setattr("juinie_publisher.store.outbox.MOST_TENANTS_KNOWN", 3)
+    one, other = await seed.key("a"), await seed.key("a")
+    owners = {await seed.run(key): key.tenant_id for key in (one, other, one, other)}
+    for runs in (list(owners)[:2], list(owners)[1:], list(owners)):
+        for run in runs:
+            await seed.append(run, ("token", 1))
+        rows = await publish_all(store)
+        assert {row.run_id for row in rows} >= set(runs)
+        assert all(record.tenant_id == owners[row.run_id] for row in rows for record in row.records)
+
+
 async def test_backlog_counts_rows_and_tells_the_age_of_the_oldest(pool, store, seed):
     empty = await store.backlog()
     assert (empty.pending, empty.oldest_age_seconds) == (0, 0.0)

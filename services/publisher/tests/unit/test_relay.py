@@ -3,7 +3,6 @@
 import asyncio
 import random
 from contextlib import suppress
-from dataclasses import replace
 from uuid import UUID
 
 import msgspec
@@ -455,7 +454,7 @@ def _with_a_large_one(row, seq):
         msgspec.structs.replace(record, value=record.value + b" " * 300) if record.seq == seq else record
         for record in row.records
     ]
-    return replace(row, records=records)
+    return msgspec.structs.replace(row, records=records)
 
 
 async def test_one_producer_span_links_the_appends_it_carries_up_to_64(told):

@@ -7,6 +7,7 @@ gateway and anyone else reads them; `juinie_testkit/golden/` holds their bytes.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Self
 from uuid import UUID
 
 import msgspec
@@ -51,19 +52,25 @@ class RunEventRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     traceparent: str | None
 
+    @classmethod
+    def of_json(cls, run_id: RunId, tenant_id: TenantId, event_json: str, traceparent: str | None) -> Self:
+        """The record of an event whose JSON is as the database renders it (`db/event_json.py`)."""
+        _, _, seq, _, _, event_type, _, _, _, time, _ = event_json.split('"', 10)
+        return cls(run_id, tenant_id, Seq(int(seq[1:-1])), event_type, time, event_json.encode(), traceparent)
+
     @property
     def key(self) -> bytes:
         """The record key: every event of a run goes to one partition."""
         return str(self.run_id).encode()
 
     def headers(self) -> Headers:
-        run_id = str(self.run_id)
+        run_id = self.key
         headers = [
             _VERSION,
-            ("ce_id", f"{run_id}:{self.seq}".encode()),
+            ("ce_id", b"%b:%d" % (run_id, self.seq)),
             ("ce_source", f"{_SOURCE}{self.tenant_id}".encode()),
             ("ce_type", self.type.encode()),
-            ("ce_subject", run_id.encode()),
+            ("ce_subject", run_id),
             ("ce_time", self.time.encode()),
             _MEDIA_TYPE,
         ]

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from juinie_publisher.store.outbox import PendingRow
+from juinie_shared.domain.ids import RunId
 
 
 def group_by_partition(
@@ -11,8 +12,12 @@ def group_by_partition(
 ) -> Mapping[int, Sequence[PendingRow]]:
     """The rows of each partition, in the order they came."""
     groups: defaultdict[int, list[PendingRow]] = defaultdict(list)
+    group_of_run: dict[RunId, list[PendingRow]] = {}
     for row in rows:
-        groups[partition_of(str(row.run_id).encode())].append(row)
+        group = group_of_run.get(row.run_id)
+        if group is None:
+            group = group_of_run[row.run_id] = groups[partition_of(str(row.run_id).encode())]
+        group.append(row)
     return groups
 
 

@@ -167,17 +167,16 @@ class KafkaTopic:
     def _fill(self, producer: Any, records: Sequence[Record], start: int, most: int) -> tuple[Any, int]:
         """A batch with the records from `start` on that fit into it: one at least, and at most so many."""
         batch = producer.create_batch()
-        end = start
-        while end < min(len(records), start + most):
+        last = min(len(records), start + most)
+        for end in range(start, last):
             try:
                 if not _append(batch, records[end]):
-                    break
+                    return batch, end
             except _UNENCODABLE as error:
                 if end > start:
-                    break
+                    return batch, end
                 raise RecordRefused(NOT_ENCODABLE) from error
-            end += 1
-        return batch, end
+        return batch, last
 
     async def _acknowledged(self, producer: Any, batch: Any, partition: int) -> None:
         """Give a batch to the producer, and await its ack."""

@@ -10,46 +10,48 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from juinie_shared.contracts.record import RunEventRecord
-from juinie_shared.db.event_json import EVENT_JSON, EVENT_TIME
-from juinie_shared.db.pool import Pool, Row
+from juinie_shared.db.event_json import EVENT_JSON
+from juinie_shared.db.pool import Connection, Pool, Row
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 
 FETCH = f"""
     WITH due AS MATERIALIZED (
-        SELECT o.*, count(*) OVER () AS due,
-               row_number() OVER (ORDER BY o.id) AS place, sum(o.bytes) OVER (ORDER BY o.id) AS bytes_so_far,
-               sum(o.last_seq - o.first_seq + 1) OVER (ORDER BY o.id) AS records_so_far
-        FROM (
-            SELECT o.* FROM unnest($1::smallint[]) AS s (shard)
-            CROSS JOIN LATERAL (
-                SELECT * FROM outbox WHERE outbox.shard = s.shard AND run_id <> ALL($6::uuid[]) ORDER BY id LIMIT $2
-            ) AS o
-            ORDER BY o.id LIMIT $3::integer + 1
+        SELECT o.* FROM unnest($1::smallint[]) AS s (shard)
+        CROSS JOIN LATERAL (
+            SELECT * FROM outbox WHERE outbox.shard = s.shard AND run_id <> ALL($6::uuid[]) ORDER BY id LIMIT $2
         ) AS o
+        ORDER BY o.id LIMIT $3::integer + 1
+    ),
+    measured AS MATERIALIZED (
+        SELECT due.*, row_number() OVER so_far AS place, sum(bytes) OVER so_far AS bytes_so_far,
+               sum((last_seq - first_seq + 1)::integer) OVER so_far AS records_so_far
+        FROM due WINDOW so_far AS (ORDER BY id ROWS UNBOUNDED PRECEDING)
     )
-    SELECT d.id, d.shard, d.run_id, d.first_seq, d.last_seq, d.traceparent, d.due,
-           extract(epoch FROM clock_timestamp() - d.created_at)::float8 AS age_seconds,
-           (SELECT tenant_id FROM run WHERE run.run_id = d.run_id) AS tenant_id,
-           events.*
-    FROM due AS d
-    CROSS JOIN LATERAL (
-        SELECT array_agg(seq) AS seqs, array_agg(type) AS types, array_agg(time) AS times, array_agg(json) AS jsons
-        FROM (
-            SELECT e.seq, e.type, {EVENT_TIME} AS time, {EVENT_JSON} AS json
-            FROM run_event AS e
-            WHERE e.run_id = d.run_id AND e.seq BETWEEN d.first_seq AND d.last_seq
-            ORDER BY e.seq
-        ) AS ordered
-    ) AS events
+    SELECT d.id, d.shard, d.run_id, d.first_seq, d.last_seq, d.traceparent,
+           date_part('epoch', clock_timestamp() - d.created_at) AS age_seconds,
+           CASE WHEN d.place = 1 THEN (SELECT count(*) FROM due) END AS due,
+           ARRAY(
+               SELECT {EVENT_JSON} FROM run_event AS e
+               WHERE e.run_id = d.run_id AND e.seq BETWEEN d.first_seq AND d.last_seq ORDER BY e.seq
+           ) AS events
+    FROM measured AS d
     WHERE d.place = 1 OR (d.place <= $3 AND d.bytes_so_far <= $4 AND d.records_so_far <= $5)
     ORDER BY d.id
-"""  # noqa: S608 - two constants of ours
+"""  # noqa: S608 - a constant of ours
 """The oldest rows of the shards $1 but for the runs $6: at most $2 a shard; $3 rows, $4 bytes, $5 records; at least one.
 
 No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
-seq), run (run_id), as long as it is planned for the outbox as it is: see PLANNING.
+seq), as long as it is planned for the outbox as it is: see PLANNING.
 """
+
+TENANTS = "SELECT run_id, tenant_id FROM run WHERE run_id = ANY($1::uuid[])"
+"""Whose these runs are. By primary key. A run never changes hands, so it is asked once, and not of every row."""
+
+MOST_TENANTS_KNOWN = 20_000
+"""Of so many runs it is remembered. Then all are asked for again."""
 
 PLANNING = "force_custom_plan"
 """The publisher's `plan_cache_mode`. A plan that was made while the outbox was empty reads all of it, for each shard, once
@@ -70,8 +72,7 @@ BACKLOG = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRow:
+class PendingRow(msgspec.Struct, frozen=True, gc=False):
     """An outbox row with the records of its range. `age_seconds`: since its append, when it was fetched."""
 
     id: int
@@ -102,7 +103,7 @@ class Window:
 class WindowLimits:
     """How much one fetch may give."""
 
-    rows: int = 500
+    rows: int = 2000
     rows_a_shard: int = 64
     bytes: int = 4 * 1024 * 1024
     records: int = 10_000
@@ -122,6 +123,7 @@ class OutboxStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._tenants: dict[RunId, TenantId] = {}
 
     async def fetch(
         self, shards: Iterable[int], limits: WindowLimits, without: Collection[RunId] = ()
@@ -137,9 +139,12 @@ class OutboxStore:
                 limits.records,
                 list(without),
             )
+            await self._learn_tenants(connection, rows)
         per_shard = Counter[int](row["shard"] for row in rows)
         full = bool(rows) and (rows[0]["due"] > len(rows) or max(per_shard.values()) >= limits.rows_a_shard)
-        return Window([_pending_row(row) for row in rows], full, time.monotonic())
+        return Window(
+            [_pending_row(row, self._tenants.get(row["run_id"])) for row in rows], full, time.monotonic()
+        )
 
     async def delete(self, ids: Sequence[int]) -> None:
         """Forget rows that Kafka has acknowledged. Rows that are gone already are no fault."""
@@ -147,27 +152,36 @@ class OutboxStore:
             async with self._pool.connection() as connection:
                 await connection.execute(DELETE, ids)
 
+    async def _learn_tenants(self, connection: Connection, rows: Iterable[Row]) -> None:
+        """Ask whose the runs of these rows are, where it is not known yet."""
+        runs = {row["run_id"] for row in rows}
+        unknown = runs - self._tenants.keys()
+        if unknown and len(self._tenants) + len(unknown) > MOST_TENANTS_KNOWN:
+            self._tenants.clear()
+            unknown = runs
+        if unknown:
+            found = await connection.fetch(TENANTS, list(unknown))
+            self._tenants.update((row["run_id"], row["tenant_id"]) for row in found)
+
     async def backlog(self) -> Backlog:
         async with self._pool.connection() as connection:
             row = await connection.fetchrow(BACKLOG)
         return Backlog(**row) if row else Backlog(0, 0.0)
 
 
-def _pending_row(row: Row) -> PendingRow:
+def _pending_row(row: Row, tenant_id: TenantId | None) -> PendingRow:
+    """`tenant_id`: None where the run is gone."""
+    row_id, shard, run_id, first_seq, last_seq, traceparent, age_seconds, _, events = row.values()
     return PendingRow(
-        row["id"], row["shard"], row["run_id"], row["first_seq"], row["last_seq"], row["traceparent"],
-        row["age_seconds"], _records(row),
+        row_id, shard, run_id, first_seq, last_seq, traceparent, age_seconds,
+        _records(run_id, tenant_id, traceparent, events),
     )  # fmt: skip
 
 
-def _records(row: Row) -> list[RunEventRecord]:
+def _records(
+    run_id: RunId, tenant_id: TenantId | None, traceparent: str | None, events: Sequence[str]
+) -> list[RunEventRecord]:
     """The records of a row's range. None where the run is purged: without its tenant nothing can be said of it."""
-    if row["tenant_id"] is None or row["seqs"] is None:
+    if tenant_id is None:
         return []
-    run_id, tenant_id, traceparent = RunId(row["run_id"]), TenantId(row["tenant_id"]), row["traceparent"]
-    return [
-        RunEventRecord(run_id, tenant_id, Seq(seq), event_type, moment, json.encode(), traceparent)
-        for seq, event_type, moment, json in zip(
-            row["seqs"], row["types"], row["times"], row["jsons"], strict=True
-        )
-    ]
+    return [RunEventRecord.of_json(run_id, tenant_id, event, traceparent) for event in events]
