@@ -110,7 +110,13 @@ class _Gateway:
             asyncio.get_running_loop().call_soon,
             pack=chunk,
         )
-        reader = RecordReader(hub, telemetry, settings.kafka_bootstrap_servers, settings.kafka_topic)
+        reader = RecordReader(
+            hub,
+            telemetry,
+            settings.kafka_bootstrap_servers,
+            settings.kafka_topic,
+            settings.linger_seconds,
+        )
         check_sessions = SessionCheck(settings.database_url.get_secret_value(), SERVICE)
         check_database = DatabaseCheck(pool, check_sessions, dev=settings.env == "dev")
 

@@ -4,6 +4,7 @@ from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
+from juinie_shared.runtime.histogram import PlainHistogram
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
 
 SERVICE = "juinie-stream-gateway"
@@ -48,11 +49,11 @@ class Telemetry:
             "Connections closed as one too many.",
             registry=self.registry,
         )
-        self.append_to_socket = Histogram(
+        self.append_to_socket = PlainHistogram(
             "juinie_append_to_socket_seconds",
             "From an event's time to its frame handed to the socket.",
-            buckets=LATENCY_BUCKETS,
-            registry=self.registry,
+            LATENCY_BUCKETS,
+            self.registry,
         )
         self.gap_refills = Counter(
             "juinie_stream_gap_refills_total",

@@ -7,6 +7,7 @@ from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
 from juinie_shared.domain.runs import RunStatus
 from juinie_stream_gateway.core.hub import BATCH_BYTES, MOST_UNDELIVERED, Hub, Room
 from juinie_stream_gateway.core.recent import RecentFrames
+from juinie_stream_gateway.core.splice import Verdict
 from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.watcher import Watcher
 from juinie_stream_gateway.store import Event, Page, RunRow
@@ -101,6 +102,25 @@ def test_a_batch_is_one_write_of_the_same_bytes_for_each_watcher_of_the_run() ->
     assert one.writes == two.writes == [event(2).frame + event(3).frame + event(4).frame]
     assert one.writes[0] is two.writes[0]
     assert other.writes == []
+
+
+def test_what_a_poll_brought_of_several_runs_is_written_once_all_of_it_is_taken() -> None:
+    hub, refills = new_hub()
+    (room, one, _), (other_room, other, _) = live(hub, RunId(new_uuid7())), live(hub, RunId(new_uuid7()))
+    verdicts = [
+        hub.take_record(room, event(2)),
+        hub.take_record(other_room, event(5)),
+        hub.take_record(room, event(3)),
+        hub.take_record(other_room, event(2)),
+    ]
+    assert verdicts == [Verdict.NEXT, Verdict.AHEAD, Verdict.NEXT, Verdict.NEXT]
+    assert one.writes == other.writes == refills == []
+    hub.hand_on()
+    assert one.writes == [event(2).frame + event(3).frame]
+    assert other.writes == [event(2).frame]
+    assert refills == [other_room]
+    hub.hand_on()
+    assert len(one.writes) == len(other.writes) == 1
 
 
 def test_a_watcher_whose_outlet_is_full_gets_no_more_until_it_has_caught_up() -> None:

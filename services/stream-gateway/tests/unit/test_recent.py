@@ -2,11 +2,11 @@
 
 import tracemalloc
 
-from juinie_shared.domain.ids import RunId, Seq, new_uuid7
+from juinie_shared.domain.ids import Seq
 from juinie_stream_gateway.core.recent import EVENT_BYTES, RecentFrames
 from juinie_stream_gateway.store import Event
 
-ONE, TWO = RunId(new_uuid7()), RunId(new_uuid7())
+ONE, TWO = b"one", b"two"
 
 FRAME_BYTES = 10
 
@@ -19,8 +19,8 @@ def events(first: int, last: int) -> list[Event]:
     return [Event(Seq(seq), "text", b"x" * FRAME_BYTES) for seq in range(first, last + 1)]
 
 
-def kept(recent: RecentFrames, run_id: RunId, after_seq: int) -> list[int]:
-    return [event.seq for event in recent.after(run_id, Seq(after_seq))]
+def kept(recent: RecentFrames, run: bytes, after_seq: int) -> list[int]:
+    return [event.seq for event in recent.after(run, Seq(after_seq))]
 
 
 def test_what_follows_a_position_is_given_or_nothing() -> None:

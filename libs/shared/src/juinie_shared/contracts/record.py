@@ -119,7 +119,7 @@ class RunRecords:
             _VERSION,
             ("ce_id", b"%b%d" % (self._id_head, event.seq)),
             self._source,
-            ("ce_type", event.type.encode()),
+            _type_header(event.type),
             self._subject,
             ("ce_time", event.time.encode()),
             _MEDIA_TYPE,
@@ -180,15 +180,25 @@ def _read_value(value: bytes | None) -> _Value:
     if value is None or b"\n" in value or b"\r" in value:
         raise BadRecord
     try:
-        value.decode()
+        if not value.isascii():
+            value.decode()
         event = _value.decode(value)
     except (ValueError, RecursionError) as error:
         raise BadRecord from error
-    if event.seq < 1 or not is_event_type(event.type) or not _TIME.fullmatch(event.time):
+    if event.seq < 1 or not _may_be_type(event.type) or not _TIME.fullmatch(event.time):
         raise BadRecord
-    if not value.startswith(b'%b%b","data":' % (event_json_head(event.seq, event.type), event.time.encode())):
+    head = f'{{"seq":{event.seq},"type":"{event.type}","time":"{event.time}","data":'
+    if not value.startswith(head.encode()):
         raise BadRecord
     return event
+
+
+_may_be_type = lru_cache(maxsize=1024)(is_event_type)
+
+
+@lru_cache(maxsize=1024)
+def _type_header(event_type: str) -> tuple[str, bytes]:
+    return "ce_type", event_type.encode()
 
 
 @lru_cache(maxsize=1024)

@@ -32,6 +32,30 @@ type Pack = Callable[[bytes], bytes]
 """Frames as a `Line` takes them."""
 
 
+def write_to(
+    watchers: Iterable[Watcher], types: Types, events: Sequence[Event], pack: Pack, stopped: list[Watcher]
+) -> None:
+    """The innermost loop of all: for who keeps up it is one call, with the same bytes for all. Adds to `stopped` who can follow no more."""
+    before, last = Seq(events[0].seq - 1), events[-1].seq
+    frames, shown = joined(events, types)
+    packed = pack(frames) if frames else b""
+    for watcher in watchers:
+        if watcher.position != before or not watcher.live:
+            if watcher.live and watcher.position < last:
+                stopped.append(watcher)
+        elif shown is not None and watcher.caught_up and (write := watcher.line.write) is not None:
+            try:
+                write(packed)
+            except Exception:  # noqa: BLE001 - one connection's: what it is shows when the watcher writes for itself
+                stopped.append(watcher)
+            else:
+                watcher.position, watcher.shown = last, shown
+        else:
+            watcher.advance(frames, last, shown)
+            if watcher.outlet.full:
+                stopped.append(watcher)
+
+
 class Delivery:
     """A batch on its way to those who are live when it begins. `pack`: how the wire has it."""
 
@@ -59,31 +83,10 @@ class Delivery:
             types, group = self._waiting[-1]
             now, group[:] = group[:most], group[most:]
             most -= len(now)
-            self._write(types, now, stopped)
+            write_to(now, types, self._events, self._pack, stopped)
             if not group:
                 self._waiting.pop()
         return most, stopped
-
-    def _write(self, types: Types, watchers: Iterable[Watcher], stopped: list[Watcher]) -> None:
-        """The innermost loop of all: for who keeps up it is one call, with the same bytes for all."""
-        before, last = Seq(self._events[0].seq - 1), self._events[-1].seq
-        frames, shown = joined(self._events, types)
-        packed = self._pack(frames) if frames else b""
-        for watcher in watchers:
-            if watcher.position != before or not watcher.live:
-                if watcher.live and watcher.position < last:
-                    stopped.append(watcher)
-            elif shown is not None and watcher.caught_up and (write := watcher.line.write) is not None:
-                try:
-                    write(packed)
-                except Exception:  # noqa: BLE001 - one connection's: what it is shows when the watcher writes for itself
-                    stopped.append(watcher)
-                else:
-                    watcher.position, watcher.shown = last, shown
-            else:
-                watcher.advance(frames, last, shown)
-                if watcher.outlet.full:
-                    stopped.append(watcher)
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -92,6 +95,8 @@ class Room:
 
     run_id: RunId
     tenant_id: TenantId
+    key: bytes = field(init=False)
+    """Of its records on Kafka."""
     records: RunRecords = field(init=False)
     splice: Splice = field(default_factory=Splice)
     watchers: dict[Watcher, KeyId] = field(default_factory=dict[Watcher, KeyId])
@@ -101,6 +106,7 @@ class Room:
     """Its next slice will be written in a turn that is to come."""
 
     def __post_init__(self) -> None:
+        self.key = str(self.run_id).encode()
         self.records = RunRecords(self.run_id, self.tenant_id)
 
     def live_watchers(self) -> list[Watcher]:
@@ -124,6 +130,7 @@ class Hub:
         self._slice = slice_of
         self._rooms: dict[RunId, Room] = {}
         self._by_key: dict[bytes, Room] = {}
+        self._taken: dict[Room, list[Event]] = {}
 
     def rooms(self) -> list[Room]:
         return list(self._rooms.values())
@@ -142,7 +149,8 @@ class Hub:
         """From now on the room hears what is live. What is stored must be read after this, or some would be missed."""
         room = self._rooms.get(run_id)
         if room is None:
-            room = self._rooms[run_id] = self._by_key[str(run_id).encode()] = Room(run_id, tenant_id)
+            room = self._rooms[run_id] = Room(run_id, tenant_id)
+            self._by_key[room.key] = room
         room.watchers[watcher] = key_id
         return room
 
@@ -151,8 +159,8 @@ class Hub:
         self._suspend(room, watcher)
         room.watchers.pop(watcher, None)
         if not room.watchers and self._rooms.get(room.run_id) is room:
-            del self._rooms[room.run_id], self._by_key[str(room.run_id).encode()]
-            self._recent.forget(room.run_id)
+            del self._rooms[room.run_id], self._by_key[room.key]
+            self._recent.forget(room.key)
 
     def go_live(self, room: Room, watcher: Watcher) -> bool:
         """True when the watcher stands at the head: what comes next is written to it as it comes."""
@@ -167,20 +175,30 @@ class Hub:
 
     def recent(self, room: Room, position: Seq) -> list[Event]:
         """What follows `position`, if it is still at hand."""
-        return self._recent.after(room.run_id, position)
+        return self._recent.after(room.key, position)
 
     # ---- events come
 
+    def take_record(self, room: Room, event: Event) -> Verdict:
+        """A record of this run came, in the order of its partition. What becomes of it; `hand_on` then writes what is to be written."""
+        verdict = room.splice.take_record(event)
+        news = self._taken.get(room)
+        if news is None:
+            news = self._taken[room] = []
+        if verdict is Verdict.NEXT:
+            news.append(event)
+        return verdict
+
+    def hand_on(self) -> None:
+        """Write what was taken since, of all runs in one go: clients that are woken for one another's sake are woken once."""
+        taken, self._taken = self._taken, {}
+        for room, news in taken.items():
+            self._hand_on(room, news)
+
     def take_records(self, room: Room, events: Iterable[Event]) -> list[Verdict]:
-        """Records of this run came, in the order of their partition. Gives what became of each."""
-        verdicts: list[Verdict] = []
-        news: list[Event] = []
-        for event in events:
-            verdict = room.splice.take_record(event)
-            verdicts.append(verdict)
-            if verdict is Verdict.NEXT:
-                news.append(event)
-        self._hand_on(room, news)
+        """Both, of one run. Gives what became of each."""
+        verdicts = [self.take_record(room, event) for event in events]
+        self.hand_on()
         return verdicts
 
     def take_page(self, room: Room, page: Page | None) -> None:
@@ -214,20 +232,34 @@ class Hub:
 
     # ---- inside
 
-    def _hand_on(self, room: Room, news: Iterable[Event]) -> None:
+    def _hand_on(self, room: Room, news: Sequence[Event]) -> None:
         if not room.watchers:  # closed while its page was on the way; the run may have a new room by now
             return
         for batch in _batches(news):
-            self._recent.add(room.run_id, batch)
-            if not (room.undelivered and room.undelivered[-1].join(batch)):
-                room.undelivered.append(Delivery(batch, self._pack))
-            if not room.going_on:
-                self._deliver(room, self._slice)
+            self._recent.add(room.key, batch)
+            if room.undelivered or len(room.watchers) > self._slice:
+                self._hand_on_later(room, batch)
+            else:
+                self._write_now(room, batch)
+        self._after(room)
+
+    def _write_now(self, room: Room, batch: Sequence[Event]) -> None:
+        stopped: list[Watcher] = []
+        for types, watchers in room.live.items():
+            write_to(watchers, types, batch, self._pack, stopped)
+        for watcher in stopped:
+            self._suspend(room, watcher)
+
+    def _hand_on_later(self, room: Room, batch: list[Event]) -> None:
+        """In slices, the first of them now."""
+        if not (room.undelivered and room.undelivered[-1].join(batch)):
+            room.undelivered.append(Delivery(batch, self._pack))
+        if not room.going_on:
+            self._deliver(room, self._slice)
         if len(room.undelivered) > MOST_UNDELIVERED:
             room.undelivered.clear()
             for watcher in room.live_watchers():
                 self._suspend(room, watcher)
-        self._after(room)
 
     def _deliver(self, room: Room, most: int) -> None:
         """Write to so many watchers, and to the rest of them later."""
@@ -268,13 +300,13 @@ class Hub:
     def _skip_past_retention(self, room: Room, row: RunRow) -> None:
         """Nobody can have what lay between: the live watchers are told, and stay at the head."""
         if room.splice.skip_past_retention(row):
-            self._recent.forget(room.run_id)
+            self._recent.forget(room.key)
             self._deliver_all(room)
             for watcher in room.live_watchers():
                 watcher.show((), row.retained_from_seq)
 
     def _set_back(self, room: Room, last_seq: Seq) -> None:
-        self._recent.forget(room.run_id)
+        self._recent.forget(room.key)
         room.undelivered.clear()
         for watcher in list(room.watchers):
             if watcher.position != last_seq:
@@ -296,7 +328,11 @@ def _size_of(events: Iterable[Event]) -> int:
     return sum([len(event.frame) for event in events])
 
 
-def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
+def _batches(events: Sequence[Event]) -> Iterable[list[Event]]:
+    return [[events[0]]] if len(events) == 1 else _cut(events)
+
+
+def _cut(events: Iterable[Event]) -> Iterator[list[Event]]:
     batch: list[Event] = []
     size = 0
     for event in events:

@@ -1,10 +1,10 @@
 """The newest frames of each watched run, for watchers that fall behind for a moment: under one budget of memory."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 
-from juinie_shared.domain.ids import RunId, Seq
+from juinie_shared.domain.ids import Seq
 from juinie_stream_gateway.store import Event
 
 AT_ONCE_BYTES = 256 * 1024
@@ -19,21 +19,23 @@ class RecentFrames:
     def __init__(self, budget_bytes: int) -> None:
         self._budget = budget_bytes
         self._size = 0
-        self._runs: OrderedDict[RunId, deque[Event]] = OrderedDict()
+        self._runs: OrderedDict[bytes, deque[Event]] = OrderedDict()
 
-    def add(self, run_id: RunId, events: Iterable[Event]) -> None:
-        """Keep these events, which follow those already kept."""
-        kept = self._runs.setdefault(run_id, deque())
-        self._runs.move_to_end(run_id)
-        for event in events:
-            kept.append(event)
-            self._size += _size_of(event)
+    def add(self, run: bytes, events: Sequence[Event]) -> None:
+        """Keep these events, which follow those already kept. `run`: its key, here as in the others."""
+        kept = self._runs.get(run)
+        if kept is None:
+            kept = self._runs[run] = deque()
+        else:
+            self._runs.move_to_end(run)
+        kept.extend(events)
+        self._size += sum([EVENT_BYTES + len(event.frame) for event in events])
         while self._size > self._budget:
             self._drop_oldest()
 
-    def after(self, run_id: RunId, position: Seq) -> list[Event]:
+    def after(self, run: bytes, position: Seq) -> list[Event]:
         """Events that follow `position`, a page of them at most; none when its next one is not kept."""
-        kept = self._runs.get(run_id)
+        kept = self._runs.get(run)
         if not kept or not kept[0].seq <= position + 1 <= kept[-1].seq:
             return []
         events: list[Event] = []
@@ -45,15 +47,15 @@ class RecentFrames:
             events.append(event)
         return events
 
-    def forget(self, run_id: RunId) -> None:
-        self._size -= sum(map(_size_of, self._runs.pop(run_id, ())))
+    def forget(self, run: bytes) -> None:
+        self._size -= sum(map(_size_of, self._runs.pop(run, ())))
 
     def _drop_oldest(self) -> None:
-        run_id, kept = next(iter(self._runs.items()))
+        run, kept = next(iter(self._runs.items()))
         if kept:
             self._size -= _size_of(kept.popleft())
         if not kept:
-            del self._runs[run_id]
+            del self._runs[run]
 
 
 def _size_of(event: Event) -> int:

@@ -4,7 +4,7 @@
 they differ where `types` leaves events out. The position only grows (but for a reset), so no event goes out twice.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from juinie_shared.contracts import sse
@@ -67,8 +67,10 @@ class Outlet(Protocol):
         """Whoever waits looks again where the watcher stands."""
 
 
-def joined(events: Iterable[Event], types: Types) -> tuple[bytes, Seq | None]:
+def joined(events: Sequence[Event], types: Types) -> tuple[bytes, Seq | None]:
     """The frames of those events that `types` lets through, as one piece, and the last seq among them."""
+    if types is None:
+        return b"".join([event.frame for event in events]), events[-1].seq
     let_through = [event for event in events if passes(event.type, types)]
     return b"".join([event.frame for event in let_through]), let_through[-1].seq if let_through else None
 

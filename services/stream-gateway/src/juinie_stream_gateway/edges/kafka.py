@@ -6,6 +6,7 @@ the tail check finds in Postgres, so nothing here has to be clever about losing 
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
@@ -31,7 +32,7 @@ from juinie_stream_gateway.edges.kafka_session import (
     start_consumer,
     stop_consumer,
 )
-from juinie_stream_gateway.edges.latency import seconds_since
+from juinie_stream_gateway.edges.latency import seconds_between
 from juinie_stream_gateway.store import Event
 from juinie_stream_gateway.telemetry import (
     LOG_KAFKA_AWAY,
@@ -56,7 +57,11 @@ _log = get_logger("kafka")
 class RecordReader:
     """Keeps a session with Kafka while there is one to be had."""
 
-    def __init__(self, hub: Hub, telemetry: Telemetry, bootstrap_servers: str, topic: str) -> None:
+    def __init__(
+        self, hub: Hub, telemetry: Telemetry, bootstrap_servers: str, topic: str, linger_seconds: float = 0.0
+    ) -> None:
+        """`linger_seconds`: between two polls, so that the second brings more."""
+        self._linger_seconds = linger_seconds
         self._hub = hub
         self._telemetry = telemetry
         self._bootstrap_servers = bootstrap_servers
@@ -122,43 +127,46 @@ class RecordReader:
             batches = await consumer.getmany(timeout_ms=1000, max_records=500)
             session.reached.update({where: records[-1].offset + 1 for where, records in batches.items()})
             self._take(record for records in batches.values() for record in records)
-            await asyncio.sleep(0)  # getmany does not wait while it has records; others want the loop too
+            # Also where it is 0: getmany does not wait while it has records; others want the loop too
+            await asyncio.sleep(self._linger_seconds)
 
     # ---- records
 
     def _take(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
-        """Sort a poll's records by run, and hand on those that are what they say they are."""
-        by_room: dict[Room, list[Checked]] = {}
+        """Sort out the records of a poll that are what they say they are, then hand on all that is new at once."""
+        verdicts: list[str] = []
+        ours: list[RunEventRecord] = []
+        news: list[RunEventRecord] = []
         for record in records:
             room = self._hub.room_of(record.key)
             if room is None:
                 continue
             checked = checked_event(record.value, record.headers, room)
             if isinstance(checked, str):
-                self._telemetry.records.labels(checked).inc()
-            else:
-                by_room.setdefault(room, []).append(checked)
-        if by_room:
-            self._hand_on_all(by_room)
+                verdicts.append(checked)
+                continue
+            event, read = checked
+            verdict = self._hub.take_record(room, event)
+            verdicts.append(verdict)
+            ours.append(read)
+            if verdict is Verdict.NEXT:
+                news.append(read)
+        if ours:
+            self._hand_on(ours, news)
+        for verdict, count in Counter(verdicts).items():
+            self._telemetry.records.labels(verdict).inc(count)
 
-    def _hand_on_all(self, by_room: dict[Room, list[Checked]]) -> None:
-        links = _links(record for batch in by_room.values() for _, record in batch)
+    def _hand_on(self, ours: Sequence[RunEventRecord], news: Iterable[RunEventRecord]) -> None:
+        """`ours`: what the poll brought for those who watch here."""
         with self._telemetry.tracer.start_as_current_span(
-            SPAN_POLL, kind=SpanKind.CONSUMER, links=links
+            SPAN_POLL, kind=SpanKind.CONSUMER, links=_links(ours)
         ) as span:
-            span.set_attribute("messaging.batch.message_count", sum(map(len, by_room.values())))
-            counts = Counter[Verdict]()
-            for room, batch in by_room.items():
-                counts.update(self._hand_on(room, batch))
-            for verdict, count in counts.items():
-                self._telemetry.records.labels(verdict.value).inc(count)
-
-    def _hand_on(self, room: Room, batch: list[Checked]) -> list[Verdict]:
-        verdicts = self._hub.take_records(room, [event for event, _ in batch])
-        for (_, record), verdict in zip(batch, verdicts, strict=True):
-            if verdict is Verdict.NEXT and (late := seconds_since(record.time)) is not None:
-                self._telemetry.append_to_socket.observe(late)
-        return verdicts
+            span.set_attribute("messaging.batch.message_count", len(ours))
+            self._hub.hand_on()
+            now = time.time()
+            for record in news:
+                if (late := seconds_between(record.time, now)) is not None:
+                    self._telemetry.append_to_socket.add(late)
 
     # ---- mode
 

@@ -1,0 +1,23 @@
+"""The plain histogram: scraped, it is the one of prometheus_client."""
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
+from juinie_shared.runtime.histogram import PlainHistogram
+
+BUCKETS = (0.001, 0.5, 1.0, 2.5)
+
+
+def scraped(registry: CollectorRegistry) -> list[str]:
+    return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+
+
+def test_what_is_scraped_is_what_prometheus_client_s_own_would_give() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    plain = PlainHistogram("juinie_wait_seconds", "How long.", BUCKETS, ours)
+    own = Histogram("juinie_wait_seconds", "How long.", buckets=BUCKETS, registry=theirs)
+    assert scraped(ours) == scraped(theirs)
+    for value in (0.0, 0.001, 0.0011, 0.5, 0.75, 2.5, 2.6, 100.0):
+        plain.add(value)
+        own.observe(value)
+    assert scraped(ours) == scraped(theirs)
+    assert 'juinie_wait_seconds_bucket{le="+Inf"} 8.0' in scraped(ours)
