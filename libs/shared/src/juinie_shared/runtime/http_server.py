@@ -14,8 +14,9 @@ import re
 import select
 import socket
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, override
 
 import uvicorn
@@ -23,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.direct_body import DirectBody
+from juinie_shared.runtime.lean_event import LeanEvent
 from juinie_shared.runtime.port import BACKLOG, take_port
 from juinie_shared.runtime.problems import Problem, problem
 from juinie_shared.runtime.sibling import Sibling
@@ -70,7 +72,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with `HttpLimits`.
 
     `scope["extensions"]["juinie.transport"]` has the connection's transport, for closing it; `when_slow`: what to call,
-    instead of cutting the connection, while its client does not read; and `body`, which gives the answer's `DirectBody`.
+    instead of cutting the connection, while its client does not read; `when_left`: what to call when it has gone; `afterwards`: what
+    goes on with the answer when the application has returned; and `body`, which gives the answer's `DirectBody`.
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
@@ -79,23 +82,34 @@ class GuardedProtocol(HttpToolsProtocol):
     last_call: ClassVar[bool] = False
     """Every answer closes its connection and says so, once this is set on the class."""
 
-    _in_head: bool = True
-    _in_body: bool = False
-    _head_bytes: int = 0
-    """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
-    _too_large: bool = False
-    _trailers: int = 0
-    _timer: asyncio.TimerHandle | None = None
-    _body_until: float = 0.0
-    _running: RequestResponseCycle | None = None
-    """The request that is being answered; `cycle` is the newest one, which may still be in the queue behind it."""
-    _body: DirectBody | None = None
-    """What the request that is being answered has borrowed."""
-    _last_answer: bytes | None = None
-    """Refuses what cannot be read, once all that came before it is answered. Nothing more is read then."""
+    __slots__ = (
+        "_body", "_body_until", "_head_bytes", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow", "_rest", "_running", "_timer",
+        "_too_large", "_trailers", "reader",
+    )  # fmt: skip
+    # With uvicorn's own they would be too many for the compact form that Python keeps few attributes in: 1 KB more a connection.
 
-    _on_slow: Callable[[], None] | None = None
-    """What a request has asked to be called: a stream tells its client why."""
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.reader = Reader()
+        self._in_head, self._in_body = True, False
+        self._head_bytes = 0
+        """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
+        self._too_large = False
+        self._trailers = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._body_until = 0.0
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; `cycle` is the newest one, which may still be in the queue behind it."""
+        self._body: DirectBody | None = None
+        """What the request that is being answered has borrowed."""
+        self._last_answer: bytes | None = None
+        """Refuses what cannot be read, once all that came before it is answered. Nothing more is read then."""
+        self._on_slow: Callable[[], None] | None = None
+        """What a request has asked to be called: a stream tells its client why."""
+        self._on_left: Callable[[], None] | None = None
+        """Likewise, when the client has gone."""
+        self._rest: Callable[[Any, Any], Awaitable[None]] | None = None
+        """Likewise, with what it is to `receive` and `send` by, once the application has returned."""
 
     @staticmethod
     def on_refused() -> None:
@@ -108,7 +122,8 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self.reader = Reader()
+        self.pipeline = _Queue()  # pyright: ignore[reportAttributeAccessIssue] - used as one
+        self.flow._is_writable_event = _set_event()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - nobody waits for it yet
         if len(self.connections) > self.limits.connections:
             self.on_refused()
             transport.abort()
@@ -124,8 +139,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._running is not None:  # uvicorn tells only the newest
             self._running.disconnected = True
             self._running.message_event.set()
+        if self._on_left is not None:
+            self._on_left()
         super().connection_lost(exc)
         self._look_at_body()
+        self._on_left = self._on_slow = self._rest = None
         self._body = self._running = self.cycle = self.scope = self.headers = None  # pyright: ignore[reportAttributeAccessIssue] - leaves no circle for the collector
 
     @override
@@ -159,6 +177,8 @@ class GuardedProtocol(HttpToolsProtocol):
             "juinie.transport": {
                 "transport": self.transport,
                 "when_slow": self._when_slow,
+                "when_left": self._when_left,
+                "afterwards": self._afterwards,
                 "body": self._lend_body,
             }
         }
@@ -190,8 +210,27 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running, self._body = cycle, None
-        super()._start_asgi_task(cycle, app)
+        cycle.message_event, came = LeanEvent(), cycle.message_event.is_set()
+        if came:
+            cycle.message_event.set()
+        self._running, self._body, self._rest = cycle, None, None
+        super()._start_asgi_task(cycle, partial(self._run_app, app))  # pyright: ignore[reportArgumentType] - a scope is a dict
+
+    async def _run_app(self, app: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        if self._rest is not None:
+            rest, self._rest = self._rest, None
+            scope = self._let_go(scope)
+            await rest(receive, send)
+
+    def _let_go(self, scope: dict[str, Any]) -> dict[str, Any]:
+        """Nobody reads any more what the request said: only its method is kept, by which uvicorn knows how to send."""
+        left = {"method": scope["method"]}
+        if self._running is not None:
+            self._running.scope = left  # pyright: ignore[reportAttributeAccessIssue] - a scope has more
+        if self._running is self.cycle and not self._in_head:
+            self.scope, self.headers, self.url = left, [], b""  # pyright: ignore[reportAttributeAccessIssue] - likewise
+        return left
 
     @override
     def on_response_complete(self) -> None:
@@ -233,6 +272,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _when_slow(self, on_slow: Callable[[], None] | None) -> None:
         self._on_slow = on_slow
+
+    def _when_left(self, on_left: Callable[[], None] | None) -> bool:
+        """False: a body is still to come, and the client is seen to leave only while it is read."""
+        self._on_left = None if self._in_body else on_left
+        if self._on_left is not None and self.reader.gone:
+            self.loop.call_soon(self._on_left)
+        return not self._in_body
+
+    def _afterwards(self, rest: Callable[[Any, Any], Awaitable[None]]) -> None:
+        self._rest = rest
 
     @override
     def on_body(self, body: bytes) -> None:
@@ -324,6 +373,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class _Queue(list[Any]):
+    """Of requests that wait for the one before: as a deque, without the 760 bytes of an empty one."""
+
+    __slots__ = ()
+
+    def appendleft(self, waiting: Any) -> None:
+        self.insert(0, waiting)
+
+    def popleft(self) -> Any:
+        return self.pop(0)
+
+
+def _set_event() -> LeanEvent:
+    event = LeanEvent()
+    event.set()
+    return event
 
 
 def _has_unread_bytes(transport: asyncio.Transport) -> bool:

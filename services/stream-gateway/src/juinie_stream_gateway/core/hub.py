@@ -9,7 +9,6 @@ behind the head by what is still undelivered; it is written to only when it stan
 meanwhile, none is left out or comes twice.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,7 +100,7 @@ class Room:
     splice: Splice = field(default_factory=Splice)
     watchers: dict[Watcher, KeyId] = field(default_factory=dict[Watcher, KeyId])
     live: dict[Types, set[Watcher]] = field(default_factory=dict[Types, set[Watcher]])
-    undelivered: deque[Delivery] = field(default_factory=deque[Delivery])
+    undelivered: list[Delivery] = field(default_factory=list[Delivery])
     going_on: bool = False
     """Its next slice will be written in a turn that is to come."""
 
@@ -271,12 +270,12 @@ class Hub:
                 room.going_on = True
                 self._later(partial(self._go_on, room))
                 return
-            room.undelivered.popleft()
+            room.undelivered.pop(0)
 
     def _deliver_all(self, room: Room) -> None:
         """What is undelivered, to everybody, before something that overtakes it."""
         while room.undelivered:
-            _, stopped = room.undelivered.popleft().go_on(room.live, len(room.watchers))
+            _, stopped = room.undelivered.pop(0).go_on(room.live, len(room.watchers))
             for watcher in stopped:
                 self._suspend(room, watcher)
 

@@ -36,6 +36,8 @@ class Splice:
     `head` is None until the first page tells where the run stands. `final` is the row of the finished run.
     """
 
+    __slots__ = ("_read_wanted", "_reading", "_stored", "behind", "final", "head")
+
     def __init__(self) -> None:
         self.head: Seq | None = None
         self.final: RunRow | None = None

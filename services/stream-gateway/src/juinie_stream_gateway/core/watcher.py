@@ -82,6 +82,11 @@ def passes(event_type: str, types: Types) -> bool:
 class Watcher:
     """A client's stream. `start` says where it begins; the first frames are written at once."""
 
+    __slots__ = (
+        "_beyond", "_silent_ticks", "_stored_until", "_written_at_tick", "caught_up", "first_position", "line", "live", "outlet",
+        "position", "refills", "shown", "types",
+    )  # fmt: skip
+
     def __init__(self, outlet: Outlet, start: Start, types: Types) -> None:
         self.outlet, self.line = outlet, outlet.line
         self.types = types

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 from juinie_shared.runtime.direct_body import DirectBody
@@ -10,6 +11,7 @@ from juinie_stream_gateway.core.watcher import Line
 
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
+type Afterwards = Callable[[Receive, Send], Awaitable[None]]
 type Headers = list[tuple[bytes, bytes]]
 
 
@@ -39,6 +41,8 @@ class NoLine:
 class HttpConnection:
     """Sends, waits for who reads, and cuts."""
 
+    __slots__ = ("_afterwards", "_receive", "_send", "_transport", "_when_left", "_when_slow", "line")
+
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
@@ -48,6 +52,8 @@ class HttpConnection:
         self.line: HeldLine = lend() or NoLine()
         """Takes parts of a stream at once, when it can; else `send_body` does."""
         self._when_slow: Callable[[Callable[[], None] | None], None] | None = lent.get("when_slow")
+        self._afterwards: Callable[[Afterwards], None] | None = lent.get("afterwards")
+        self._when_left: Callable[[Callable[[], None] | None], bool] | None = lent.get("when_left")
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer."""
@@ -57,6 +63,19 @@ class HttpConnection:
     async def start(self, headers: Headers) -> None:
         """The head of a stream."""
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def afterwards(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do the rest once the application has returned, or now where the server cannot: then nothing is left, in memory, of
+        what lay between the two.
+        """
+        if self._afterwards is None:
+            await act()
+        else:
+            self._afterwards(partial(self._go_on, act))
+
+    def _go_on(self, act: Callable[[], Awaitable[None]], receive: Receive, send: Send) -> Awaitable[None]:
+        self._receive, self._send = receive, send
+        return act()
 
     async def send_body(self, data: bytes) -> None:
         """Send a part of a stream, once the client has read enough of what came before. One that is broken off while it
@@ -72,6 +91,10 @@ class HttpConnection:
         """What the server is to call when the client takes too little; None: it cuts the connection."""
         if self._when_slow is not None:
             self._when_slow(give_up)
+
+    def when_left(self, left: Callable[[], None] | None) -> bool:
+        """What the server is to call when the client has gone. False: it will not, and somebody has to wait for that."""
+        return self._when_left is not None and self._when_left(left)
 
     def unsent_bytes(self) -> int:
         """What the transport could not yet hand to the kernel."""

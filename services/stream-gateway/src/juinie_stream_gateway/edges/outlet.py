@@ -9,9 +9,7 @@ Postgres, once it has taken what it was given.
 """
 
 import asyncio
-import contextlib
 import random
-from collections import deque
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 
@@ -39,14 +37,19 @@ class OutletLimits:
 class ResponseOutlet:
     """An outlet on an ASGI response whose start has been sent. `connection.abort` cuts the connection, read or not."""
 
+    __slots__ = (
+        "_connection", "_in_hand_bytes", "_last_call", "_limits", "_sending", "_unsent", "_unsent_bytes", "_waiting", "closing", "line",
+        "written_bytes",
+    )  # fmt: skip
+
     def __init__(self, connection: HttpConnection, limits: OutletLimits) -> None:
         self._connection = connection
         self.line = connection.line
         self._limits = limits
-        self._unsent: deque[bytes] = deque()
+        self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._in_hand_bytes = 0
-        self._wake = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
         self._sending: asyncio.Timeout | None = None
         self._last_call: asyncio.TimerHandle | None = None
         self.closing: str | None = None
@@ -128,13 +131,19 @@ class ResponseOutlet:
     async def wait(self, seconds: float | None = None) -> None:
         if self._unsent or self.closing:
             return
-        self._wake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        timer = loop.call_later(seconds, self.wake) if seconds is not None else None
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.cancel()
 
     def wake(self) -> None:
-        self._wake.set()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def _send(self, data: bytes) -> None:
         self._in_hand_bytes = len(data)
@@ -169,15 +178,15 @@ class ResponseOutlet:
     def _wait_for_flush(self) -> None:
         """What comes next comes after what is kept."""
         self.line.hold()
-        self._wake.set()
+        self.wake()
 
     def _take(self) -> bytes:
         """The next chunk: whole pieces, so that a cut never falls into a frame."""
-        pieces: list[bytes] = []
-        size = 0
-        while self._unsent and (not pieces or size + len(self._unsent[0]) <= CHUNK_BYTES):
-            pieces.append(self._unsent.popleft())
-            size += len(pieces[-1])
+        count, size = 1, len(self._unsent[0])
+        while count < len(self._unsent) and size + len(self._unsent[count]) <= CHUNK_BYTES:
+            size += len(self._unsent[count])
+            count += 1
+        pieces, self._unsent[:count] = self._unsent[:count], []
         self._unsent_bytes -= size
         return b"".join(pieces)
 

@@ -7,10 +7,13 @@ no client takes it for success.
 
 import asyncio
 import time
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from juinie_shared.contracts.sse import MEDIA_TYPE, preamble
@@ -41,6 +44,16 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 _log = get_logger("stream")
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A stream whose head is out. Its `place` is to be given back."""
+
+    connection: HttpConnection
+    admitted: Admitted
+    start: Start
+    place: Place
+
+
 class StreamRoute:
     """The ASGI application of the route. `drain` sends all watchers away and lets nobody in."""
 
@@ -68,24 +81,40 @@ class StreamRoute:
             outlet.reconnect(Draining.code)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send, run_text: str) -> None:
-        """Answer one request."""
+        """Answer one request. A stream then goes on by itself: what it took to get there is let go of."""
         parent = _PROPAGATOR.extract(
             {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         )
-        with self._telemetry.tracer.start_as_current_span(SPAN_STREAM, parent, SpanKind.SERVER):
-            connection = HttpConnection(scope, receive, send)
-            try:
-                admitted = await self._gate.admit(scope, run_text)
-                place = self._place_for(admitted)
-            except Permanent as error:
-                await self._refuse(connection, refusal(error), error.code)
-            except Transient as error:
-                await self._send_away(connection, run_text, error.code)
-            except Exception:  # noqa: BLE001 - a fault of ours is told as a passing state, and logged
-                _log.exception(LOG_STREAM_FAILED)
-                await self._send_away(connection, run_text, INTERNAL)
-            else:
-                await self._answer(connection, admitted, place)
+        span = self._telemetry.tracer.start_span(SPAN_STREAM, parent, SpanKind.SERVER)
+        connection = HttpConnection(scope, receive, send)
+        opened: _Opened | None = None
+        current = attach(trace.set_span_in_context(span, parent))
+        try:
+            opened = await self._open_one(scope, connection, run_text)
+        finally:
+            detach(current)
+            if opened is None:
+                span.end()
+        if opened is not None:
+            await connection.afterwards(partial(self._run, opened, span))
+
+    async def _open_one(
+        self, scope: dict[str, Any], connection: HttpConnection, run_text: str
+    ) -> _Opened | None:
+        """The handshake. None: it was answered without a stream."""
+        try:
+            admitted = await self._gate.admit(scope, run_text)
+            place = self._place_for(admitted)
+        except Permanent as error:
+            await self._refuse(connection, refusal(error), error.code)
+        except Transient as error:
+            await self._send_away(connection, run_text, error.code)
+        except Exception:  # noqa: BLE001 - a fault of ours is told as a passing state, and logged
+            _log.exception(LOG_STREAM_FAILED)
+            await self._send_away(connection, run_text, INTERNAL)
+        else:
+            return await self._answer(connection, admitted, place)
+        return None
 
     def _place_for(self, admitted: Admitted) -> Place | None:
         """Taken, and given back when the stream is over; an answer without a stream needs none."""
@@ -109,14 +138,28 @@ class StreamRoute:
         await connection.cut()
         outlet.settle()
 
-    async def _answer(self, connection: HttpConnection, admitted: Admitted, place: Place | None) -> None:
+    async def _answer(
+        self, connection: HttpConnection, admitted: Admitted, place: Place | None
+    ) -> _Opened | None:
         if admitted.start is None or place is None:
             await connection.answer(204, [(b"cache-control", b"no-store")], b"")
-            return
+            return None
         try:
-            await self._stream(connection, admitted, admitted.start)
-        finally:
+            await connection.start(_stream_headers(admitted.run_id))
+        except BaseException:
             self._places.give_back(place)
+            raise
+        return _Opened(connection, admitted, admitted.start, place)
+
+    async def _run(self, opened: _Opened, span: Span) -> None:
+        """A stream, from its head to its end."""
+        current = attach(trace.set_span_in_context(span))  # by hand: with `use_span`, two generators a stream
+        try:
+            await self._stream(opened.connection, opened.admitted, opened.start)
+        finally:
+            self._places.give_back(opened.place)
+            detach(current)
+            span.end()
 
     async def _stream(self, connection: HttpConnection, admitted: Admitted, start: Start) -> None:
         outlet = ResponseOutlet(connection, self._limits)
@@ -124,6 +167,8 @@ class StreamRoute:
         self._open.add(outlet)
         self._telemetry.streams_open.inc()
         watcher = Watcher(outlet, start, admitted.types)
+        if self._draining:  # since it was let in
+            outlet.reconnect(Draining.code)
         try:
             await self._serve(connection, admitted, watcher, outlet)
         finally:
@@ -136,10 +181,10 @@ class StreamRoute:
     ) -> None:
         """Stream until it is over, then end the connection in the way that fits."""
         expiry = _expire(outlet, admitted.caller.expires_in_seconds)
-        leaving = asyncio.create_task(_until_left(connection, outlet))
+        told = connection.when_left(outlet.left)
+        leaving = None if told else asyncio.create_task(_until_left(connection, outlet))
         connection.when_slow(outlet.give_up)
         try:
-            await connection.start(_stream_headers(admitted.run_id))
             await self._follow(admitted, watcher)
             await outlet.flush()
             if outlet.closing == ENDED:
@@ -148,7 +193,9 @@ class StreamRoute:
                 await connection.cut()
         finally:
             connection.when_slow(None)
-            leaving.cancel()
+            connection.when_left(None)
+            if leaving is not None:
+                leaving.cancel()
             if expiry is not None:
                 expiry.cancel()
             outlet.settle()
