@@ -19,7 +19,7 @@ TELEMETRY = {
     "publisher": "services/publisher/src/juinie_publisher/telemetry.py",
     "stream-gateway": "services/stream-gateway/src/juinie_stream_gateway/telemetry.py",
 }
-METRICS = {"Counter", "Gauge", "Histogram"}
+METRICS = {"Counter", "Gauge", "Histogram", "PlainHistogram"}
 LOG_LEVELS = {"debug", "info", "warning", "error", "exception"}
 SAY_NO = {"problem", "Refused"}
 INNER_CODES = {
