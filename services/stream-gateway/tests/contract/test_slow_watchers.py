@@ -250,10 +250,21 @@ class RawReader:
         self.seen: list[int] = []
 
     async def come(self, after_seq: int) -> None:
-        self._client = client = await connect_raw(self._service.port)
-        await client.send(stream_request(self._run_id, self._key.text, after_seq))
-        await client.read_until(b"stream.caught_up")
-        self.seen += seqs(client.received)
+        """Until it has caught up. One that is sent away, as a machine that is busy with other things does, comes again."""
+        while True:
+            self._client = client = await connect_raw(self._service.port)
+            await client.send(stream_request(self._run_id, self._key.text, after_seq))
+            try:
+                await client.read_until(b"stream.caught_up")
+            except AssertionError:
+                if b"stream.reconnect" not in client.received:
+                    raise
+            came = seqs(client.received)
+            self.seen += came
+            if b"stream.caught_up" in client.received:
+                return
+            after_seq = came[-1] if came else after_seq
+            client.leave(reset=True)
 
     def drop(self) -> None:
         if self._client:
