@@ -1,5 +1,6 @@
 """The plain histogram: scraped, it is the one of prometheus_client."""
 
+import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from juinie_shared.runtime.histogram import PlainHistogram
@@ -21,3 +22,10 @@ def test_what_is_scraped_is_what_prometheus_client_s_own_would_give() -> None:
         own.observe(value)
     assert scraped(ours) == scraped(theirs)
     assert 'juinie_wait_seconds_bucket{le="+Inf"} 8.0' in scraped(ours)
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    registry = CollectorRegistry()
+    PlainHistogram("juinie_wait_seconds", "How long.", BUCKETS, registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        PlainHistogram("juinie_wait_seconds", "How long.", BUCKETS, registry)

@@ -11,7 +11,7 @@ import pytest
 
 from juinie_shared.runtime.http_server import HttpServer
 
-GET = b"GET /%b HTTP/1.1\r\nHost: a\r\nOrigin: http://localhost\r\n\r\n"
+GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Request:
@@ -121,6 +121,17 @@ async def test_who_leaves_is_told_of(app: Application, connect: Any) -> None:
     writer.close()
     await within(app.left.wait())
     assert app.told is True
+
+
+async def test_who_leaves_is_told_of_though_another_request_waits_behind(
+    app: Application, connect: Any
+) -> None:
+    _, writer = await connect()
+    app.before_left.set()
+    writer.write(GET % b"left" + GET % b"once")
+    await within(app.asked.wait())
+    writer.transport.abort()
+    await within(app.left.wait())
 
 
 async def test_who_left_before_anybody_asked_is_told_of_all_the_same(app: Application, connect: Any) -> None:

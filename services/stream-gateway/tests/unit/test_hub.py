@@ -83,6 +83,13 @@ def live(hub: Hub, run_id: RunId) -> tuple[Room, Outlet, Watcher]:
     return room, outlet, watcher
 
 
+def take_records(hub: Hub, room: Room, events: list[Event]) -> None:
+    """As of a poll that brought no other run's."""
+    for each in events:
+        hub.take_record(room, each)
+    hub.hand_on()
+
+
 def new_hub() -> tuple[Hub, list[Room]]:
     refills: list[Room] = []
     return Hub(RecentFrames(10**6), refills.append, _never), refills
@@ -98,7 +105,7 @@ def test_a_batch_is_one_write_of_the_same_bytes_for_each_watcher_of_the_run() ->
     room, one, _ = live(hub, run_id)
     _, two, _ = live(hub, run_id)
     _, other, _ = live(hub, RunId(new_uuid7()))
-    hub.take_records(room, [event(2), event(3), event(4)])
+    take_records(hub, room, [event(2), event(3), event(4)])
     assert one.writes == two.writes == [event(2).frame + event(3).frame + event(4).frame]
     assert one.writes[0] is two.writes[0]
     assert other.writes == []
@@ -127,7 +134,7 @@ def test_a_watcher_whose_outlet_is_full_gets_no_more_until_it_has_caught_up() ->
     hub, _ = new_hub()
     room, outlet, watcher = live(hub, RunId(new_uuid7()))
     outlet.full = True
-    hub.take_records(room, [event(2, size=100_000), event(3, size=100_000), event(4)])
+    take_records(hub, room, [event(2, size=100_000), event(3, size=100_000), event(4)])
     assert len(outlet.writes) == 1
     assert not watcher.live
     assert not hub.go_live(room, watcher)
@@ -139,7 +146,7 @@ def test_a_watcher_whose_outlet_is_full_gets_no_more_until_it_has_caught_up() ->
 def test_a_gap_asks_for_one_read() -> None:
     hub, refills = new_hub()
     room, outlet, _ = live(hub, RunId(new_uuid7()))
-    hub.take_records(room, [event(4), event(5)])
+    take_records(hub, room, [event(4), event(5)])
     assert (outlet.writes, refills) == ([], [room])
 
 
@@ -157,7 +164,7 @@ def test_a_page_that_comes_after_the_last_watcher_left_changes_nothing() -> None
 def test_retention_that_passes_the_head_is_a_gap_for_all_who_are_live_and_the_rest_comes() -> None:
     hub, _ = new_hub()
     room, outlet, watcher = live(hub, RunId(new_uuid7()))
-    hub.take_records(room, [event(2), event(9)])
+    take_records(hub, room, [event(2), event(9)])
     assert outlet.writes == [event(2).frame]
     hub.end_read(room, Page(RunRow(Seq(9), RunStatus.RUNNING, Seq(8)), (event(8), event(9))))
     assert outlet.writes[1:] == [
@@ -165,7 +172,7 @@ def test_retention_that_passes_the_head_is_a_gap_for_all_who_are_live_and_the_re
         event(8).frame + event(9).frame,
     ]
     assert watcher.live
-    hub.take_records(room, [event(10)])
+    take_records(hub, room, [event(10)])
     assert outlet.writes[-1] == event(10).frame
     assert [kept.seq for kept in hub.recent(room, Seq(7))] == [8, 9, 10]
 
@@ -223,7 +230,7 @@ class Crowd:
 
 def test_many_watchers_are_written_to_in_turns_and_each_once() -> None:
     crowd, size = Crowd(), len(event(2).frame)
-    crowd.hub.take_records(crowd.room, [event(2)])
+    take_records(crowd.hub, crowd.room, [event(2)])
     assert crowd.written() == [0, 0, 0, size, size]
     crowd.turn()
     assert crowd.written() == [0, size, size, size, size]
@@ -234,10 +241,10 @@ def test_many_watchers_are_written_to_in_turns_and_each_once() -> None:
 
 def test_what_comes_meanwhile_follows_in_order_and_as_one() -> None:
     crowd = Crowd()
-    crowd.hub.take_records(crowd.room, [event(2)])
-    crowd.hub.take_records(crowd.room, [event(3)])
+    take_records(crowd.hub, crowd.room, [event(2)])
+    take_records(crowd.hub, crowd.room, [event(3)])
     _, late, watcher = live_at(crowd.hub, crowd.room, Seq(3))
-    crowd.hub.take_records(crowd.room, [event(4)])
+    take_records(crowd.hub, crowd.room, [event(4)])
     crowd.to_the_end()
     assert all(outlet.writes == [event(2).frame, event(3).frame + event(4).frame] for outlet in crowd.outlets)
     assert (late.writes, watcher.live, late.woken) == (
@@ -250,7 +257,7 @@ def test_what_comes_meanwhile_follows_in_order_and_as_one() -> None:
 def test_where_more_comes_than_can_be_written_each_goes_on_by_itself() -> None:
     crowd = Crowd()
     for seq in range(2, 3 + MOST_UNDELIVERED):
-        crowd.hub.take_records(crowd.room, [event(seq, size=BATCH_BYTES)])
+        take_records(crowd.hub, crowd.room, [event(seq, size=BATCH_BYTES)])
     assert not crowd.room.undelivered
     assert not any(watcher.live for watcher in crowd.watchers)
     crowd.to_the_end()
@@ -261,9 +268,9 @@ def test_a_connection_that_fails_takes_nobody_s_event_away() -> None:
     crowd = Crowd()
     broken = crowd.outlets[2]
     broken.fails = True
-    crowd.hub.take_records(crowd.room, [event(2)])
+    take_records(crowd.hub, crowd.room, [event(2)])
     crowd.to_the_end()
-    crowd.hub.take_records(crowd.room, [event(3)])
+    take_records(crowd.hub, crowd.room, [event(3)])
     crowd.to_the_end()
     others = [outlet for outlet in crowd.outlets if outlet is not broken]
     assert all(outlet.writes == [event(2).frame, event(3).frame] for outlet in others)
@@ -281,7 +288,7 @@ def test_the_end_comes_after_what_is_undelivered() -> None:
 
 def test_who_leaves_falls_behind_or_catches_up_meanwhile_gets_nothing_twice() -> None:
     crowd = Crowd()
-    crowd.hub.take_records(crowd.room, [event(2)])
+    take_records(crowd.hub, crowd.room, [event(2)])
     waiting = [number for number, outlet in enumerate(crowd.outlets) if not outlet.writes]
     leaver, catcher, _ = waiting
     crowd.hub.detach(crowd.room, crowd.watchers[leaver])
@@ -290,14 +297,14 @@ def test_who_leaves_falls_behind_or_catches_up_meanwhile_gets_nothing_twice() ->
     assert crowd.outlets[leaver].writes == []
     assert b"".join(crowd.outlets[catcher].writes) == event(2).frame
     assert crowd.watchers[catcher].live
-    crowd.hub.take_records(crowd.room, [event(3)])
+    take_records(crowd.hub, crowd.room, [event(3)])
     crowd.to_the_end()
     assert crowd.outlets[catcher].writes[-1] == event(3).frame
 
 
 def test_a_run_that_is_set_back_takes_what_is_undelivered_with_it() -> None:
     crowd = Crowd()
-    crowd.hub.take_records(crowd.room, [event(2), event(3)])
+    take_records(crowd.hub, crowd.room, [event(2), event(3)])
     crowd.hub.take_row(crowd.room, RunRow(Seq(2), RunStatus.RUNNING), Seq(3))
     crowd.to_the_end()
     told = [b"stream.reset" in b"".join(outlet.writes) for outlet in crowd.outlets]
@@ -309,7 +316,7 @@ def test_a_run_that_is_set_back_takes_what_is_undelivered_with_it() -> None:
 
 def test_retention_that_overtakes_the_undelivered_is_told_once_to_each() -> None:
     crowd = Crowd()
-    crowd.hub.take_records(crowd.room, [event(2), event(9)])
+    take_records(crowd.hub, crowd.room, [event(2), event(9)])
     crowd.hub.end_read(crowd.room, Page(RunRow(Seq(9), RunStatus.RUNNING, Seq(8)), (event(8), event(9))))
     crowd.to_the_end()
     for outlet in crowd.outlets:

@@ -186,7 +186,9 @@ class World:
     def deliver(self, *events: Event) -> None:
         room = self.hub.room_of(str(RUN).encode())
         if room is not None:
-            self.hub.take_records(room, events)
+            for each in events:
+                self.hub.take_record(room, each)
+            self.hub.hand_on()
 
     async def breathe(self) -> None:
         for _ in range(5):

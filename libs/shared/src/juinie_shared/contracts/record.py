@@ -185,27 +185,32 @@ def _read_value(value: bytes | None) -> _Value:
         event = _value.decode(value)
     except (ValueError, RecursionError) as error:
         raise BadRecord from error
-    if event.seq < 1 or not _may_be_type(event.type) or not _TIME.fullmatch(event.time):
+    if event.seq < 1 or not _TIME.fullmatch(event.time):
         raise BadRecord
-    head = f'{{"seq":{event.seq},"type":"{event.type}","time":"{event.time}","data":'
-    if not value.startswith(head.encode()):
+    _type_header(event.type)
+    head = event_json_head(event.seq, event.type) + event.time.encode() + b'","data":'
+    if not value.startswith(head) or len(value) != len(head) + len(event.data) + len(b"}"):
         raise BadRecord
     return event
 
 
-_may_be_type = lru_cache(maxsize=1024)(is_event_type)
-
-
 @lru_cache(maxsize=1024)
 def _type_header(event_type: str) -> tuple[str, bytes]:
+    """Raises BadRecord, each time, for what can be no type."""
+    if not is_event_type(event_type):
+        raise BadRecord
     return "ce_type", event_type.encode()
 
 
-@lru_cache(maxsize=1024)
 def _traceparent_in(header: tuple[str, bytes | None]) -> str | None:
     """The trace that a header names; None when it is another header, or not well made."""
     name, text = header
-    if name != "traceparent" or text is None or not text.isascii():
+    if name != "traceparent" or text is None or len(text) != len(_NO_TRACE):
         return None
-    traceparent = text.decode()
+    return _traceparent(text)
+
+
+@lru_cache(maxsize=1024)
+def _traceparent(text: bytes) -> str | None:
+    traceparent = text.decode("ascii", "replace")
     return traceparent if _TRACEPARENT.fullmatch(traceparent) else None

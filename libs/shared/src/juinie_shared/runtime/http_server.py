@@ -228,7 +228,7 @@ class GuardedProtocol(HttpToolsProtocol):
         left = {"method": scope["method"]}
         if self._running is not None:
             self._running.scope = left  # pyright: ignore[reportAttributeAccessIssue] - a scope has more
-        if self._running is self.cycle and not self._in_head:
+        if self._running is self.cycle and not self._in_head and not self._in_body:
             self.scope, self.headers, self.url = left, [], b""  # pyright: ignore[reportAttributeAccessIssue] - likewise
         return left
 
@@ -276,8 +276,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def _when_left(self, on_left: Callable[[], None] | None) -> bool:
         """False: a body is still to come, and the client is seen to leave only while it is read."""
         self._on_left = None if self._in_body else on_left
-        if self._on_left is not None and self.reader.gone:
-            self.loop.call_soon(self._on_left)
+        if self._on_left is not None:
+            self.flow.resume_reading()  # as `receive` does: what is not read from is not seen to leave
+            if self.reader.gone:
+                self.loop.call_soon(self._on_left)
         return not self._in_body
 
     def _afterwards(self, rest: Callable[[Any, Any], Awaitable[None]]) -> None:

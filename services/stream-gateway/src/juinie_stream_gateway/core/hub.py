@@ -194,12 +194,6 @@ class Hub:
         for room, news in taken.items():
             self._hand_on(room, news)
 
-    def take_records(self, room: Room, events: Iterable[Event]) -> list[Verdict]:
-        """Both, of one run. Gives what became of each."""
-        verdicts = [self.take_record(room, event) for event in events]
-        self.hand_on()
-        return verdicts
-
     def take_page(self, room: Room, page: Page | None) -> None:
         """A watcher read this page for itself; the others may not have all of it. None: the run is gone."""
         if page is None:

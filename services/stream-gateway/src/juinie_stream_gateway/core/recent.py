@@ -29,7 +29,7 @@ class RecentFrames:
         else:
             self._runs.move_to_end(run)
         kept.extend(events)
-        self._size += sum([EVENT_BYTES + len(event.frame) for event in events])
+        self._size += sum(map(_size_of, events))
         while self._size > self._budget:
             self._drop_oldest()
 

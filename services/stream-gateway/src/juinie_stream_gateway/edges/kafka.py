@@ -137,22 +137,24 @@ class RecordReader:
         verdicts: list[str] = []
         ours: list[RunEventRecord] = []
         news: list[RunEventRecord] = []
-        for record in records:
-            room = self._hub.room_of(record.key)
-            if room is None:
-                continue
-            checked = checked_event(record.value, record.headers, room)
-            if isinstance(checked, str):
-                verdicts.append(checked)
-                continue
-            event, read = checked
-            verdict = self._hub.take_record(room, event)
-            verdicts.append(verdict)
-            ours.append(read)
-            if verdict is Verdict.NEXT:
-                news.append(read)
-        if ours:
-            self._hand_on(ours, news)
+        try:
+            for record in records:
+                room = self._hub.room_of(record.key)
+                if room is None:
+                    continue
+                checked = checked_event(record.value, record.headers, room)
+                if isinstance(checked, str):
+                    verdicts.append(checked)
+                    continue
+                event, read = checked
+                verdict = self._hub.take_record(room, event)
+                verdicts.append(verdict)
+                ours.append(read)
+                if verdict is Verdict.NEXT:
+                    news.append(read)
+        finally:  # what is taken counts as handed on, whatever else befalls
+            if ours:
+                self._hand_on(ours, news)
         for verdict, count in Counter(verdicts).items():
             self._telemetry.records.labels(verdict).inc(count)
 

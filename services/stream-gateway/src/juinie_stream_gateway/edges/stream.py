@@ -13,7 +13,7 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import attach, detach
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from juinie_shared.contracts.sse import MEDIA_TYPE, preamble
@@ -91,6 +91,9 @@ class StreamRoute:
         current = attach(trace.set_span_in_context(span, parent))
         try:
             opened = await self._open_one(scope, connection, run_text)
+        except Exception as error:
+            _tell_failed(span, error)
+            raise
         finally:
             detach(current)
             if opened is None:
@@ -156,6 +159,9 @@ class StreamRoute:
         current = attach(trace.set_span_in_context(span))  # by hand: with `use_span`, two generators a stream
         try:
             await self._stream(opened.connection, opened.admitted, opened.start)
+        except Exception as error:
+            _tell_failed(span, error)
+            raise
         finally:
             self._places.give_back(opened.place)
             detach(current)
@@ -219,6 +225,11 @@ class StreamRoute:
         trace.get_current_span().set_attributes(facts)
         self._telemetry.streams_closed.labels(reason).inc()
         _log.info(LOG_STREAM_ENDED, **facts, duration_seconds=round(seconds, 3))
+
+
+def _tell_failed(span: Span, error: Exception) -> None:
+    span.record_exception(error)
+    span.set_status(StatusCode.ERROR, type(error).__name__)
 
 
 async def _until_left(connection: HttpConnection, outlet: ResponseOutlet) -> None:
