@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
+from juinie_shared.runtime.histogram import PlainHistogram
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
 from juinie_shared.runtime.tracing import current_traceparent, span_link
@@ -48,9 +49,8 @@ class Telemetry:
         self._published = Counter(
             "juinie_outbox_published", "Run events that Kafka has acknowledged.", registry=registry
         )
-        self._latency = Histogram(
-            "juinie_append_to_publish_seconds", "From the append to Kafka's acknowledgement.",
-            buckets=_LATENCIES, registry=registry,
+        self._latency = PlainHistogram(
+            "juinie_append_to_publish_seconds", "From the append to Kafka's acknowledgement.", _LATENCIES, registry
         )  # fmt: skip
         self._rounds = Counter(
             "juinie_relay_rounds", "Rounds of the relay that found rows.", registry=registry
@@ -141,7 +141,7 @@ class Telemetry:
             return
         since_fetch = time.monotonic() - fetched_at
         for age in ages_at_fetch:
-            self._latency.observe(age + since_fetch)
+            self._latency.add(age + since_fetch)
         self._published.inc(records)
         self._rows_since_summary += len(ages_at_fetch)
         self._events_since_summary += records
