@@ -1,5 +1,7 @@
 """The port of several processes: theirs alone, spread evenly, and kept while one of them is replaced."""
 
+import errno
+import select
 import socket
 import sys
 from collections.abc import Generator
@@ -9,6 +11,7 @@ from functools import partial
 import pytest
 
 from juinie_shared.domain.errors import PortTaken
+from juinie_shared.runtime import port
 from juinie_shared.runtime.port import BACKLOG, share_port, take_port
 
 CONNECTIONS = 400
@@ -56,6 +59,26 @@ def test_connections_are_spread_over_the_listeners():
         counts = [accepted(listener) for listener in listeners]
     assert sum(counts) == CONNECTIONS
     assert min(counts) > CONNECTIONS / 4  # seven standard deviations are 70
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is one listener from the beginning")
+def test_the_listener_that_looks_whether_the_port_is_free_is_deaf(monkeypatch):
+    """Who connects between its first moment and its last gets one of the others."""
+    peers: list[socket.socket] = []
+    listen = port._listen
+
+    def listen_and_connect(listener: socket.socket, host: str, number: int, **options: int) -> None:
+        listen(listener, host, number, **options)
+        if not peers:
+            peers.append(socket.socket())
+            peers[0].setblocking(False)
+            assert peers[0].connect_ex(listener.getsockname()) == errno.EINPROGRESS
+            assert select.select([], peers, [], 0)[1] == []
+
+    monkeypatch.setattr(port, "_listen", listen_and_connect)
+    with shared(2) as listeners, peers[0]:
+        ready, _, _ = select.select(listeners, [], [], 30)
+        assert len(ready) == 1
 
 
 def test_a_port_that_another_program_has_is_told():

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -12,12 +14,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from juinie_shared.runtime.metric_families import LABEL
+from juinie_shared.runtime.meeting_point import MeetingPoint, meeting_point, turn_away
+from juinie_shared.runtime.metric_families import LABEL, Family, encode_families
 from juinie_shared.runtime.probes import Probes
 from juinie_shared.runtime.sibling import Sibling
 from juinie_testkit.waits import eventually
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+NOBODY = 65534
 READY = {"ready": True, "waiting_for": []}
 
 
@@ -50,15 +54,41 @@ class Service:
         return status, msgspec.json.decode(body)
 
 
-def siblings(count: int) -> list[Sibling]:
-    name = f"\0juinie-test-{os.getpid()}-{os.urandom(8).hex()}-"
-    return [Sibling(index, count, os.getpid(), -1, -1, name) for index in range(count)]
+@pytest.fixture
+def meeting() -> Generator[MeetingPoint]:
+    """What the parent of two makes for them."""
+    with meeting_point(2) as made:
+        yield made
+
+
+def siblings(meeting: MeetingPoint) -> list[Sibling]:
+    return [
+        Sibling(index, 2, os.getpid(), -1, -1, listener.dup().detach(), meeting.address)
+        for index, listener in enumerate(meeting.listeners)
+    ]
+
+
+@asynccontextmanager
+async def saying(listener: socket.socket, answer: bytes) -> AsyncGenerator[asyncio.Event]:
+    """A sibling that gives this answer, whatever is asked. The event: it has."""
+    said = asyncio.Event()
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        said.set()
+
+    async with await asyncio.start_unix_server(say, sock=listener.dup()):
+        yield said
 
 
 @pytest.fixture
-async def both() -> AsyncGenerator[tuple[Service, Service]]:
+async def both(meeting: MeetingPoint) -> AsyncGenerator[tuple[Service, Service]]:
     """Two processes of a service that answer each other."""
-    services = [Service(sibling, hits=index + 1) for index, sibling in enumerate(siblings(2))]
+    services = [Service(sibling, hits=index + 1) for index, sibling in enumerate(siblings(meeting))]
     answering = [asyncio.create_task(service.probes.run()) for service in services]
 
     async def all_ready() -> bool:
@@ -109,25 +139,102 @@ async def test_process_without_siblings_adds_nothing_to_its_metrics():
     assert LABEL not in text
 
 
-async def test_sibling_that_is_not_there_is_missing_and_restarts_nothing():
-    alone = Service(siblings(2)[1])
-    assert await alone.ready() == (
-        503, {"ready": False, "waiting_for": ["Process 0: It is not there; it is started."]}
-    )  # fmt: skip
-    assert await alone.ask("/livez") == (200, b'{"status":"ok"}')
-    assert 'juinie_process_answers{process="0"} 0.0' in (await alone.ask("/metrics"))[1].decode()
+HALF = encode_families([Family("hits", "", "counter", "", [])])[:-1]
 
 
-async def test_sibling_that_hangs_is_told_and_holds_up_no_answer():
-    places = siblings(2)
-    asked = Service(places[0], hits=3)
-    with socket.socket(socket.AF_UNIX) as deaf:
-        deaf.bind(places[1].address_of(1))
-        deaf.listen()
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b'["It is', HALF, b'{"another": "version"}'],
+    ids=["none", "half", "half-metrics", "other"],
+)
+async def test_sibling_that_gives_no_whole_answer_is_missing_and_restarts_nothing(
+    meeting: MeetingPoint, answer: bytes
+):
+    """It died in the middle of it, or is of another version, or the parent turned the question away."""
+    asked = Service(siblings(meeting)[1])
+    async with saying(meeting.listeners[0], answer):
         assert await asked.ready() == (
-            503, {"ready": False, "waiting_for": ["Process 1: It does not answer."]}
+            503, {"ready": False, "waiting_for": ["Process 0: It is not there; it is started."]}
         )  # fmt: skip
-        assert await asked.ask("/livez") == (503, b'{"status":"hangs","processes":[1]}')
+        assert (await asked.ask("/livez"))[0] == 200
         text = (await asked.ask("/metrics"))[1].decode()
+    assert 'juinie_process_answers{process="0"} 0.0' in text
+    assert 'juinie_process_answers{process="1"} 1.0' in text
+
+
+async def test_sibling_whose_question_the_parent_turns_away_is_missing(meeting: MeetingPoint):
+    asked = Service(siblings(meeting)[1])
+    loop = asyncio.get_running_loop()
+    loop.add_reader(meeting.listeners[0], turn_away, meeting.listeners[0])
+    assert (await asked.ready())[1]["waiting_for"] == ["Process 0: It is not there; it is started."]
+    assert await asked.ask("/livez") == (200, b'{"status":"ok"}')
+    loop.remove_reader(meeting.listeners[0])
+
+
+async def test_sibling_that_nobody_listens_for_is_missing(meeting: MeetingPoint):
+    away = Sibling(1, 2, os.getpid(), -1, -1, -1, f"{meeting.address}away-")
+    assert (await Service(away).ready())[1]["waiting_for"] == ["Process 0: It is not there; it is started."]
+
+
+async def test_sibling_that_hangs_is_told_and_holds_up_no_answer(meeting: MeetingPoint):
+    asked = Service(siblings(meeting)[0], hits=3)
+    assert await asked.ready() == (
+        503, {"ready": False, "waiting_for": ["Process 1: It does not answer."]}
+    )  # fmt: skip
+    assert await asked.ask("/livez") == (503, b'{"status":"hangs","processes":[1]}')
+    text = (await asked.ask("/metrics"))[1].decode()
     assert 'juinie_process_answers{process="1"} 0.0' in text
     assert 'wait_seconds_count{process="0"} 1.0' in text
+
+
+async def test_sibling_that_hangs_is_told_however_often_it_was_asked(meeting: MeetingPoint):
+    """The kernel keeps 128 questions that are not accepted, and refuses the next."""
+    asked = Service(siblings(meeting)[0])
+    answers = await asyncio.gather(*(asked.ask("/livez") for _ in range(200)))
+    assert answers == [(503, b'{"status":"hangs","processes":[1]}')] * 200
+    assert (await asked.ready())[1]["waiting_for"] == ["Process 1: It does not answer."]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs another user")
+async def test_another_user_of_the_machine_is_told_nothing(meeting: MeetingPoint):
+    told = asyncio.create_task(Service(siblings(meeting)[0]).probes.run())
+    try:
+        own, foreign = [await ask_as(user, f"{meeting.address}0") for user in (0, NOBODY)]
+    finally:
+        told.cancel()
+        await asyncio.wait({told})
+    assert (own, foreign) == (b"ok", b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs another user")
+async def test_another_user_of_the_machine_is_not_believed(meeting: MeetingPoint):
+    asked = Service(Sibling(0, 2, os.getpid(), -1, -1, -1, f"{meeting.address}foreign-"))
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(f"{meeting.address}foreign-1")
+        async with saying(foreign, b"[]") as said:
+            with as_user(NOBODY):
+                foreign.listen()  # whose it is
+            assert (await asked.ready())[0] == 503
+            await asyncio.wait_for(said.wait(), 30)
+
+
+@contextmanager
+def as_user(number: int) -> Generator[None]:
+    os.seteuid(number)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def ask_as(user: int, address: str) -> bytes:
+    """Whether that user's process is alive. Who connects is who it is at that moment."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.setblocking(False)
+    with as_user(user):
+        peer.connect(address)
+    reader, writer = await asyncio.open_unix_connection(sock=peer)
+    with closing(writer), suppress(ConnectionError):
+        writer.write(b"live\n")
+        return await reader.read()
+    return b""

@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry, Metric
 LABEL = "process"
 
 
-class _Family(msgspec.Struct, array_like=True):
+class Family(msgspec.Struct, array_like=True):
+    """What `prometheus_client.Metric` holds, as it travels between siblings."""
+
     name: str
     documentation: str
     kind: str
@@ -19,28 +21,38 @@ class _Family(msgspec.Struct, array_like=True):
     samples: list[tuple[str, dict[str, str], float]]
 
 
-def families_of(registry: CollectorRegistry) -> bytes:
+def families_of(registry: CollectorRegistry) -> list[Family]:
     """All that a registry has at this moment, for `MergedRegistry`."""
-    return msgspec.msgpack.encode([_family_of(metric) for metric in registry.collect()])
+    return [_family_of(metric) for metric in registry.collect()]
 
 
-def _family_of(metric: Metric) -> _Family:
+def encode_families(families: list[Family]) -> bytes:
+    """For a sibling."""
+    return msgspec.msgpack.encode(families)
+
+
+def decode_families(encoded: bytes) -> list[Family]:
+    """Raises `msgspec.DecodeError` for what is not whole, or of another form."""
+    return msgspec.msgpack.decode(encoded, type=list[Family])
+
+
+def _family_of(metric: Metric) -> Family:
     samples = [(sample.name, sample.labels, float(sample.value)) for sample in metric.samples]
-    return _Family(metric.name, metric.documentation, metric.type, metric.unit, samples)
+    return Family(metric.name, metric.documentation, metric.type, metric.unit, samples)
 
 
 class MergedRegistry:
     """What the encoders of prometheus_client take for a registry."""
 
-    def __init__(self, families: Mapping[int, bytes], more: Iterable[Metric] = ()) -> None:
+    def __init__(self, families: Mapping[int, list[Family]], more: Iterable[Metric] = ()) -> None:
         """`families` by process; `more` as it is."""
         self._families, self._more = families, more
 
     def collect(self) -> Iterator[Metric]:
         """Each family once, its samples process by process."""
         merged: dict[str, Metric] = {}
-        for process, encoded in sorted(self._families.items()):
-            for family in msgspec.msgpack.decode(encoded, type=list[_Family]):
+        for process, families in sorted(self._families.items()):
+            for family in families:
                 metric = merged.get(family.name)
                 if metric is None:
                     metric = merged[family.name] = Metric(

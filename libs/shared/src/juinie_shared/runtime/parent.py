@@ -2,29 +2,28 @@
 
 It makes the port and holds it. It has no event loop and no connection, and loads nothing of the service but its settings.
 
-A child that cannot start ends the whole, with what the child said and its exit code: the next try would say the same. One
-that had started and dies is replaced, at once the first time and later the more often that happens. While it waits, its listener
-rests, so that its siblings get all connections.
+Until each place had a process that started, a child that cannot start ends the whole, with what it said and its exit code: the next
+try would say the same. Afterwards only a child that says that the setup is wrong does so. Any other that dies is replaced, at once the first
+time and later the more often that happens, and its siblings are left alone. While it waits, its listener rests, so that they
+get all connections.
 """
 
-import os
 import select
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 
 from juinie_shared.runtime.logs import get_logger
-from juinie_shared.runtime.port import BACKLOG, SPREAD_BY_SYSTEM, share_port
-from juinie_shared.runtime.process_telemetry import PROCESS_KILLED, PROCESS_LOST
-from juinie_shared.runtime.sibling import STARTED, STOP, Sibling
+from juinie_shared.runtime.meeting_point import meeting_point, turn_away
+from juinie_shared.runtime.place import Place
+from juinie_shared.runtime.port import share_port
+from juinie_shared.runtime.process_telemetry import PROCESS_KILLED, PROCESS_LOST, PROCESS_REFUSED
+from juinie_shared.runtime.sibling import FAULT, STOP, WRONG_SETUP
 
 FORCED_EXIT = 130
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
@@ -37,43 +36,6 @@ _log = get_logger("parent")
 
 
 @dataclass(slots=True)
-class _Child:
-    """A place among the siblings, and the process that has it at the moment."""
-
-    index: int
-    listener: socket.socket
-    process: subprocess.Popen[bytes] | None = None
-    line: socket.socket | None = None
-    heard: bytes = b""
-    started_at: float = 0.0
-    start_at: float = 0.0
-    deaths: int = 0
-    """In a row."""
-
-    def hear(self) -> list[str]:
-        """All that its process has said so far, line by line."""
-        with suppress(OSError):
-            while self.line and (said := self.line.recv(4096)):
-                self.heard += said
-        return self.heard.decode(errors="replace").splitlines()
-
-    def has_started(self) -> bool:
-        return STARTED in self.hear()
-
-    def tell(self, word: bytes) -> None:
-        if self.line is not None:
-            with suppress(OSError):
-                self.line.send(word)
-
-    def pause_seconds(self, now: float) -> float:
-        """How long to wait before the next process."""
-        self.deaths = self.deaths + 1 if now - self.started_at < STEADY_SECONDS else 1
-        if self.deaths == 1:
-            return 0.0
-        return min(FIRST_PAUSE_SECONDS * 2.0 ** min(self.deaths - 2, 30), LONGEST_PAUSE_SECONDS)
-
-
-@dataclass(slots=True)
 class Parent:
     """`run()` it in the main thread of a process that has nothing else to do."""
 
@@ -81,107 +43,120 @@ class Parent:
     port: int
     processes: int
     drain_seconds: float
-    _children: list[_Child] = field(default_factory=list[_Child])
+    _places: list[Place] = field(default_factory=list[Place])
     _signals: int = 0
     _stopping: bool = False
     _kill_at: float = float("inf")
     _exit_code: int = 0
+    _said: set[str] = field(default_factory=set[str])
 
     def run(self) -> int:
         """Until all children are gone. Gives the exit code: 0, or that of the first child that failed.
 
         Raises:
             PortTaken: another program has the port.
+            OSError: the system has no descriptor left.
         """
         listeners = share_port(self.host, self.port, self.processes)
-        self._children = [_Child(index, listener) for index, listener in enumerate(listeners)]
-        with self._woken() as woken, _meeting_point() as answers:
+        with self._woken() as woken, meeting_point(self.processes) as meeting:
+            self._places = list(map(Place, range(self.processes), listeners, meeting.listeners))
             try:
                 while self._is_needed():
-                    self._start_due(answers)
                     self._wait(woken)
                     self._look_at_children()
+                    self._answer_for_absent()
                     self._obey()
+                    self._start_due(meeting.address)
             finally:
                 self._kill()
                 self._close_port()
         return self._exit_code
 
     def _is_needed(self) -> bool:
-        return not self._stopping or any(child.process for child in self._children)
+        return not self._stopping or any(place.process for place in self._places)
+
+    def _has_served(self) -> bool:
+        """Whether each place had a process that started: the setup is right, or was."""
+        for place in self._places:
+            place.has_started()
+        return all(place.has_served for place in self._places)
 
     def _start_due(self, answers: str) -> None:
         now = time.monotonic()
-        for child in self._children:
-            if child.process is None and not self._stopping and child.start_at <= now:
+        for place in self._places:
+            if place.process is None and not self._stopping and place.start_at <= now:
                 try:
-                    self._start(child, answers)
+                    place.start(self.processes, answers)
                 except OSError as error:  # too many processes, too little memory: it may pass
-                    if not child.deaths:
-                        raise
-                    self._replace(child, 0, error.errno or 1)
+                    self._go_without(place, error.strerror or str(error))
 
-    def _start(self, child: _Child, answers: str) -> None:
-        own_end, its_end = socket.socketpair()
-        own_end.setblocking(False)
-        inherited = (child.listener.fileno(), its_end.fileno())
-        sibling = Sibling(child.index, self.processes, os.getpid(), *inherited, answers)
-        child.listener.listen(BACKLOG)  # it may have rested
-        with its_end:
-            child.process = subprocess.Popen(  # noqa: S603 - the command that started this process
-                [sys.executable, *sys.orig_argv[1:]],
-                env={**os.environ, **sibling.as_environment()},
-                pass_fds=inherited,
-                process_group=0,  # Ctrl-C reaches the parent alone, which says when to stop
-            )
-        child.line, child.heard, child.started_at = own_end, b"", time.monotonic()
+    def _go_without(self, place: Place, reason: str) -> None:
+        """The system gives no process."""
+        if self._has_served():
+            pause = place.wait_before_next(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, was_steady=False)
+            _log.warning(PROCESS_REFUSED, process=place.index, reason=reason, pause_seconds=pause)
+        else:
+            self._fail([f"The system gives no process: {reason}."], 1)
 
     def _wait(self, woken: socket.socket) -> None:
-        """For a signal, a child's end (SIGCHLD), or the next thing that is due."""
-        starts = [child.start_at for child in self._children if not child.process and not self._stopping]
+        """For a signal, a child's end (SIGCHLD) or first word, a question to one that is not there, or what is due."""
+        starts = [place.start_at for place in self._places if not place.process and not self._stopping]
         due = min([self._kill_at, *starts])
         timeout = None if due == float("inf") else max(0.0, due - time.monotonic())
-        if select.select([woken], [], [], timeout)[0]:
+        absent = [place for place in self._places if not place.has_started()]
+        lines = [place.line for place in absent if place.line is not None]
+        if woken in select.select([woken, *lines, *(place.asked for place in absent)], [], [], timeout)[0]:
             woken.recv(4096)
 
-    def _look_at_children(self) -> None:
-        for child in self._children:
-            if child.process is not None and (code := child.process.poll()) is not None:
-                self._bury(child, child.process.pid, code)
+    def _answer_for_absent(self) -> None:
+        for place in self._places:
+            if not place.has_started():
+                turn_away(place.asked)
 
-    def _bury(self, child: _Child, pid: int, code: int) -> None:
-        started, said = child.has_started(), [line for line in child.hear() if line != STARTED]
-        child.process = None
-        if child.line is not None:
-            child.line.close()
+    def _look_at_children(self) -> None:
+        for place in self._places:
+            if place.process is not None and (code := place.process.poll()) is not None:
+                self._bury(place, place.process.pid, code)
+
+    def _bury(self, place: Place, pid: int, code: int) -> None:
+        all_served, started = self._has_served(), place.has_started()
+        wrong, faults = place.told(WRONG_SETUP), place.told(FAULT)
+        place.leave()
         if self._stopping:
+            self._say(wrong + faults)
             asked = code in {
                 -signal.SIGTERM,
                 -signal.SIGINT,
             }  # a supervisor told it, too, and it was not up yet
             self._exit_code = self._exit_code or (0 if asked else _exit_code_of(code))
-        elif said or (code > 0 and not started):
-            self._fail(said, code)
+        elif wrong or (code > 0 and not started and not all_served):
+            self._fail(wrong + faults, _exit_code_of(code))
         else:
-            self._replace(child, pid, code)
+            self._replace(place, pid, code, faults)
 
-    def _replace(self, child: _Child, pid: int, code: int) -> None:
-        now = time.monotonic()
-        pause = child.pause_seconds(now)
-        child.start_at = now + pause
-        if pause and SPREAD_BY_SYSTEM:
-            child.listener.shutdown(socket.SHUT_RD)
-        _log.warning(PROCESS_LOST, process=child.index, pid=pid, exit_code=code, pause_seconds=pause)
+    def _replace(self, place: Place, pid: int, code: int, faults: list[str]) -> None:
+        was_steady = place.seconds_since_start() >= STEADY_SECONDS
+        pause = place.wait_before_next(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, was_steady=was_steady)
+        reason = {"reason": " ".join(faults)} if faults else {}
+        _log.warning(
+            PROCESS_LOST, process=place.index, pid=pid, exit_code=code, pause_seconds=pause, **reason
+        )
 
     def _fail(self, said: list[str], code: int) -> None:
         """The setup is wrong, for all of them."""
-        for line in said:
-            print(line, file=sys.stderr)  # noqa: T201 - the one line that a person at a terminal reads
-        self._exit_code = _exit_code_of(code)
-        for child in self._children:
-            if child.process is not None and not child.has_started():
-                child.process.kill()
+        self._say(said)
+        self._exit_code = code
+        for place in self._places:
+            if not place.has_started():
+                place.kill()
         self._stop()
+
+    def _say(self, lines: list[str]) -> None:
+        """Once, whichever says it: the one line that a person at a terminal reads."""
+        for line in lines:
+            if line not in self._said:
+                print(line, file=sys.stderr)  # noqa: T201
+                self._said.add(line)
 
     def _obey(self) -> None:
         """The first signal is a request to stop, the second an order."""
@@ -192,25 +167,24 @@ class Parent:
             self._kill()
         if time.monotonic() >= self._kill_at:
             self._kill_at = float("inf")
-            _log.warning(PROCESS_KILLED, processes=[child.index for child in self._children if child.process])
+            _log.warning(PROCESS_KILLED, processes=[place.index for place in self._places if place.process])
             self._kill()
 
     def _stop(self) -> None:
         """The port is the children's now: it closes when the last of them has closed it."""
         self._stopping = True
         self._kill_at = time.monotonic() + self.drain_seconds + BEYOND_DRAIN_SECONDS
-        for child in self._children:
-            child.tell(STOP)
+        for place in self._places:
+            place.tell(STOP)
         self._close_port()
 
     def _close_port(self) -> None:
-        for child in self._children:
-            child.listener.close()
+        for place in self._places:
+            place.listener.close()
 
     def _kill(self) -> None:
-        for child in self._children:
-            if child.process is not None and child.process.poll() is None:
-                child.process.kill()
+        for place in self._places:
+            place.kill()
 
     @contextmanager
     def _woken(self) -> Generator[socket.socket]:
@@ -231,16 +205,6 @@ class Parent:
                 yield reader
             finally:
                 signal.set_wakeup_fd(-1)
-
-
-@contextmanager
-def _meeting_point() -> Generator[str]:
-    """Where siblings find each other, but for the index: a name in Linux's abstract space, elsewhere a directory."""
-    if sys.platform == "linux":
-        yield f"\0juinie-{os.getpid()}-{os.urandom(8).hex()}-"
-    else:
-        with tempfile.TemporaryDirectory(prefix="juinie-") as directory:
-            yield f"{Path(directory)}/"
 
 
 def _wake(_number: int, _frame: FrameType | None) -> None:

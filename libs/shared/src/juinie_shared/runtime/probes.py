@@ -13,7 +13,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily
 
-from juinie_shared.runtime.metric_families import LABEL, MergedRegistry, families_of
+from juinie_shared.runtime.metric_families import (
+    LABEL,
+    MergedRegistry,
+    decode_families,
+    encode_families,
+    families_of,
+)
 from juinie_shared.runtime.process_telemetry import PROCESS_ANSWERS
 from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.sibling_answers import No, SiblingAnswers
@@ -97,12 +103,12 @@ class _OneOfMany(_Alone):
 
     async def silent(self) -> list[int]:
         """One that is not there is left out: it is replaced, and restarting the whole would not bring it sooner."""
-        answers = await self._others.ask("live")
+        answers = await self._others.ask("live", bytes)
         return [index for index, answer in answers.items() if answer is No.SILENT]
 
     async def missing(self) -> list[str]:
         own = await self._readiness()
-        answers = await self._others.ask("ready")
+        answers = await self._others.ask("ready", _decode_lines)
         missing = {
             self._sibling.index: own,
             **{index: _missing_in(answer) for index, answer in answers.items()},
@@ -110,7 +116,7 @@ class _OneOfMany(_Alone):
         return [f"Process {index}: {line}" for index, lines in sorted(missing.items()) for line in lines]
 
     async def metrics(self) -> CollectorRegistry:
-        answers = await self._others.ask("metrics")
+        answers = await self._others.ask("metrics", decode_families)
         told = {index: answer for index, answer in answers.items() if not isinstance(answer, No)}
         answered = GaugeMetricFamily(
             PROCESS_ANSWERS, "Whether this process has told its metrics.", labels=(LABEL,)
@@ -127,11 +133,15 @@ class _OneOfMany(_Alone):
         return msgspec.json.encode(await self._readiness())
 
     async def _say_metrics(self) -> bytes:
-        return families_of(self._registry)
+        return encode_families(families_of(self._registry))
 
 
-def _missing_in(answer: bytes | No) -> list[str]:
-    return [_MISSING[answer]] if isinstance(answer, No) else msgspec.json.decode(answer, type=list[str])
+def _decode_lines(answer: bytes) -> list[str]:
+    return msgspec.json.decode(answer, type=list[str])
+
+
+def _missing_in(answer: list[str] | No) -> list[str]:
+    return [_MISSING[answer]] if isinstance(answer, No) else answer
 
 
 async def _answer(send: Any, status: int, content_type: bytes, body: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol, cast
 
 import uvloop
 
-from juinie_shared.domain.errors import JuinieError, Permanent, Transient
+from juinie_shared.domain.errors import JuinieError, Misconfigured, Permanent, Transient
 from juinie_shared.runtime.logs import configure_logs
 from juinie_shared.runtime.parent import FORCED_EXIT, Parent
 from juinie_shared.runtime.settings import ServiceSettings
@@ -62,12 +62,19 @@ def run_process(
     try:
         uvloop.run(_until_stopped(serve, sibling))
     except* (Permanent, Transient) as group:
-        if sibling is not None:
-            sibling.tell_fault(str(_first(group)))
-        else:
-            print(_first(group), file=sys.stderr)  # noqa: T201 - the one line that a person at a terminal reads
+        _tell(_first(group), sibling)
         sys.exit(1)
     _leave()
+
+
+def _tell(fault: BaseException, sibling: Sibling | None) -> None:
+    """In the one line that a person at a terminal reads. For one of several its parent says it."""
+    if sibling is None:
+        print(fault, file=sys.stderr)  # noqa: T201
+    elif isinstance(fault, Misconfigured):
+        sibling.tell_wrong_setup(str(fault))
+    else:
+        sibling.tell_fault(str(fault))
 
 
 def _run_parent(parent: Parent) -> NoReturn:
@@ -75,6 +82,8 @@ def _run_parent(parent: Parent) -> NoReturn:
         code = parent.run()
     except JuinieError as error:
         sys.exit(error.message)
+    except OSError as error:
+        sys.exit(f"The processes cannot be kept: {error.strerror or error}.")
     sys.exit(code)
 
 

@@ -4,4 +4,5 @@ PROCESS_ANSWERS = "juinie_process_answers"
 
 # Log events, of the parent.
 PROCESS_LOST = "process_lost"
+PROCESS_REFUSED = "process_refused"
 PROCESS_KILLED = "process_killed"

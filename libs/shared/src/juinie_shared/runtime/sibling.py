@@ -1,7 +1,7 @@
 """One of several processes of a service that share its port: what it gets from its parent, and what it tells it.
 
 Parent and child hold the ends of a socket. The parent writes `STOP`; when it is gone, the child reads the end and goes
-at once. The child writes lines: that it `STARTED`, or which fault ends it, for the parent to say once for all.
+at once. The child writes lines: that it `STARTED`, or what ends it, a `FAULT` of its own or a `WRONG_SETUP`, which is all of theirs.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ import msgspec
 
 STOP = b"."
 STARTED = "started"
+FAULT = "fault: "
+WRONG_SETUP = "wrong setup: "
 _VARIABLE = "JUINIE_SIBLING"
 """Between parent and child alone: no setting."""
 _ORPHANED_EXIT = 137
@@ -26,13 +28,14 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Sibling:
-    """A place among `count` siblings, `index` of them. `listener` and `parent` are descriptors that it inherits."""
+    """A place among `count` siblings, `index` of them. `listener`, `parent` and `asked` are descriptors that it inherits."""
 
     index: int
     count: int
     parent_pid: int
     listener: int
     parent: int
+    asked: int
     answers: str
     """Where siblings ask each other for their probes, but for the index."""
 
@@ -49,8 +52,12 @@ class Sibling:
         """The listener that the parent made for this place."""
         return socket.socket(fileno=self.listener)
 
+    def take_questions(self) -> socket.socket:
+        """The listener where siblings ask this place (`runtime/meeting_point.py`)."""
+        return socket.socket(fileno=self.asked)
+
     def address_of(self, index: int) -> str:
-        """Of a Unix socket. In Linux's abstract name space: nothing is written, and none is left behind."""
+        """Where to ask that one."""
         return f"{self.answers}{index}"
 
     def tell_started(self, _port: int) -> None:
@@ -58,8 +65,12 @@ class Sibling:
         self._tell(STARTED)
 
     def tell_fault(self, message: str) -> None:
-        """What is wrong with the setup, in one line."""
-        self._tell(" ".join(message.split()))
+        """What ends this process, and may pass."""
+        self._tell(f"{FAULT}{message}")
+
+    def tell_wrong_setup(self, message: str) -> None:
+        """What ends this process, and would end any other."""
+        self._tell(f"{WRONG_SETUP}{message}")
 
     def die_with_parent(self) -> None:
         """Even when this process hangs, where the system can do that (Linux)."""
@@ -82,4 +93,4 @@ class Sibling:
 
     def _tell(self, line: str) -> None:
         with suppress(OSError):
-            os.write(self.parent, f"{line}\n".encode())
+            os.write(self.parent, f"{' '.join(line.split())}\n".encode())
