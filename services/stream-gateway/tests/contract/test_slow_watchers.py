@@ -11,6 +11,9 @@ import pytest
 
 from juinie_shared.runtime.slow_readers import FLOOR_BYTES_PER_SECOND
 from juinie_stream_gateway.app import serve
+from juinie_stream_gateway.edges import stream
+from juinie_stream_gateway.edges.admit import Admitted, Gate
+from juinie_stream_gateway.edges.stream import LET_IN_AT_ONCE
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import FINDING_AT_ONCE, Store
 from juinie_testkit.raw_stream import LAST_CHUNK, RawStream, connect_raw, raw_stream, stream_request
@@ -205,6 +208,8 @@ async def test_many_that_drop_and_return_at_once_are_all_caught_up_a_few_reads_a
     pages, runs_found = Reads(Store._read_pages), Reads(Store._find_runs)
     monkeypatch.setattr(Store, "_read_pages", pages.counted())
     monkeypatch.setattr(Store, "_find_runs", runs_found.counted())
+    let_in = Reads(Gate.admit)
+    monkeypatch.setattr(Gate, "admit", let_in.counted())
     runs = [await seed.run(key) for _ in range(50)]
     for run_id in runs:
         await seed.append(run_id, *[("text", number) for number in range(30)])
@@ -218,11 +223,41 @@ async def test_many_that_drop_and_return_at_once_are_all_caught_up_a_few_reads_a
         await until_metric(service.url, "juinie_streams_open", 0)
     assert all(watcher.seen == [*range(1, 32), *range(12, 32)] for watcher in watchers)
     assert (pages.most_at_once, runs_found.most_at_once) == (4, FINDING_AT_ONCE)
+    assert let_in.most_at_once == LET_IN_AT_ONCE
     assert pages.count + runs_found.count < 500  # of 1,000 who came
 
 
+async def test_who_waits_too_long_to_be_let_in_is_sent_away_for_a_while(
+    settings_with: Callable[..., Settings], seed: Seed, key: SeededKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, inside = asyncio.Event(), asyncio.Semaphore(0)
+    admit = Gate.admit
+
+    async def hang(gate: Gate, scope: dict[str, Any], run_text: str) -> Admitted:
+        inside.release()
+        await hanging.wait()
+        return await admit(gate, scope, run_text)
+
+    monkeypatch.setattr(Gate, "admit", hang)
+    monkeypatch.setattr(stream, "LET_IN_SECONDS", 0.2)
+    run_id = await seed.run(key)
+    async with running(serve, settings_with()) as service:
+        clients = [await connect_raw(service.port) for _ in range(LET_IN_AT_ONCE + 1)]
+        for client in clients[:-1]:
+            await client.send(stream_request(run_id, key.text, 0))
+            await inside.acquire()
+        await clients[-1].send(stream_request(run_id, key.text, 0))
+        await clients[-1].read_until(b'{"reason":"database_busy"}')
+        assert clients[-1].received.startswith(b"HTTP/1.1 200 ")
+        hanging.set()
+        for client in clients[:-1]:
+            await client.read_until(b"stream.caught_up")
+        for client in clients:
+            client.leave(reset=True)
+
+
 class Reads:
-    """How often a read of the store was made, and how many at once."""
+    """How often this was called, and how many at once."""
 
     def __init__(self, read: Callable[..., Awaitable[Any]]) -> None:
         self._read, self._now = read, 0

@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from juinie_shared.contracts.sse import MEDIA_TYPE, preamble
-from juinie_shared.domain.errors import Draining, Permanent, Transient
+from juinie_shared.domain.errors import DatabaseBusy, Draining, Permanent, Transient
 from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.problems import Problem
@@ -36,6 +36,11 @@ from juinie_stream_gateway.telemetry import (
     SPAN_STREAM,
     Telemetry,
 )
+
+LET_IN_AT_ONCE = 64
+"""Who comes is let in so many at a time: ten thousand at once would hold up those who are there already, for seconds."""
+LET_IN_SECONDS = 10.0
+"""How long one may wait for that. It gets this long only when the database hardly answers."""
 
 CREDENTIAL = "credential"
 INTERNAL = "internal"
@@ -72,6 +77,7 @@ class StreamRoute:
         self._places = places
         self._open: set[ResponseOutlet] = set()
         self._draining = False
+        self._letting_in = asyncio.Semaphore(LET_IN_AT_ONCE)
         telemetry.unsent_bytes.set_function(lambda: sum(outlet.held_bytes for outlet in self._open))
 
     def drain(self) -> None:
@@ -106,7 +112,11 @@ class StreamRoute:
     ) -> _Opened | None:
         """The handshake. None: it was answered without a stream."""
         try:
-            admitted = await self._gate.admit(scope, run_text)
+            await self._turn()
+            try:
+                admitted = await self._gate.admit(scope, run_text)
+            finally:
+                self._letting_in.release()
             place = self._place_for(admitted)
         except Permanent as error:
             await self._refuse(connection, refusal(error), error.code)
@@ -118,6 +128,21 @@ class StreamRoute:
         else:
             return await self._answer(connection, admitted, place)
         return None
+
+    async def _turn(self) -> None:
+        """Wait to be let in. In order, but for who gives up.
+
+        Raises:
+            DatabaseBusy: it took too long.
+        """
+        if not self._letting_in.locked():
+            await self._letting_in.acquire()
+            return
+        try:
+            async with asyncio.timeout(LET_IN_SECONDS):
+                await self._letting_in.acquire()
+        except TimeoutError as error:
+            raise DatabaseBusy from error
 
     def _place_for(self, admitted: Admitted) -> Place | None:
         """Taken, and given back when the stream is over; an answer without a stream needs none."""
