@@ -7,6 +7,7 @@ python bench fan-out --runs 1000 --watchers 1 --rounds 5
 python bench growth --only stored --stored 0,1000000 --rounds 3
 python bench storm --only reconnects --watchers 10000 --rounds 3
 python bench plot .juinie/bench/results.jsonl > performance.svg
+python bench capacity            # what some loads need, by formulas; --check holds them against small real runs
 python bench counters            # what no machine makes faster, held to bench/baseline.json; --renew accepts it
 """
 
@@ -23,6 +24,8 @@ from statistics import median
 from typing import Any
 
 import append
+import capacity
+import capacity_check
 import counters
 import fan_out
 import growth
@@ -148,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", choices=["append", *WITH_KAFKA, *CASES, "counters", "plot"])
+    parser.add_argument("path", choices=["append", *WITH_KAFKA, *CASES, "counters", "capacity", "plot"])
     parser.add_argument("--events", type=int, default=1, help="in each append")
     parser.add_argument("--requests", type=int, default=2000, help="in each round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -164,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--most", type=int, default=10_000, help="runs and watchers, of the growth")
     parser.add_argument("--long-run-events", type=int, default=1_000_000, help="of the storm")
     parser.add_argument("--renew", action="store_true", help="accept the counters of now")
+    parser.add_argument("--check", action="store_true", help="capacity: against real runs")
     parser.add_argument("kept", nargs="?", type=Path, help="for plot: what --json wrote")
     return parser
 
@@ -185,6 +189,10 @@ def main() -> int:
     match arguments.path:
         case "counters":
             return counters.held(renew=arguments.renew)
+        case "capacity" if arguments.check:
+            uvloop.run(capacity_check.check(_progress))
+        case "capacity":
+            print(capacity.page())
         case "plot":
             if arguments.kept is None:
                 parser.error("plot wants the file that --json wrote")

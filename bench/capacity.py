@@ -1,0 +1,234 @@
+"""What a load needs, by formulas: processes, cores, memory, connections, and bytes to the disk, to Kafka and to watchers.
+
+The costs are of docs/explanation/performance.md and of small real runs on the bench's two busy cores. `python bench capacity` prints
+what some loads need; `--check` holds the formulas against small real runs (`capacity_check.py`).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MICRO = 1e-6
+PLANNED = 0.6
+"""Of a core, for a process: what is left is for the moments in which more comes."""
+STREAMS_A_PROCESS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`events_a_second` and `watchers` are of each run. `routed`: whoever watches a run is sent to the gateway that reads its partition."""
+
+    active_runs: int
+    events_a_second: float
+    events_an_append: int
+    watchers: float
+    event_bytes: int = 200
+    routed: bool = False
+
+    @property
+    def events(self) -> float:
+        """All events of a second."""
+        return self.active_runs * self.events_a_second
+
+    @property
+    def appends(self) -> float:
+        return self.events / self.events_an_append
+
+    @property
+    def streams(self) -> float:
+        return self.active_runs * self.watchers
+
+    @property
+    def deliveries(self) -> float:
+        return self.events * self.watchers
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """CPU in µs, the rest in bytes."""
+
+    append_api: float = 340.0
+    append_api_event: float = 9.0
+    append_postgres: float = 56.0
+    append_postgres_event: float = 4.2
+    row_publisher: float = 4.6
+    row_publisher_event: float = 5.8
+    row_postgres: float = 10.2
+    row_postgres_event: float = 1.4
+    round_publisher: float = 500.0
+    """Of the relay: fetch, send, delete. While one lasts, what comes waits for the next: see `rounds`."""
+    round_postgres: float = 600.0
+    round_gateway: float = 350.0
+    """A poll of Kafka, which brings what a round has sent."""
+    round_seconds: float = 0.003
+    record: float = 9.0
+    """An event, read by a gateway where its run is watched."""
+    batch: float = 15.0
+    """All events of an append, which come together: joined and kept."""
+    record_passed_over: float = 5.0
+    """Of a run that nobody watches here, in a partition that is read for others."""
+    write: float = 11.0
+    """All events of an append, to one watcher."""
+    look_gateway: float = 20.0
+    """At a watched run, by the tail check, and what its watcher's heartbeat takes."""
+    look_postgres: float = 8.0
+    looks_a_second: float = 1 / 0.75
+    rest: Mapping[str, float] = field(
+        default_factory=lambda: {"publisher": 17_000.0, "gateway": 8_000.0, "postgres": 16_000.0}
+    )
+    """A second, with nothing to do; of Postgres, for one publisher."""
+    wal_append: float = 770.0
+    wal_event: float = 226.0
+    """Besides the event's own bytes. Pages that go whole into the log after a checkpoint come on top: half as much again, or more."""
+    record_bytes: float = 475.0
+    """Of a record besides the event's own bytes: its JSON's head, key and headers."""
+    stored_event: float = 130.0
+    """Likewise, in the table and its index."""
+    frame_bytes: float = 110.0
+    """Likewise, to a watcher."""
+    watcher_memory: float = 15_000.0
+    process_memory: Mapping[str, float] | None = None
+    """At rest, without what a parent of several takes."""
+
+
+AT_REST = {"api": 90e6, "publisher": 60e6, "gateway": 70e6}
+CONNECTIONS = {"api": 11, "publisher": 10, "gateway": 11}
+"""Of each process to Postgres, at most, as it is set by default: its pool, and those that wait for notifications or look at health."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`cores`: used up, not planned for. Bytes are of a second but for `stored_bytes_a_day` and `memory_bytes`."""
+
+    cores: Mapping[str, float]
+    processes: Mapping[str, int]
+    memory_bytes: Mapping[str, float]
+    connections: int
+    wal_bytes: float
+    kafka_in_bytes: float
+    kafka_out_bytes: float
+    socket_bytes: float
+    stored_bytes_a_day: float
+
+
+class CannotBe(ValueError):
+    """No number of gateways is enough: each would be busy with reading alone."""
+
+
+def need(load: Load, costs: Costs | None = None) -> Need:
+    """What a load needs.
+
+    Raises:
+        CannotBe: it has to be routed.
+    """
+    c = costs or Costs()
+    rounds = load.appends / (1 + load.appends * c.round_seconds)
+    watched = min(1.0, load.watchers)
+    looks = load.active_runs * watched * c.looks_a_second
+    api = (load.appends * c.append_api + load.events * c.append_api_event) * MICRO
+    publisher = (
+        load.appends * c.row_publisher
+        + load.events * c.row_publisher_event
+        + rounds * c.round_publisher
+        + c.rest["publisher"]
+    ) * MICRO
+    own = (
+        watched * (load.events * c.record + load.appends * c.batch)
+        + load.appends * load.watchers * c.write
+        + looks * c.look_gateway
+    ) * MICRO
+    each = (rounds * c.round_gateway + c.rest["gateway"]) * MICRO
+    reading = load.events * c.record_passed_over * MICRO
+    gateways = _gateways(load, own, each, reading)
+    read_by_all = 1 if load.routed else gateways
+    cores = {
+        "api": api,
+        "publisher": publisher,
+        "gateway": own + gateways * each + reading * max(0.0, read_by_all - watched),
+        "postgres": (
+            load.appends * (c.append_postgres + c.row_postgres)
+            + load.events * (c.append_postgres_event + c.row_postgres_event)
+            + rounds * c.round_postgres
+            + looks * c.look_postgres
+            + c.rest["postgres"]
+        )
+        * MICRO,
+    }
+    processes = {"api": _processes(api), "publisher": _processes(publisher), "gateway": gateways}
+    at_rest = c.process_memory or AT_REST
+    memory = {name: count * at_rest[name] for name, count in processes.items()}
+    memory["gateway"] += load.streams * c.watcher_memory
+    record = c.record_bytes + load.event_bytes
+    return Need(
+        cores,
+        processes,
+        memory,
+        sum(count * CONNECTIONS[name] for name, count in processes.items()),
+        load.appends * c.wal_append + load.events * (c.wal_event + load.event_bytes),
+        load.events * record,
+        load.events * record * read_by_all,
+        load.deliveries * (c.frame_bytes + load.event_bytes),
+        load.events * (c.stored_event + load.event_bytes) * 86_400,
+    )
+
+
+def _gateways(load: Load, own: float, each: float, reading: float) -> int:
+    """Enough for the work that they share, for what each has to do besides, and for so many streams."""
+    by_streams = max(1, math.ceil(load.streams / STREAMS_A_PROCESS))
+    left = PLANNED - each - (0.0 if load.routed else reading)
+    if left <= 0:
+        raise CannotBe(f"{load.events:,.0f} events a second are more than one process reads: route them.")
+    return max(by_streams, math.ceil(own / left))
+
+
+def _processes(cores: float) -> int:
+    return max(1, math.ceil(cores / PLANNED))
+
+
+LOADS: Mapping[str, Load] = {
+    "1,000 active runs, 5 events a second each, one an append, 2 watchers": Load(1_000, 5, 1, 2),
+    "the same, ten an append": Load(1_000, 5, 10, 2),
+    "10,000 active runs, the same, ten an append": Load(10_000, 5, 10, 2),
+    "the same, routed": Load(10_000, 5, 10, 2, routed=True),
+    "100,000 active runs, 10 events a second each, ten an append, 100 watchers: 1 M events a second, 10 M watchers, routed": Load(
+        100_000, 10, 10, 100, routed=True
+    ),
+}
+
+
+def page() -> str:
+    """The table of docs/explanation/scaling.md."""
+    columns = (
+        "load",
+        "processes: api, publisher, gateway",
+        "cores: api, publisher, gateway, Postgres",
+        "memory of the gateways",
+        "connections",
+        "log of Postgres",
+        "to Kafka, from Kafka",
+        "to watchers",
+        "stored a day",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for name, load in LOADS.items():
+        n = need(load)
+        processes = ", ".join(f"{n.processes[part]:,}" for part in ("api", "publisher", "gateway"))
+        cores = ", ".join(_short(n.cores[part]) for part in ("api", "publisher", "gateway", "postgres"))
+        lines.append(
+            f"| {name} | {processes} | {cores} | {_bytes(n.memory_bytes['gateway'])} | {n.connections:,} | {_bytes(n.wal_bytes)}/s"
+            f" | {_bytes(n.kafka_in_bytes)}/s, {_bytes(n.kafka_out_bytes)}/s | {_bytes(n.socket_bytes)}/s"
+            f" | {_bytes(n.stored_bytes_a_day)} |"
+        )
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

@@ -1,0 +1,58 @@
+"""What a load needs, by formulas: the page says what they say, and they behave as what they speak of."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs/explanation/scaling.md"
+
+
+@pytest.fixture
+def capacity(bench_module: Callable[[str], ModuleType]) -> Any:
+    return bench_module("capacity")
+
+
+def test_the_page_has_the_table_that_is_printed(capacity: Any) -> None:
+    assert capacity.page() in PAGE.read_text()
+
+
+def test_ten_times_the_runs_need_ten_times_of_what_they_bring_and_less_of_what_rounds_share(
+    capacity: Any,
+) -> None:
+    one = capacity.need(capacity.Load(10_000, 5, 10, 2, routed=True))
+    ten = capacity.need(capacity.Load(100_000, 5, 10, 2, routed=True))
+    for what in ("wal_bytes", "kafka_in_bytes", "kafka_out_bytes", "socket_bytes", "stored_bytes_a_day"):
+        assert getattr(ten, what) == pytest.approx(10 * getattr(one, what))
+    assert ten.cores["api"] == pytest.approx(10 * one.cores["api"])
+    assert 5 * one.cores["publisher"] < ten.cores["publisher"] < 10 * one.cores["publisher"]
+
+
+def test_gateways_that_all_read_all_need_more_the_more_there_are_and_at_some_rate_none_is_enough(
+    capacity: Any,
+) -> None:
+    routed = capacity.Load(10_000, 5, 10, 2, routed=True)
+    all_read_all = replace(routed, routed=False)
+    assert capacity.need(all_read_all).cores["gateway"] > capacity.need(routed).cores["gateway"]
+    assert capacity.need(all_read_all).processes["gateway"] > capacity.need(routed).processes["gateway"]
+    with pytest.raises(capacity.CannotBe):
+        capacity.need(replace(all_read_all, active_runs=100_000))
+
+
+def test_no_process_has_more_to_do_or_more_streams_than_is_planned(capacity: Any) -> None:
+    for load in capacity.LOADS.values():
+        needs = capacity.need(load)
+        for part, processes in needs.processes.items():
+            assert needs.cores[part] / processes <= capacity.PLANNED + 1e-9
+        assert load.streams / needs.processes["gateway"] <= capacity.STREAMS_A_PROCESS
+
+
+def test_larger_appends_save_the_api_and_postgres_and_nothing_on_the_wire(capacity: Any) -> None:
+    small, large = (capacity.need(capacity.Load(1_000, 5, events, 2)) for events in (1, 10))
+    assert large.cores["api"] < small.cores["api"] / 5
+    assert large.cores["postgres"] < small.cores["postgres"] / 2
+    assert large.kafka_in_bytes == small.kafka_in_bytes
+    assert large.socket_bytes == small.socket_bytes
