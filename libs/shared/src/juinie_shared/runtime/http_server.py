@@ -123,7 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self.pipeline = _Queue()  # pyright: ignore[reportAttributeAccessIssue] - used as one
-        self.flow._is_writable_event = _set_event()  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - nobody waits for it yet
+        self.flow._is_writable_event = LeanEvent(is_set=True)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - nobody waits for it yet
         if len(self.connections) > self.limits.connections:
             self.on_refused()
             transport.abort()
@@ -210,9 +210,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        cycle.message_event, came = LeanEvent(), cycle.message_event.is_set()
-        if came:
-            cycle.message_event.set()
+        cycle.message_event = LeanEvent(is_set=cycle.message_event.is_set())
         self._running, self._body, self._rest = cycle, None, None
         super()._start_asgi_task(cycle, partial(self._run_app, app))  # pyright: ignore[reportArgumentType] - a scope is a dict
 
@@ -387,12 +385,6 @@ class _Queue(list[Any]):
 
     def popleft(self) -> Any:
         return self.pop(0)
-
-
-def _set_event() -> LeanEvent:
-    event = LeanEvent()
-    event.set()
-    return event
 
 
 def _has_unread_bytes(transport: asyncio.Transport) -> bool:

@@ -5,11 +5,11 @@ from typing import override
 
 
 class LeanEvent(asyncio.Event):
-    """As its base, for few who wait."""
+    """As its base, for few who wait. It may be set from the beginning."""
 
     # Without the base's `__init__`, which makes the deque.
 
     @override
-    def __init__(self) -> None:
+    def __init__(self, is_set: bool = False) -> None:
         self._waiters = []  # pyright: ignore[reportAttributeAccessIssue] - used as one
-        self._value = False
+        self._value = is_set
