@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,15 +55,37 @@ async def client_of(service: RunningService, key: str) -> AsyncGenerator[httpx.A
         yield client
 
 
+async def database_seconds(pool: Pool) -> float:
+    async with pool.connection() as connection:
+        return await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+
+
 async def until_next_window(pool: Pool) -> None:
     """Where little is left of the present one, wait for the next: what a test counts falls into one window."""
 
     async def has_time() -> bool:
-        async with pool.connection() as connection:
-            now = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
-        return now % WINDOW_SECONDS < WINDOW_SECONDS - 10
+        return await database_seconds(pool) % WINDOW_SECONDS < WINDOW_SECONDS - 10
 
     await eventually(has_time, 15, "a window that has just begun")
+
+
+async def in_one_window(pool: Pool, scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run it; again, as often as it takes, where a window ended meanwhile: then what it counted lies in two."""
+
+    async def window() -> int:
+        return int(await database_seconds(pool) // WINDOW_SECONDS)
+
+    while True:
+        await until_next_window(pool)
+        began = await window()
+        try:
+            await scenario()
+        except AssertionError:
+            if await window() == began:
+                raise
+        else:
+            if await window() == began:
+                return
 
 
 async def create(client: httpx.AsyncClient) -> str:
@@ -249,32 +271,35 @@ async def test_what_was_refused_is_charged_as_a_request_alone(
 
 async def test_limit_holds_over_two_processes(settings: Settings, seed: Seed, pool: Pool, key: SeededKey):
     await seed.limit(key, requests_per_minute=300)
-    await until_next_window(pool)
     async with (
         running(serve, settings) as one,
         running(serve, settings) as two,
         client_of(one, key.text) as first,
         client_of(two, key.text) as second,
     ):
-        for _ in range(60):
-            assert (await first.get("/v1/runs/x")).status_code == 404
-        sent_to_second = 0
 
-        async def second_knows() -> bool:
-            nonlocal sent_to_second
-            answer = await second.get("/v1/runs/x")
-            sent_to_second += 1
-            return left(answer, "tenant-requests") == 300 - 60 - sent_to_second
+        async def both_are_used_up() -> None:
+            for _ in range(60):
+                assert (await first.get("/v1/runs/x")).status_code == 404
+            sent_to_second = 0
 
-        await eventually(second_knows, 10, "the second process to know what the first has let through")
-        while (await second.get("/v1/runs/x")).status_code == 404:
-            sent_to_second += 1
-        assert sent_to_second == 300 - 60
+            async def second_knows() -> bool:
+                nonlocal sent_to_second
+                answer = await second.get("/v1/runs/x")
+                sent_to_second += 1
+                return left(answer, "tenant-requests") == 300 - 60 - sent_to_second
 
-        async def first_knows() -> bool:
-            return (await first.get("/v1/runs/x")).status_code == 429
+            await eventually(second_knows, 10, "the second process to know what the first has let through")
+            while (await second.get("/v1/runs/x")).status_code == 404:
+                sent_to_second += 1
+            assert sent_to_second == 300 - 60
 
-        await eventually(first_knows, 10, "the first process to know it of the second")
+            async def first_knows() -> bool:
+                return (await first.get("/v1/runs/x")).status_code == 429
+
+            await eventually(first_knows, 10, "the first process to know it of the second")
+
+        await in_one_window(pool, both_are_used_up)
 
 
 async def test_without_postgres_the_limit_of_each_process_goes_on(
