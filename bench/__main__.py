@@ -6,6 +6,8 @@ python bench fan-out --runs 1 --watchers 1000 --rounds 5
 python bench fan-out --runs 1000 --watchers 1 --rounds 5
 python bench growth --only stored --stored 0,1000000 --rounds 3
 python bench storm --only reconnects --watchers 10000 --rounds 3
+python bench latency --seconds 5 --rounds 3
+python bench overhead --seconds 10 --rounds 5
 python bench plot .juinie/bench/results.jsonl > performance.svg
 python bench capacity            # what some loads need, by formulas; --check holds them against small real runs
 python bench counters            # what no machine makes faster, held to bench/baseline.json; --renew accepts it
@@ -29,7 +31,9 @@ import capacity_check
 import counters
 import fan_out
 import growth
+import latency
 import orjson
+import overhead
 import plot
 import relay
 import storm
@@ -43,6 +47,8 @@ type Measuring = Coroutine[Any, Any, Measured]
 CASES: Mapping[str, Mapping[str, Callable[[Any, Callable[[str], None]], Measuring]]] = {
     "growth": growth.CASES,
     "storm": storm.CASES,
+    "latency": latency.CASES,
+    "overhead": overhead.CASES,
 }
 QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
@@ -173,13 +179,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Measuring]]:
-    """Of the growth or the storms, those that are wanted, by name."""
-    size = (
-        growth.Wanted(arguments.rounds, arguments.stored, arguments.most)
-        if arguments.path == "growth"
-        else storm.Wanted(arguments.rounds, arguments.watchers, arguments.long_run_events)
-    )
-    cases = CASES[arguments.path]
+    """Of the growth, the storms, ..., those that are wanted, by name."""
+    rounds = arguments.rounds
+    sizes = {
+        "growth": growth.Wanted(rounds, arguments.stored, arguments.most),
+        "storm": storm.Wanted(rounds, arguments.watchers, arguments.long_run_events),
+        "latency": latency.Wanted(rounds, arguments.seconds),
+        "overhead": overhead.Wanted(rounds, arguments.seconds),
+    }
+    size, cases = sizes[arguments.path], CASES[arguments.path]
     return {name: partial(cases[name], size, _progress) for name in arguments.only or cases}
 
 
@@ -197,8 +205,8 @@ def main() -> int:
             if arguments.kept is None:
                 parser.error("plot wants the file that --json wrote")
             print(plot.picture(arguments.kept), end="")
-        case "growth" | "storm":
-            if unknown := set(arguments.only or ()) - CASES[arguments.path].keys():
+        case path if path in CASES:
+            if unknown := set(arguments.only or ()) - CASES[path].keys():
                 parser.error(f"no such case: {', '.join(unknown)}")
             for name, case in _cases(arguments).items():
                 _finish(arguments, uvloop.run(case()), name)

@@ -181,9 +181,9 @@ async def measure(
     latencies = Latencies()
     requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(shape.watchers)]
     crowd = Crowd(gateway.port, requests, latencies.note)
-    empty = _memory(gateway)
+    empty = memory(gateway)
     seconds = await crowd.come()
-    idle = (_memory(gateway) - empty) / len(crowd)
+    idle = (memory(gateway) - empty) / len(crowd)
     told(f"{len(crowd)} watchers came in {seconds:.1f} s; {idle:.0f} bytes of PSS each, {_heads(gateway)}")
     floor = Floor(world.directory)
     floor_crowd = Crowd(floor.port, [b"GET / HTTP/1.1\r\n\r\n"] * (shape.runs * shape.watchers))
@@ -205,7 +205,7 @@ async def measure(
             await crowd.leave()
 
 
-def _memory(gateway: ServiceProcess) -> int:
+def memory(gateway: ServiceProcess) -> int:
     return sum(map(pss_bytes, family(gateway.pid or 0)))
 
 

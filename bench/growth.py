@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from append import RUNS, Shape, over_http
-from clocks import pss_bytes
 from crowd import Crowd
-from fan_out import SETTINGS, Latencies, Source, delivering
+from fan_out import SETTINGS, Latencies, Source, delivering, memory
 from fan_out import Shape as Load
-from rounds import Measured, Side, by_turns
+from relay import relayed
+from rounds import Measured, Sample, Side, by_turns
 from stored import store
 from world import World
 
@@ -22,6 +22,7 @@ from juinie_shared.domain.ids import RunId
 from juinie_testkit.raw_stream import stream_request
 
 APPENDS = 3_000
+RELAYED, WARM_RELAY = 10_000, 1_000
 SPREADS, BATCHES, CROWDS = (1, 100, 10_000), (1, 10, 100), (100, 1_000, 10_000)
 PROCESSES = (1, 2, 4)
 EVENTS_A_STORED_RUN = 1_000
@@ -90,7 +91,7 @@ async def batches(wanted: Wanted, told: Told) -> Measured:
         return await by_turns("event", _first_again(sides), wanted.rounds, told)
 
 
-async def processes(wanted: Wanted, told: Told) -> Measured:
+async def api_processes(wanted: Wanted, told: Told) -> Measured:
     """Appends of one event, to one process of the api and to several that share its port."""
     async with World() as world:
         runs = await store(world, RUNS, 0)
@@ -99,6 +100,30 @@ async def processes(wanted: Wanted, told: Told) -> Measured:
             api = await world.service("juinie_api", "JUINIE_API_PORT", {"JUINIE_PROCESSES": str(count)})
             sides.append(Side(f"{count} processes", partial(over_http, world, api, runs, Shape(1, APPENDS))))
         return await by_turns("event", _first_again(sides), wanted.rounds, told)
+
+
+# ---- the relay ---------------------------------------------------------------------------------------------------------
+
+
+async def publisher_processes(wanted: Wanted, told: Told) -> Measured:
+    """Outbox rows of one event each, relayed by one process and by several that share the shards: one at a time is there."""
+    async with World(with_kafka=True) as world:
+        runs = await world.runs(RUNS)
+
+        def side(count: int) -> Side:
+            async def turn() -> Sample:
+                publisher = await world.service(
+                    "juinie_publisher", "JUINIE_PUBLISHER_PORT", {"JUINIE_PROCESSES": str(count)}
+                )
+                await relayed(world, publisher, runs, Shape(1, WARM_RELAY))
+                sample = await relayed(world, publisher, runs, Shape(1, RELAYED))
+                await publisher.stop()
+                return sample
+
+            return Side(f"{count} processes", turn)
+
+        sides = _first_again([side(count) for count in PROCESSES])
+        return await by_turns("event", sides, wanted.rounds, told)
 
 
 # ---- watchers ----------------------------------------------------------------------------------------------------------
@@ -123,15 +148,26 @@ async def watched_runs(wanted: Wanted, told: Told) -> Measured:
     return await _gateways(wanted, told, "runs", load)
 
 
+async def gateway_processes(wanted: Wanted, told: Told) -> Measured:
+    """The same, 1,000 of them, at one process of the gateway and at several that share its port."""
+    at_once = int(RECORDS_A_SECOND * _TICK_SECONDS)
+    load = Load(1_000, 1, DELIVERIES // 2 // at_once, _TICK_SECONDS, at_once)
+    gateways = {f"{count} processes": (load, count) for count in PROCESSES}
+    return await _by_gateways(wanted, told, gateways)
+
+
 async def _gateways(wanted: Wanted, told: Told, what: str, load_of: Callable[[int], Load]) -> Measured:
-    """Each size has a gateway of its own. What a watcher at rest holds is told beside."""
+    gateways = {f"{count:,} {what}": (load_of(count), 1) for count in wanted.up_to(CROWDS)}
+    return await _by_gateways(wanted, told, gateways)
+
+
+async def _by_gateways(wanted: Wanted, told: Told, gateways: Mapping[str, tuple[Load, int]]) -> Measured:
+    """Each has a gateway of its own, of so many processes. What a watcher at rest holds is told beside."""
     facts: dict[str, float] = {}
     async with World(with_kafka=True) as world, AsyncExitStack() as open_ones:
         sides = list[Side]()
-        for count in wanted.up_to(CROWDS):
-            side, pss = await open_ones.enter_async_context(
-                _gateway(world, f"{count:,} {what}", load_of(count))
-            )
+        for name, (load, count) in gateways.items():
+            side, pss = await open_ones.enter_async_context(_gateway(world, name, load, count))
             facts[f"pss_bytes_a_watcher, {side.name}"] = pss
             told(f"{side.name}: {pss:.0f} bytes of PSS each")
             sides.append(side)
@@ -140,17 +176,18 @@ async def _gateways(wanted: Wanted, told: Told, what: str, load_of: Callable[[in
 
 
 @asynccontextmanager
-async def _gateway(world: World, name: str, load: Load) -> AsyncGenerator[tuple[Side, float]]:
+async def _gateway(world: World, name: str, load: Load, count: int) -> AsyncGenerator[tuple[Side, float]]:
     """The way, and the bytes that a watcher at rest holds."""
     runs: Sequence[RunId] = await store(world, load.runs, 2)
-    gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", SETTINGS)
+    settings = SETTINGS | {"JUINIE_PROCESSES": str(count)}
+    gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", settings)
     latencies = Latencies()
     requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(load.watchers)]
     crowd = Crowd(gateway.port, requests, latencies.note)
-    empty = pss_bytes(gateway.pid or 0)
+    empty = memory(gateway)
     await crowd.come()
     await crowd.until(2)
-    pss = (pss_bytes(gateway.pid or 0) - empty) / len(crowd)
+    pss = (memory(gateway) - empty) / len(crowd)
     async with Source(world, runs) as source:
         yield Side(name, delivering(gateway, source, crowd, load, latencies)), pss
     await crowd.leave()
@@ -160,7 +197,9 @@ CASES: Mapping[str, Callable[[Wanted, Told], Coroutine[Any, Any, Measured]]] = {
     "stored": stored,
     "spread": spread,
     "batches": batches,
-    "processes": processes,
+    "api-processes": api_processes,
+    "publisher-processes": publisher_processes,
+    "gateway-processes": gateway_processes,
     "watchers": watchers,
     "watched-runs": watched_runs,
 }

@@ -27,14 +27,14 @@ async def measure(world: World, shape: Shape, rounds: int, told: Callable[[str],
     runs = await world.runs(RUNS)
     publisher = await world.service("juinie_publisher", "JUINIE_PUBLISHER_PORT")
     sides = [
-        Side("juinie", partial(_relayed, world, publisher, runs, shape)),
-        Side("again", partial(_relayed, world, publisher, runs, shape)),
+        Side("juinie", partial(relayed, world, publisher, runs, shape)),
+        Side("again", partial(relayed, world, publisher, runs, shape)),
         Side("floor", partial(_produced, world, runs, shape)),
     ]
     return await by_turns("event", sides, rounds, told)
 
 
-async def _relayed(world: World, publisher: ServiceProcess, runs: Sequence[UUID], shape: Shape) -> Sample:
+async def relayed(world: World, publisher: ServiceProcess, runs: Sequence[UUID], shape: Shape) -> Sample:
     """The relay is paused while the outbox is filled; what is counted is from its resumption to the last row's end."""
     await _set(world, "paused_at = clock_timestamp()")
     await asyncio.sleep(2.5)  # until the publisher has seen it
