@@ -8,6 +8,7 @@ python bench growth --only stored --stored 0,1000000 --rounds 3
 python bench storm --only reconnects --watchers 10000 --rounds 3
 python bench latency --seconds 5 --rounds 3
 python bench overhead --seconds 10 --rounds 5
+python bench peers --only relay,fan-out --requests 6000 --rounds 5
 python bench plot .juinie/bench/results.jsonl > performance.svg
 python bench capacity            # what some loads need, by formulas; --check holds them against small real runs
 python bench counters            # what no machine makes faster, held to bench/baseline.json; --renew accepts it
@@ -26,6 +27,7 @@ from statistics import median
 from typing import Any
 
 import append
+import beside_peers
 import capacity
 import capacity_check
 import counters
@@ -38,6 +40,7 @@ import plot
 import relay
 import storm
 import uvloop
+from peer_programs import Missing
 from rounds import Measured
 from world import World
 
@@ -49,6 +52,7 @@ CASES: Mapping[str, Mapping[str, Callable[[Any, Callable[[str], None]], Measurin
     "storm": storm.CASES,
     "latency": latency.CASES,
     "overhead": overhead.CASES,
+    "peers": beside_peers.CASES,
 }
 QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
@@ -153,6 +157,19 @@ def _finish(arguments: argparse.Namespace, measured: Measured, case: str | None 
             lines.write(orjson.dumps({**kept(arguments, measured), "case": case}, default=str) + b"\n")
 
 
+def _measured(arguments: argparse.Namespace, case: Callable[[], Measuring], name: str) -> bool:
+    """Measure a case. Gives whether a peer was missing, which is told at last, where it is seen."""
+    try:
+        measured = uvloop.run(case())
+    except Missing as missing:
+        print(f"{name}: {missing}", file=sys.stderr)
+        return True
+    _finish(arguments, measured, name)
+    for missing in measured.missing:
+        print(f"{name}: {missing}", file=sys.stderr)
+    return bool(measured.missing)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -172,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stored", type=_numbers, default=[0, 1_000_000], help="events, of the growth")
     parser.add_argument("--most", type=int, default=10_000, help="runs and watchers, of the growth")
     parser.add_argument("--long-run-events", type=int, default=1_000_000, help="of the storm")
+    parser.add_argument("--mercure", type=Path, help="of the peers: the program, where it is not on the PATH")
     parser.add_argument("--renew", action="store_true", help="accept the counters of now")
     parser.add_argument("--check", action="store_true", help="capacity: against real runs")
     parser.add_argument("kept", nargs="?", type=Path, help="for plot: what --json wrote")
@@ -186,6 +204,12 @@ def _cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Measuring]]:
         "storm": storm.Wanted(rounds, arguments.watchers, arguments.long_run_events),
         "latency": latency.Wanted(rounds, arguments.seconds),
         "overhead": overhead.Wanted(rounds, arguments.seconds),
+        "peers": beside_peers.Wanted(
+            rounds,
+            append.Shape(arguments.events, arguments.requests),
+            _fan_out_shape(arguments),
+            arguments.mercure,
+        ),
     }
     size, cases = sizes[arguments.path], CASES[arguments.path]
     return {name: partial(cases[name], size, _progress) for name in arguments.only or cases}
@@ -208,8 +232,8 @@ def main() -> int:
         case path if path in CASES:
             if unknown := set(arguments.only or ()) - CASES[path].keys():
                 parser.error(f"no such case: {', '.join(unknown)}")
-            for name, case in _cases(arguments).items():
-                _finish(arguments, uvloop.run(case()), name)
+            lacking = [name for name, case in _cases(arguments).items() if _measured(arguments, case, name)]
+            return int(bool(lacking))
         case _:
             _finish(arguments, uvloop.run(run(arguments)))
     return 0

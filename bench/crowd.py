@@ -11,12 +11,19 @@ from typing import override
 _LOOK_SECONDS = 0.005
 
 
-class _Watcher(asyncio.Protocol):
-    def __init__(self, request: bytes, note: Callable[[bytes], None] | None) -> None:
+OURS = (b"\nid: ", b"\n\n")
+"""What stands before and after the number of an event in a frame of ours."""
+
+
+class Watcher(asyncio.Protocol):
+    def __init__(
+        self, request: bytes, note: Callable[[bytes], None] | None, marks: tuple[bytes, bytes]
+    ) -> None:
         self.last_id = 0
         self.head = False
         self.lost = False
         self._request, self._note, self._rest = request, note, b""
+        self._before, self._after = marks
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -27,20 +34,20 @@ class _Watcher(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._note is not None:
             self._note(data)
-        start = data.rfind(b"\nid: ")
-        end = data.find(b"\n\n", start)
+        start = data.rfind(self._before)
+        end = data.find(self._after, start)
         if start < 0 or end < 0 or not data.endswith(b"\n\n\r\n"):
             self._slowly(data)
             return
         self.head, self._rest = True, b""
-        self.last_id = int(data[start + 5 : end])
+        self.last_id = int(data[start + len(self._before) : end])
 
     def _slowly(self, data: bytes) -> None:
         """A piece that ends within a frame, the head, or what has no id."""
         self._rest = (self._rest + data)[-1_000:]
         self.head = True
-        _, found, after = self._rest.rpartition(b"\nid: ")
-        number, ends, _ = after.partition(b"\n\n")
+        _, found, after = self._rest.rpartition(self._before)
+        number, ends, _ = after.partition(self._after)
         if found and ends:
             self.last_id = max(self.last_id, int(number))
 
@@ -50,7 +57,9 @@ class _Watcher(asyncio.Protocol):
 
 
 class Crowd:
-    """Watchers of one server. `note` is called with what one of `every` receives."""
+    """Watchers of one server. `note` is called with what one of `every` receives. `marks`: what stands before and after an event's
+    number in its frames.
+    """
 
     def __init__(
         self,
@@ -58,9 +67,11 @@ class Crowd:
         requests: Sequence[bytes],
         note: Callable[[bytes], None] | None = None,
         every: int = 50,
+        marks: tuple[bytes, bytes] = OURS,
     ) -> None:
         self._port, self._requests, self._note, self._every = port, requests, note, every
-        self._watchers: list[_Watcher] = []
+        self._marks = marks
+        self._watchers: list[Watcher] = []
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -70,11 +81,11 @@ class Crowd:
         began, loop = time.perf_counter(), asyncio.get_running_loop()
         waiting = asyncio.Semaphore(at_once)
 
-        async def one(number: int, request: bytes) -> _Watcher:
+        async def one(number: int, request: bytes) -> Watcher:
             note = self._note if number % self._every == 0 else None
             async with waiting:
                 _, watcher = await loop.create_connection(
-                    lambda: _Watcher(request, note), "127.0.0.1", self._port
+                    lambda: Watcher(request, note, self._marks), "127.0.0.1", self._port
                 )
                 while not watcher.head:
                     await asyncio.sleep(_LOOK_SECONDS)

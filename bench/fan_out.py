@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
@@ -64,12 +64,25 @@ class Shape:
         return self.events * self.watchers
 
 
+class Sender(Protocol):
+    """Brings events to a server in its own way."""
+
+    @property
+    def events_a_run(self) -> int:
+        """What has been sent of every run, at least."""
+        ...
+
+    async def send(self, ticks: int, tick_seconds: float, runs_a_tick: int) -> None:
+        """Events in steady ticks. A tick that is late is not made up for."""
+        ...
+
+
 class Source:
     """Events of many runs, as the publisher would send them."""
 
-    def __init__(self, world: World, runs: Sequence[RunId]) -> None:
+    def __init__(self, world: World, runs: Sequence[RunId], topic: str = TOPIC) -> None:
         assert world.kafka is not None
-        self._world, self._runs = world, runs
+        self._world, self._runs, self._topic = world, runs, topic
         self._partitions = [(murmur2(str(run).encode()) & 0x7FFFFFFF) % PARTITIONS for run in runs]
         self._last: list[int] = [0] * len(runs)
         self._next = 0
@@ -108,15 +121,21 @@ class Source:
                 key=record.key, value=record.value, timestamp=None, headers=record.headers()
             )
         sending = [
-            await self._producer.send_batch(batch, TOPIC, partition=partition)
+            await self._producer.send_batch(batch, self._topic, partition=partition)
             for partition, batch in enumerate(batches)
             if batch.record_count()
         ]
         await asyncio.gather(*sending)
 
     def _record(self, run_id: RunId, seq: int, now: str) -> RunEventRecord:
-        value = event_json_head(seq, _TYPE) + now.encode() + b'","data":' + _DATA + b"}"
-        return RunEventRecord(run_id, self._world.key.tenant_id, Seq(seq), _TYPE, now, value, None)
+        return RunEventRecord(
+            run_id, self._world.key.tenant_id, Seq(seq), _TYPE, now, event_json(seq, now), None
+        )
+
+
+def event_json(seq: int, now: str) -> bytes:
+    """As the publisher would write it."""
+    return event_json_head(seq, _TYPE) + now.encode() + b'","data":' + _DATA + b"}"
 
 
 class Latencies:
@@ -181,18 +200,18 @@ async def measure(
     latencies = Latencies()
     requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(shape.watchers)]
     crowd = Crowd(gateway.port, requests, latencies.note)
-    empty = memory(gateway)
+    empty = memory(gateway.pid or 0)
     seconds = await crowd.come()
-    idle = (memory(gateway) - empty) / len(crowd)
+    idle = (memory(gateway.pid or 0) - empty) / len(crowd)
     told(f"{len(crowd)} watchers came in {seconds:.1f} s; {idle:.0f} bytes of PSS each, {_heads(gateway)}")
     floor = Floor(world.directory)
     floor_crowd = Crowd(floor.port, [b"GET / HTTP/1.1\r\n\r\n"] * (shape.runs * shape.watchers))
     await floor_crowd.come()
     async with Source(world, runs) as source:
         sides = [
-            Side("juinie", delivering(gateway, source, crowd, shape, latencies)),
-            Side("again", delivering(gateway, source, crowd, shape, latencies)),
-            Side("floor", _floor(floor, floor_crowd, shape)),
+            Side("juinie", delivering(gateway.pid or 0, source, crowd, shape, latencies)),
+            Side("again", delivering(gateway.pid or 0, source, crowd, shape, latencies)),
+            Side("floor", sending(floor, floor_crowd, shape)),
         ]
         try:
             return await by_turns("delivery", sides, rounds, told)
@@ -205,8 +224,9 @@ async def measure(
             await crowd.leave()
 
 
-def memory(gateway: ServiceProcess) -> int:
-    return sum(map(pss_bytes, family(gateway.pid or 0)))
+def memory(pid: int) -> int:
+    """Bytes that a server holds, with all its processes."""
+    return sum(map(pss_bytes, family(pid)))
 
 
 def _heads(gateway: ServiceProcess) -> str:
@@ -214,12 +234,12 @@ def _heads(gateway: ServiceProcess) -> str:
 
 
 def delivering(
-    gateway: ServiceProcess, source: Source, crowd: Crowd, shape: Shape, latencies: Latencies
+    pid: int, source: Sender, crowd: Crowd, shape: Shape, latencies: Latencies
 ) -> Callable[[], Awaitable[Sample]]:
     """A turn: the load is sent, and had by all."""
 
     async def turn() -> Sample:
-        pids = family(gateway.pid or 0)
+        pids = family(pid)
         latencies.take()
         before, began = cpu_seconds(pids), time.perf_counter()
         await source.send(shape.ticks, shape.tick_seconds, shape.runs_a_tick)
@@ -230,11 +250,10 @@ def delivering(
     return turn
 
 
-def _floor(floor: Floor, crowd: Crowd, shape: Shape) -> Callable[[], Awaitable[Sample]]:
+def sending(floor: Floor, crowd: Crowd, shape: Shape) -> Callable[[], Awaitable[Sample]]:
     """As many deliveries in as many seconds. Where there are many runs, its events go to all: only the pace is another one."""
     now = format_time(datetime.now(UTC))
-    value = event_json_head(1000, _TYPE) + now.encode() + b'","data":' + _DATA + b"}"
-    frame_bytes = len(event_frame(1000, value))
+    frame_bytes = len(event_frame(1000, event_json(1000, now)))
     events = shape.events_a_run
     seconds = shape.ticks * shape.tick_seconds / events
     sent: list[int] = []

@@ -184,12 +184,12 @@ async def _gateway(world: World, name: str, load: Load, count: int) -> AsyncGene
     latencies = Latencies()
     requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(load.watchers)]
     crowd = Crowd(gateway.port, requests, latencies.note)
-    empty = memory(gateway)
+    empty = memory(gateway.pid or 0)
     await crowd.come()
     await crowd.until(2)
-    pss = (memory(gateway) - empty) / len(crowd)
+    pss = (memory(gateway.pid or 0) - empty) / len(crowd)
     async with Source(world, runs) as source:
-        yield Side(name, delivering(gateway, source, crowd, load, latencies)), pss
+        yield Side(name, delivering(gateway.pid or 0, source, crowd, load, latencies)), pss
     await crowd.leave()
 
 

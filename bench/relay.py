@@ -4,7 +4,7 @@ ready in memory, sent by aiokafka in batches.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -29,7 +29,7 @@ async def measure(world: World, shape: Shape, rounds: int, told: Callable[[str],
     sides = [
         Side("juinie", partial(relayed, world, publisher, runs, shape)),
         Side("again", partial(relayed, world, publisher, runs, shape)),
-        Side("floor", partial(_produced, world, runs, shape)),
+        Side("floor", partial(produced, world, runs, shape)),
     ]
     return await by_turns("event", sides, rounds, told)
 
@@ -45,23 +45,36 @@ async def relayed(world: World, publisher: ServiceProcess, runs: Sequence[UUID],
         chosen = [runs[n % len(runs)] for n in range(start, min(start + 50, shape.appends))]
         await write_floor(connection, chosen, shape.events, data)
     await connection.execute("CHECKPOINT")
-    pids = family(publisher.pid or 0)
-    kafka = family(world.kafka_pid)
+
+    async def relay() -> None:
+        await _set(world, "paused_at = NULL")
+        await connection.execute("NOTIFY juinie_duties")
+        await waited(connection, "SELECT EXISTS (SELECT FROM outbox)")
+
+    sample = await counted(world, publisher.pid or 0, shape.appends * shape.events, relay)
+    await connection.close()
+    return sample
+
+
+async def waited(connection: asyncpg.Connection, there: str) -> None:
+    """Until a query says that there is nothing left."""
+    while await connection.fetchval(there):
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def counted(world: World, pid: int, units: int, relay: Callable[[], Awaitable[None]]) -> Sample:
+    """What it takes of a process with all its own, and of Postgres, until so many events are relayed; the broker's part is told beside it."""
+    pids, kafka = family(pid), family(world.kafka_pid)
     before, database, broker, began = (
         cpu_seconds(pids),
         world.database_cpu(),
         cpu_seconds(kafka),
         time.perf_counter(),
     )
-    await _set(world, "paused_at = NULL")
-    await connection.execute("NOTIFY juinie_duties")
-    while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
-        await asyncio.sleep(_LOOK_SECONDS)
+    await relay()
     seconds = time.perf_counter() - began
     cpu = {"service": cpu_seconds(pids) - before, "postgres": world.database_cpu() - database}
-    broker_cpu = cpu_seconds(kafka) - broker
-    await connection.close()
-    return Sample(shape.appends * shape.events, seconds, cpu, (), {"kafka_cpu": broker_cpu})
+    return Sample(units, seconds, cpu, (), {"kafka_cpu": cpu_seconds(kafka) - broker})
 
 
 async def _set(world: World, what: str) -> None:
@@ -69,7 +82,7 @@ async def _set(world: World, what: str) -> None:
         await connection.execute(f"UPDATE relay_state SET {what}")
 
 
-async def _produced(world: World, runs: Sequence[UUID], shape: Shape) -> Sample:
+async def produced(world: World, runs: Sequence[UUID], shape: Shape) -> Sample:
     """aiokafka as the relay uses it, from records that are ready: one batch a partition at a time."""
     assert world.kafka is not None
     value = (

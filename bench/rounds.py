@@ -31,11 +31,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All samples of all ways, by name, in the order of the rounds. `facts`: what was seen once, with its unit in the name."""
+    """All samples of all ways, by name, in the order of the rounds. `facts`: what was seen once, with its unit in the name.
+    `missing`: which ways could not be had here, and why.
+    """
 
     unit: str
     samples: Mapping[str, Sequence[Sample]]
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
+    missing: Sequence[str] = ()
 
     def micros(self, side: str, parts: Sequence[str] = ()) -> list[float]:
         """µs of CPU a unit, by round; of some parts, or of all."""
