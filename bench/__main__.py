@@ -109,6 +109,7 @@ def kept(arguments: argparse.Namespace, measured: Measured) -> dict[str, object]
             for side in measured.samples
         },
         "facts": measured.facts,
+        "missing": measured.missing,
     }
 
 
