@@ -19,7 +19,7 @@ class Request:
 
 
 class Application:
-    """`/rest`: returns once the head is out, and answers afterwards. `/left`: waits until it is told that its client has gone."""
+    """`/sleep`: returns, and so does what goes on with its answer, until it is woken. `/forget`: leaves its answer as it is. `/rest`: returns once the head is out, and answers afterwards. `/left`: waits until it is told that its client has gone."""
 
     def __init__(self) -> None:
         self.before_left, self.go_on = asyncio.Event(), asyncio.Event()
@@ -27,6 +27,7 @@ class Application:
         self.told: bool | None = None
         self.made: weakref.ref[Request] | None = None
         self.transport: Any = None
+        self.wake: Callable[[Any], None] = print
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
         lent = scope["extensions"]["juinie.transport"]
@@ -43,8 +44,19 @@ class Application:
         if scope["path"] == "/rest":
             lent["afterwards"](self._rest)
             self.returned.set()
+        elif scope["path"] == "/sleep":
+            lent["when_left"](self.left.set)
+            lent["afterwards"](self._sleep)
+            self.wake = lambda rest: lent["afterwards"](rest)
+        elif scope["path"] == "/forget":
+            pass
         else:
             await send({"type": "http.response.body", "body": b"at once"})
+
+    async def _sleep(self, _receive: Any, send: Any) -> None:
+        """Nothing runs any more for an answer that is not complete."""
+        await send({"type": "http.response.body", "body": b"good night;", "more_body": True})
+        self.returned.set()
 
     async def _rest(self, _receive: Any, send: Any) -> None:
         await self.go_on.wait()
@@ -154,4 +166,70 @@ async def test_while_a_body_is_to_come_nobody_is_told(app: Application, connect:
     while app.told is None:
         await asyncio.sleep(0)
     assert app.told is False
+    writer.close()
+
+
+async def asleep(app: Application, connect: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client whose answer nothing runs for."""
+    before = asyncio.all_tasks()
+    reader, writer = await connect()
+    writer.write(GET % b"sleep")
+    await within(reader.readuntil(b"good night;\r\n"))
+    await within(app.returned.wait())
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    return reader, writer
+
+
+async def test_an_answer_goes_on_when_nothing_runs_for_it_and_is_woken(
+    app: Application, connect: Any
+) -> None:
+    reader, writer = await asleep(app, connect)
+    writer.write(GET % b"once")  # waits behind it
+
+    async def end(_receive: Any, send: Any) -> None:
+        await send({"type": "http.response.body", "body": b"morning"})
+
+    app.wake(end)
+    assert await within(reader.readuntil(b"0\r\n\r\n")) == b"7\r\nmorning\r\n0\r\n\r\n"
+    assert await body(reader) == b"7\r\nat once\r\n0\r\n\r\n"
+    writer.close()
+
+
+async def test_it_may_sleep_again(app: Application, connect: Any) -> None:
+    reader, writer = await asleep(app, connect)
+
+    async def part(_receive: Any, send: Any) -> None:
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+
+    for _ in range(3):
+        app.wake(part)
+        await within(reader.readuntil(b"4\r\npart\r\n"))
+    writer.close()
+    await within(app.left.wait())
+
+
+async def test_who_leaves_while_nothing_runs_is_told_of(app: Application, connect: Any) -> None:
+    _, writer = await asleep(app, connect)
+    writer.transport.abort()
+    await within(app.left.wait())
+
+
+async def test_an_error_of_what_was_woken_cuts_the_connection(app: Application, connect: Any) -> None:
+    reader, writer = await asleep(app, connect)
+
+    async def fail(_receive: Any, _send: Any) -> None:
+        raise ValueError
+
+    app.wake(fail)
+    assert await within(reader.read()) == b""
+    writer.close()
+
+
+async def test_an_answer_that_is_forgotten_is_cut(connect: Any) -> None:
+    reader, writer = await connect()
+    writer.write(GET % b"forget")
+    head = await within(reader.read())
+    assert head.endswith(b"\r\n\r\n")
+    assert b"0\r\n\r\n" not in head.removesuffix(b"\r\n\r\n")
     writer.close()

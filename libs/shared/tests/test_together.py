@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from juinie_shared.domain.errors import DatabaseAway
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy
+from juinie_shared.runtime.deadlines import Deadlines
 from juinie_shared.runtime.together import Together
 
 
@@ -137,6 +138,20 @@ async def test_who_leaves_takes_nobody_s_answer_away() -> None:
     assert reader.reads == [[0], [2]]
     with pytest.raises(asyncio.CancelledError):
         await leaving
+
+
+async def test_who_has_no_patience_left_is_told_so_and_the_others_get_their_answer() -> None:
+    reader = Reader()
+    together = Together(reader, at_once=1, most=10, patience=Deadlines(0.05, late=DatabaseBusy))
+    impatient = asyncio.create_task(together.ask(2))
+    await reader.begun(1)
+    with pytest.raises(DatabaseBusy):
+        await impatient
+    staying = asyncio.create_task(together.ask(4))
+    await asyncio.sleep(0)
+    reader.gate.release()
+    reader.gate.release()
+    assert await staying == "4"
 
 
 async def test_an_error_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:

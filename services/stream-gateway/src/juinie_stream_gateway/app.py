@@ -34,6 +34,7 @@ from juinie_stream_gateway.core.tail import TailCheck
 from juinie_stream_gateway.edges.admit import Gate
 from juinie_stream_gateway.edges.http import http_app
 from juinie_stream_gateway.edges.kafka import RecordReader
+from juinie_stream_gateway.edges.open_stream import OpenStreams
 from juinie_stream_gateway.edges.outlet import OutletLimits
 from juinie_stream_gateway.edges.stream import StreamRoute
 from juinie_stream_gateway.settings import Settings
@@ -126,13 +127,13 @@ class _Gateway:
 
         self._readiness = Readiness(check_database, _report_readiness, look_at_kafka)
         keys = KeyRing(pool)
-        self._streams = StreamRoute(
-            Gate(
-                keys,
-                StreamTokenSigner(settings.signing_keys()),
-                store.find_run,
-                self._readiness.database_seen.is_set,
-            ),
+        gate = Gate(
+            keys,
+            StreamTokenSigner(settings.signing_keys()),
+            store.find_run,
+            self._readiness.database_seen.is_set,
+        )
+        self._streams = OpenStreams(
             Follower(hub, self._backfill, reader.listen),
             telemetry,
             OutletLimits(settings.stream_buffer_bytes),
@@ -153,7 +154,7 @@ class _Gateway:
         self.probes = Probes(self._readiness.missing, telemetry.registry, sibling)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
         self.server = HttpServer(
-            http_app(self._streams, self.probes.apps, cors),
+            http_app(StreamRoute(gate, self._streams), self.probes.apps, cors),
             settings.host,
             settings.port,
             HttpLimits(connections=settings.max_connections, unread_seconds=settings.stream_slow_seconds),

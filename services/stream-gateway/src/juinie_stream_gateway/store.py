@@ -1,6 +1,5 @@
 """All SQL of the stream gateway, and the rows it gives. Reads only: a gateway writes nothing but its counts (`db/counts.py`)."""
 
-import asyncio
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import DatabaseBusy
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId
 from juinie_shared.domain.runs import RunStatus
+from juinie_shared.runtime.deadlines import Deadlines
 from juinie_shared.runtime.together import Together
 
 FIND_RUNS = """
@@ -68,8 +68,7 @@ MOST_PAGES = 16
 START_OF_RUN = Seq(1)
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
+class RunRow(msgspec.Struct, frozen=True):
     """What a run's row says at one moment."""
 
     last_seq: Seq
@@ -114,17 +113,17 @@ class Store:
     ) -> None:
         self._pool = pool
         self._limits = limits or PageLimits()
-        self._found = Together(self._find_runs, FINDING_AT_ONCE, MOST_RUNS)
-        self._pages = Together(self._read_pages, concurrency, MOST_PAGES)
-        self._wait_seconds = wait_seconds
+        patience = Deadlines(wait_seconds, late=DatabaseBusy)
+        self._found = Together(self._find_runs, FINDING_AT_ONCE, MOST_RUNS, patience)
+        self._pages = Together(self._read_pages, concurrency, MOST_PAGES, patience)
 
-    async def find_run(self, run_id: RunId, tenant_id: TenantId) -> RunRow | None:
-        """The run's row; None when this tenant has no such run."""
-        return await self._in_time(self._found.ask((run_id, tenant_id)))
+    def find_run(self, run_id: RunId, tenant_id: TenantId) -> Awaitable[RunRow | None]:
+        """The run's row; None when this tenant has no such run. Raises DatabaseBusy when others were answered all the time."""
+        return self._found.ask((run_id, tenant_id))
 
-    async def read_page(self, run_id: RunId, after_seq: Seq) -> Page | None:
-        """The next events after `after_seq`; None when the run is gone."""
-        return await self._in_time(self._pages.ask((run_id, after_seq)))
+    def read_page(self, run_id: RunId, after_seq: Seq) -> Awaitable[Page | None]:
+        """The next events after `after_seq`; None when the run is gone. Raises likewise."""
+        return self._pages.ask((run_id, after_seq))
 
     async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow]:
         """The rows of these runs; those that are gone are left out. Waits for nobody: it keeps open streams true."""
@@ -137,17 +136,6 @@ class Store:
         async with self._pool.connection() as connection:
             rows = await connection.fetch(VALID_KEYS, list(key_ids))
         return {KeyId(row["key_id"]) for row in rows}
-
-    async def _in_time[A](self, answer: Awaitable[A]) -> A:
-        """
-        Raises:
-            DatabaseBusy: others were answered all the time.
-        """
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                return await answer
-        except TimeoutError as error:
-            raise DatabaseBusy from error
 
     async def _find_runs(
         self, asked: Sequence[tuple[RunId, TenantId]]

@@ -17,6 +17,7 @@ import structlog
 from juinie_stream_gateway.core.hub import Room
 from juinie_stream_gateway.core.watcher import Watcher
 from juinie_stream_gateway.edges.connection import HttpConnection
+from juinie_stream_gateway.edges.open_stream import OpenStream
 from juinie_stream_gateway.edges.outlet import ResponseOutlet
 from juinie_testkit.raw_stream import RawStream, connect_raw, stream_request
 from juinie_testkit.running import RunningService
@@ -33,7 +34,7 @@ MANY = 10_000
 """The database's pool fills while the first crowd comes."""
 MOST_GROWTH_BYTES = 8 * 1024 * 1024
 """Of the process, from one crowd to the next. Five hundred kept streams would be about as much."""
-KEPT_BY_A_STREAM = (Room, Watcher, ResponseOutlet, HttpConnection)
+KEPT_BY_A_STREAM = (Room, Watcher, ResponseOutlet, HttpConnection, OpenStream)
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,20 @@ class Both:
         await outlet.send_last_chunk()
 
     async def bytes_of(self, path: str) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path.encode())
-        answer = await reader.read()
+        """The body."""
+        return (await self.answer_of(path))[1]
+
+    async def answer_of(
+        self, path: str, more_headers: bytes = b"Connection: close\r\n"
+    ) -> tuple[bytes, bytes]:
+        """Head and body."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
+        writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (path.encode(), more_headers))
+        answer = await reader.readuntil(b"\r\n0\r\n\r\n")
         writer.close()
         head, _, chunks = answer.partition(b"\r\n\r\n")
         assert b"transfer-encoding: chunked" in head
-        return unchunked(chunks)
+        return head, unchunked(chunks)
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None]:
@@ -136,3 +143,14 @@ async def test_what_was_kept_goes_out_before_what_could_go_directly() -> None:
     async with both.serving():
         body = await both.bytes_of("/direct")
     assert [line[:2] for line in body.splitlines()[1:]] == [b"1:", b"1:", b"", b"3:"]
+
+
+@pytest.mark.parametrize("more_headers", [b"Connection: close\r\n", b""])
+async def test_both_ways_give_the_same_head(more_headers: bytes) -> None:
+    both = Both()
+    async with both.serving():
+        (direct, _), (through_asgi, _) = [
+            await both.answer_of(path, more_headers) for path in ("/direct", "/asgi")
+        ]
+    assert direct == through_asgi
+    assert (b"connection: close" in direct) is bool(more_headers)

@@ -36,6 +36,10 @@ class Outlet:
         self.line = Line(self)
         self.closing: str | None = None
 
+    @property
+    def idle(self) -> bool:
+        return self.closing is None
+
     def write(self, data: bytes) -> None:
         if self.fails:
             raise RuntimeError("closed")

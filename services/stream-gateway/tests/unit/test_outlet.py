@@ -211,3 +211,28 @@ async def test_waiting_ends_with_the_first_write_and_with_the_close() -> None:
     await asyncio.sleep(0)
     outlet.left()
     await waiting
+
+
+async def test_who_rests_is_woken_once_by_what_cannot_go_out_at_once() -> None:
+    woken = list[str]()
+    outlet = Client().outlet()
+    outlet.rest(lambda: woken.append("woken"))
+    outlet.write(b"frame")
+    outlet.write(b"and another")
+    assert woken == ["woken"]
+    await outlet.flush()
+    outlet.rest(lambda: woken.append("woken again"))
+    outlet.wake()
+    outlet.wake()
+    assert woken == ["woken", "woken again"]
+
+
+async def test_who_rests_is_woken_when_its_client_has_gone_and_when_it_is_sent_away() -> None:
+    for end in ("left", "give_up", "finish"):
+        woken, outlet = list[str | None](), Client().outlet()
+        outlet.rest(lambda woken=woken, outlet=outlet: woken.append(outlet.closing))
+        assert outlet.idle
+        getattr(outlet, end)()
+        assert not outlet.idle
+        assert len(woken) == 1
+        outlet.settle()

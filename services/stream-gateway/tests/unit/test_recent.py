@@ -3,7 +3,7 @@
 import tracemalloc
 
 from juinie_shared.domain.ids import Seq
-from juinie_stream_gateway.core.recent import EVENT_BYTES, RecentFrames
+from juinie_stream_gateway.core.recent import AT_ONCE_EVENTS, EVENT_BYTES, RecentFrames
 from juinie_stream_gateway.store import Event
 
 ONE, TWO = b"one", b"two"
@@ -40,6 +40,13 @@ def test_a_watcher_that_is_far_behind_is_given_a_page_at_a_time() -> None:
     assert kept(recent, ONE, 0) == [1, 2]
     assert kept(recent, ONE, 2) == [3, 4]
     assert kept(recent, TWO, 0) == [1]
+
+
+def test_many_small_events_are_given_a_page_at_a_time_too() -> None:
+    recent = RecentFrames(10**7)
+    recent.add(ONE, events(1, AT_ONCE_EVENTS + 5))
+    assert kept(recent, ONE, 1) == list(range(2, AT_ONCE_EVENTS + 2))
+    assert kept(recent, ONE, AT_ONCE_EVENTS) == list(range(AT_ONCE_EVENTS + 1, AT_ONCE_EVENTS + 6))
 
 
 def test_the_run_that_was_quiet_for_longest_loses_its_frames_first() -> None:

@@ -103,6 +103,10 @@ class ScriptedOutlet:
         self._changed = asyncio.Event()
         self.line = Line(self)
 
+    @property
+    def idle(self) -> bool:
+        return not self.full and self.closing is None
+
     def write(self, data: bytes) -> None:
         assert self.closing is None
         self.sent += data
@@ -148,7 +152,13 @@ class Client:
         start = start_of(Seq(after_seq), world.database.row())
         assert start is not None
         self.watcher = Watcher(self.outlet, start, types)
-        self.following = asyncio.create_task(world.follower.follow(RUN, TENANT, KEY, self.watcher))
+        self.following = asyncio.create_task(self._follow(world.follower))
+
+    async def _follow(self, follower: Follower) -> None:
+        room = follower.join(RUN, TENANT, KEY, self.watcher)
+        while await follower.follow(room, self.watcher):
+            await self.outlet.wait()
+        follower.leave(room, self.watcher)
 
     def shown(self) -> list[int]:
         lines = self.outlet.sent.decode().split("\n")

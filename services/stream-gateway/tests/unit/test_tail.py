@@ -17,7 +17,7 @@ TENANT, KEY = TenantId(new_uuid7()), KeyId(new_uuid7())
 
 
 class Outlet:
-    written_bytes, full, closing = 0, False, None
+    written_bytes, full, idle, closing = 0, False, True, None
 
     line = NoLine()
 

@@ -18,6 +18,7 @@ PREAMBLE = b"retry: 2000\n: juinie\n"
 class Outlet:
     sent: bytes = b""
     closing: str | None = None
+    idle = True
     full: bool = False
     said: list[str] = field(default_factory=list)
 

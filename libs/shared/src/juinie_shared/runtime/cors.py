@@ -30,6 +30,17 @@ class Cors:
         """`app` with CORS around all of it."""
         return _Middleware(app, **self._arguments)
 
+    def marks(self, origin: str | None) -> list[tuple[bytes, bytes]]:
+        """What the middleware adds to an answer without a `Vary` of its own, for who answers past it. `origin`: of the request."""
+        if origin is None:
+            return [(b"vary", b"Origin")]
+        middleware = self._middleware
+        added = dict(middleware.simple_headers)
+        if not middleware.allow_all_origins and middleware.is_allowed_origin(origin):
+            added["Access-Control-Allow-Origin"] = origin
+        added["Vary"] = "Origin"
+        return [(name.lower().encode(), value.encode("latin-1")) for name, value in added.items()]
+
     def headers_for(self, origin: str) -> dict[str, str]:
         """What an answer carries that no application has seen, to a request with this `Origin`."""
         if not self._middleware.is_allowed_origin(origin):

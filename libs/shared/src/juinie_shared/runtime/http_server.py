@@ -13,10 +13,8 @@ import contextlib
 import re
 import select
 import socket
-from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, override
 
 import uvicorn
@@ -60,6 +58,10 @@ class HttpLimits:
     """What may wait for all clients that are behind."""
 
 
+type _Rest = Callable[[Any, Any], Coroutine[Any, Any, None]]
+"""What goes on with an answer, by what it is to `receive` and `send`."""
+
+
 class _HeadTooLarge(Exception):
     pass
 
@@ -73,7 +75,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     `scope["extensions"]["juinie.transport"]` has the connection's transport, for closing it; `when_slow`: what to call,
     instead of cutting the connection, while its client does not read; `when_left`: what to call when it has gone; `afterwards`: what
-    goes on with the answer when the application has returned; and `body`, which gives the answer's `DirectBody`.
+    goes on with the answer when the application has returned, and may return itself and be followed by another, later; and `body`, which
+    gives the answer's `DirectBody`.
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
@@ -83,8 +86,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """Every answer closes its connection and says so, once this is set on the class."""
 
     __slots__ = (
-        "_body", "_body_until", "_head_bytes", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow", "_rest", "_running", "_timer",
-        "_too_large", "_trailers", "reader",
+        "_body", "_body_until", "_goes_on", "_head_bytes", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow", "_rest", "_running",
+        "_tended", "_timer", "_too_large", "_trailers", "reader",
     )  # fmt: skip
     # With uvicorn's own they would be too many for the compact form that Python keeps few attributes in: 1 KB more a connection.
 
@@ -108,8 +111,12 @@ class GuardedProtocol(HttpToolsProtocol):
         """What a request has asked to be called: a stream tells its client why."""
         self._on_left: Callable[[], None] | None = None
         """Likewise, when the client has gone."""
-        self._rest: Callable[[Any, Any], Awaitable[None]] | None = None
+        self._rest: _Rest | None = None
         """Likewise, with what it is to `receive` and `send` by, once the application has returned."""
+        self._goes_on = False
+        """The answer that is being given has such a rest: it need not be complete when nothing runs for it."""
+        self._tended: RequestResponseCycle | None = None
+        """The request that a task runs for."""
 
     @staticmethod
     def on_refused() -> None:
@@ -139,11 +146,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._running is not None:  # uvicorn tells only the newest
             self._running.disconnected = True
             self._running.message_event.set()
-        if self._on_left is not None:
-            self._on_left()
         super().connection_lost(exc)
         self._look_at_body()
-        self._on_left = self._on_slow = self._rest = None
+        on_left, self._on_left, self._on_slow = self._on_left, None, None
+        if on_left is not None:
+            on_left()
         self._body = self._running = self.cycle = self.scope = self.headers = None  # pyright: ignore[reportAttributeAccessIssue] - leaves no circle for the collector
 
     @override
@@ -196,7 +203,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size = (
+            len(self.url)
+            + 4 * len(self.headers)
+            + sum([len(name) + len(value) for name, value in self.headers])
+        )
         if size > self.limits.head_bytes or len(self.headers) > self.limits.headers:
             self._too_large = True
             raise _HeadTooLarge
@@ -211,24 +222,49 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.message_event = LeanEvent(is_set=cycle.message_event.is_set())
-        self._running, self._body, self._rest = cycle, None, None
-        super()._start_asgi_task(cycle, partial(self._run_app, app))  # pyright: ignore[reportArgumentType] - a scope is a dict
+        self._running, self._body, self._rest, self._goes_on = cycle, None, None, False
+        self._start_task(cycle, app(cycle.scope, cycle.receive, cycle.send))
 
-    async def _run_app(self, app: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await app(scope, receive, send)
-        if self._rest is not None:
-            rest, self._rest = self._rest, None
-            scope = self._let_go(scope)
-            await rest(receive, send)
+    def _start_task(self, cycle: RequestResponseCycle, work: Awaitable[None]) -> None:
+        self._tended = cycle
+        task = self.loop.create_task(self._run(cycle, work))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
-    def _let_go(self, scope: dict[str, Any]) -> dict[str, Any]:
+    async def _run(self, cycle: RequestResponseCycle, work: Awaitable[None]) -> None:
+        """As uvicorn's `run_asgi`, but an answer that goes on need not be complete."""
+        try:
+            await work
+            while self._rest is not None:
+                rest, self._rest = self._rest, None
+                self._let_go(cycle)
+                await rest(cycle.receive, cycle.send)
+        except BaseException as error:  # noqa: BLE001 - as uvicorn has it: a task that is cancelled leaves no connection behind
+            await self._break_off(cycle, "Exception in ASGI application\n", error)
+        else:
+            if not (self._goes_on or cycle.response_complete or cycle.disconnected):
+                await self._break_off(cycle, "ASGI callable returned without completing response.")
+        finally:
+            if self._tended is cycle:
+                self._tended = None
+            if cycle.response_complete:
+                cycle.on_response = _nothing  # leaves no circle for the collector
+
+    async def _break_off(
+        self, cycle: RequestResponseCycle, why: str, error: BaseException | None = None
+    ) -> None:
+        self.logger.error(why, exc_info=error)
+        if cycle.response_started:
+            cycle.transport.close()
+        else:
+            await cycle.send_500_response()
+
+    def _let_go(self, cycle: RequestResponseCycle) -> None:
         """Nobody reads any more what the request said: only its method is kept, by which uvicorn knows how to send."""
-        left = {"method": scope["method"]}
-        if self._running is not None:
-            self._running.scope = left  # pyright: ignore[reportAttributeAccessIssue] - a scope has more
-        if self._running is self.cycle and not self._in_head and not self._in_body:
-            self.scope, self.headers, self.url = left, [], b""  # pyright: ignore[reportAttributeAccessIssue] - likewise
-        return left
+        left: Any = {"method": cycle.scope["method"]}
+        cycle.scope = left
+        if cycle is self.cycle and not self._in_head and not self._in_body:
+            self.scope, self.headers, self.url = left, [], b""
 
     @override
     def on_response_complete(self) -> None:
@@ -280,8 +316,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.loop.call_soon(self._on_left)
         return not self._in_body
 
-    def _afterwards(self, rest: Callable[[Any, Any], Awaitable[None]]) -> None:
-        self._rest = rest
+    def _afterwards(self, rest: _Rest) -> None:
+        """Once the application has returned; or now, when what it had left to be done has returned as well."""
+        self._goes_on = True
+        if self._running is None or self._tended is self._running:
+            self._rest = rest
+        else:
+            self._start_task(self._running, rest(self._running.receive, self._running.send))
 
     @override
     def on_body(self, body: bytes) -> None:
@@ -351,14 +392,14 @@ class GuardedProtocol(HttpToolsProtocol):
         """Another version than 1.0 and 1.1; not one `Host`, or one that can be none (RFC 9112 §3.2); a coding that is not
         undone (§6.1).
         """
-        names = Counter(name for name, _ in self.headers)
-        version = self.parser.get_http_version() if self.parser is not None else None
+        hosts = [value for name, value in self.headers if name == b"host"]
         codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if not all(_HOST.fullmatch(value) for name, value in self.headers if name == b"host"):
+        version = self.parser.get_http_version() if self.parser is not None else None
+        if not all(map(_HOST.fullmatch, hosts)):
             return True
         if version == "1.0":
-            return names[b"host"] > 1 or bool(codings)
-        return version != "1.1" or names[b"host"] != 1 or codings not in ([], [b"chunked"])
+            return len(hosts) > 1 or bool(codings)
+        return version != "1.1" or len(hosts) != 1 or codings not in ([], [b"chunked"])
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
@@ -373,6 +414,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Queue(list[Any]):

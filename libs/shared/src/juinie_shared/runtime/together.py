@@ -6,10 +6,11 @@ told to all who asked; any other may be one question's alone, so each is then as
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from juinie_shared.domain.errors import Transient
+from juinie_shared.runtime.deadlines import Deadlines
 
 type Read[Q, A] = Callable[[Sequence[Q]], Awaitable[Mapping[Q, A]]]
 """Answers for these questions, all different. One that has no answer is left out."""
@@ -17,29 +18,48 @@ type Read[Q, A] = Callable[[Sequence[Q]], Awaitable[Mapping[Q, A]]]
 
 @dataclass(slots=True)
 class _Asked[A]:
-    """A question that waits: its answer to come, and how many wait for it."""
+    """A question that waits: who asked it, and how many of them still wait."""
 
-    answer: asyncio.Future[A | None]
+    answers: list[asyncio.Future[A | None]] = field(default_factory=list[asyncio.Future[A | None]])
     askers: int = 0
+
+    def tell(self, answer: A | None) -> None:
+        for waiting in self.answers:
+            if not waiting.done():
+                waiting.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        for waiting in self.answers:
+            if not waiting.done():
+                waiting.set_exception(error)
+                waiting.exception()  # seen: perhaps it is broken off in this very turn
+
+    def cancel(self) -> None:
+        for waiting in self.answers:
+            waiting.cancel()
 
 
 class Together[Q: Hashable, A]:
-    """`await ask(question)`: at most `at_once` reads are under way, each of at most `most` questions, in the order they came."""
+    """`await ask(question)`: at most `at_once` reads are under way, each of at most `most` questions, in the order they came.
+    `patience`: how long each of those who ask waits; None: for as long as it takes.
+    """
 
-    def __init__(self, read: Read[Q, A], at_once: int, most: int) -> None:
-        self._read, self._at_once, self._most = read, at_once, most
+    def __init__(self, read: Read[Q, A], at_once: int, most: int, patience: Deadlines | None = None) -> None:
+        self._read, self._at_once, self._most, self._patience = read, at_once, most, patience
         self._waiting: dict[Q, _Asked[A]] = {}
         self._reading: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Q) -> A | None:
-        """The answer, or None where there is none. Raises what the read raises."""
+        """The answer, or None where there is none. Raises what the read raises, and what `patience` says of who waits too long."""
         asked = self._waiting.get(question)
         if asked is None:
-            asked = self._waiting[question] = _Asked(asyncio.get_running_loop().create_future())
+            asked = self._waiting[question] = _Asked[A]()
             self._begin()
+        answer: asyncio.Future[A | None] = asyncio.get_running_loop().create_future()
+        asked.answers.append(answer)  # a future each: who leaves takes nobody's answer away
         asked.askers += 1
         try:
-            return await asyncio.shield(asked.answer)  # who leaves takes nobody's answer away
+            return await (self._patience.wait(answer) if self._patience else answer)
         finally:
             asked.askers -= 1
             if not asked.askers and self._waiting.get(question) is asked:
@@ -66,7 +86,7 @@ class Together[Q: Hashable, A]:
                 await self._answer_all([question], taken)
         finally:
             for asked in taken.values():
-                asked.answer.cancel()  # those that have no answer: the read was broken off
+                asked.cancel()  # those that have no answer: the read was broken off
 
     async def _answer_all(self, questions: list[Q], taken: Mapping[Q, _Asked[A]]) -> list[Q]:
         """Ask together. Gives those that are to be asked alone, because one of them spoils it for the others."""
@@ -76,10 +96,8 @@ class Together[Q: Hashable, A]:
             if len(questions) > 1 and not isinstance(error, Transient):
                 return questions
             for question in questions:
-                answer = taken[question].answer
-                answer.set_exception(error)
-                answer.exception()  # seen: perhaps nobody waits any more
+                taken[question].fail(error)
         else:
             for question in questions:
-                taken[question].answer.set_result(answers.get(question))
+                taken[question].tell(answers.get(question))
         return []

@@ -16,39 +16,52 @@ type Listen = Callable[[RunId], Awaitable[None]]
 
 
 class Follower:
-    """Follows runs for watchers. One `follow` per connection, until the watcher's outlet is closing."""
+    """Follows runs for watchers."""
 
     def __init__(self, hub: Hub, backfill: Backfill, listen: Listen) -> None:
         self._hub = hub
         self._backfill = backfill
         self._listen = listen
 
-    async def follow(self, run_id: RunId, tenant_id: TenantId, key_id: KeyId, watcher: Watcher) -> None:
-        """Feed the watcher until its stream is over, whatever the reason."""
-        room = self._hub.attach(run_id, tenant_id, key_id, watcher)
+    def join(self, run_id: RunId, tenant_id: TenantId, key_id: KeyId, watcher: Watcher) -> Room:
+        """Who has joined leaves."""
+        return self._hub.attach(run_id, tenant_id, key_id, watcher)
+
+    def leave(self, room: Room, watcher: Watcher) -> None:
+        """The watcher gets nothing more from here."""
+        self._hub.detach(room, watcher)
+
+    async def follow(self, room: Room, watcher: Watcher) -> bool:
+        """Feed the watcher until it rests: the hub writes to it, and nothing is left to do before its outlet is woken. Then call
+        this again. False: the outlet is closing.
+        """
         try:
+            if not watcher.outlet.closing:
+                self._show_recent(room, watcher)
             await watcher.outlet.flush()  # the first bytes, before anything that may take time
-            await self._listen(run_id)
+            await self._listen(room.run_id)
             while not watcher.outlet.closing:
-                await self._step(room, watcher)
+                if await self._step(room, watcher):
+                    return True
         except Transient as error:
             watcher.outlet.reconnect(error.code)
-        finally:
-            self._hub.detach(room, watcher)
+        return False
 
-    async def _step(self, room: Room, watcher: Watcher) -> None:
+    async def _step(self, room: Room, watcher: Watcher) -> bool:
+        """True: the watcher rests."""
         await watcher.outlet.flush()
         if watcher.outlet.closing:
-            return
+            return False
         if watcher.live or self._hub.go_live(room, watcher):
-            await watcher.outlet.wait()
-        elif not await self._catch_up(room, watcher):
+            return watcher.live and watcher.outlet.idle
+        if not await self._catch_up(room, watcher):
             await watcher.outlet.wait(NOTHING_YET_SECONDS)
+        return False
 
     async def _catch_up(self, room: Room, watcher: Watcher) -> bool:
         """One page nearer to the head. The page starts at the head where the watcher is beyond it: the room comes along."""
-        if recent := self._hub.recent(room, watcher.position):
-            return watcher.show(recent, Seq(1))
+        if self._show_recent(room, watcher):
+            return True
         head = room.splice.head
         page = await self._backfill.page(
             room, watcher.position if head is None else min(watcher.position, head)
@@ -61,3 +74,8 @@ class Follower:
             watcher.set_back(page.row.last_seq)
             return True
         return watcher.show(page.events, page.row.retained_from_seq) or room.splice.head != head
+
+    def _show_recent(self, room: Room, watcher: Watcher) -> bool:
+        """What is at hand of the events that follow. False: nothing."""
+        recent = self._hub.recent(room, watcher.position)
+        return bool(recent) and watcher.show(recent, Seq(1))

@@ -7,6 +7,8 @@ is free again a few seconds later. A place is taken and given back in one call e
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from juinie_shared.db.keys import Principal
 from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.ids import RunId
@@ -30,8 +32,7 @@ class PlaceLimits:
     run: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A stream's place: the names under which it was counted."""
 
     names: Sequence[str]
@@ -67,9 +68,9 @@ class Places:
     def _limits_of(self, holder: Principal, run_id: RunId) -> dict[str, int]:
         """The limits that hold, by the name under which they are counted; what is not limited is not counted."""
         tenant, key = holder.tenant_quotas, holder.key_quotas
-        limits = {
-            f"streams tenant {holder.tenant_id}": limit_of(tenant, Quota.STREAMS, self._limits.tenant),
-            f"streams key {holder.key_id}": limit_of(key, Quota.STREAMS, self._limits.key),
-            f"streams run {run_id}": limit_of(tenant, Quota.STREAMS_PER_RUN, self._limits.run),
-        }
-        return {name: limit for name, limit in limits.items() if limit is not None}
+        limits = (
+            ("tenant", holder.tenant_id, limit_of(tenant, Quota.STREAMS, self._limits.tenant)),
+            ("key", holder.key_id, limit_of(key, Quota.STREAMS, self._limits.key)),
+            ("run", run_id, limit_of(tenant, Quota.STREAMS_PER_RUN, self._limits.run)),
+        )
+        return {f"streams {of} {id_of}": limit for of, id_of, limit in limits if limit is not None}

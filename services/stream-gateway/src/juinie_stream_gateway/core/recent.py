@@ -1,14 +1,16 @@
 """The newest frames of each watched run, for watchers that fall behind for a moment: under one budget of memory."""
 
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 from juinie_shared.domain.ids import Seq
 from juinie_stream_gateway.store import Event
 
 AT_ONCE_BYTES = 256 * 1024
 """As much as a page: what a watcher is given is kept for it until it reads, and every slow watcher has its own."""
+AT_ONCE_EVENTS = 1000
 EVENT_BYTES = 200
 """What an event takes besides its frame's bytes: its objects and its place here. As much as a small frame."""
 
@@ -38,14 +40,12 @@ class RecentFrames:
         kept = self._runs.get(run)
         if not kept or not kept[0].seq <= position + 1 <= kept[-1].seq:
             return []
-        events: list[Event] = []
-        size = 0
-        for event in islice(kept, position + 1 - kept[0].seq, None):
-            size += len(event.frame)
-            if events and size > AT_ONCE_BYTES:
-                break
-            events.append(event)
-        return events
+        start = position + 1 - kept[0].seq
+        events = list(islice(kept, start, start + AT_ONCE_EVENTS))
+        sizes = [len(event.frame) for event in events]
+        if sum(sizes) <= AT_ONCE_BYTES:
+            return events
+        return events[: max(1, bisect_right([*accumulate(sizes)], AT_ONCE_BYTES))]
 
     def forget(self, run: bytes) -> None:
         self._size -= sum(map(_size_of, self._runs.pop(run, ())))

@@ -1,15 +1,15 @@
 """Where a stream begins: the position that the client sent, held against the run's row."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from juinie_shared.domain.ids import Seq
 from juinie_shared.domain.positions import START, TAIL
 from juinie_stream_gateway.store import RunRow
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """`stored_until` is what the run held when the stream began. `reset`: the client was ahead of that."""
 
     position: Seq

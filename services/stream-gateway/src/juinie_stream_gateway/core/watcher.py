@@ -4,7 +4,7 @@
 they differ where `types` leaves events out. The position only grows (but for a reset), so no event goes out twice.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from juinie_shared.contracts import sse
@@ -38,6 +38,11 @@ class Outlet(Protocol):
         ...
 
     @property
+    def idle(self) -> bool:
+        """All that was written is on its way, and more is taken."""
+        ...
+
+    @property
     def written_bytes(self) -> int:
         """All that was ever written, sent or not, but for what went to the line past us."""
         ...
@@ -48,7 +53,7 @@ class Outlet(Protocol):
         ...
 
     def write(self, data: bytes) -> None: ...
-    def write_each(self, frames: Iterable[bytes]) -> None:
+    def write_each(self, frames: Sequence[bytes]) -> None:
         """As `write`, of frames that others are given as well: what is kept of them is kept once for all."""
 
     def finish(self) -> None:
@@ -110,14 +115,16 @@ class Watcher:
         """What was stored when the stream began: the client is told when it has all of that."""
         return self._stored_until
 
-    def show(self, events: Iterable[Event], retained_from_seq: Seq) -> bool:
+    def show(self, events: Sequence[Event], retained_from_seq: Seq) -> bool:
         """Write stored events, those that it had already left out. True when the position moved."""
         before = self.position
         if self.position + 1 < retained_from_seq:
             self.outlet.write(sse.control_frame(sse.GAP, {"retained_from_seq": retained_from_seq}))
             self.position = Seq(retained_from_seq - 1)
             self.settle()
-        news = [event for event in events if event.seq > self.position]
+        news = events
+        if news and news[0].seq <= self.position:
+            news = [event for event in events if event.seq > self.position]
         if news and news[0].seq == self.position + 1:
             self.advance(b"", news[-1].seq, self._write_each(news))
             self.move_cursor()
@@ -132,9 +139,11 @@ class Watcher:
         if not self.caught_up:
             self.settle()
 
-    def _write_each(self, events: Iterable[Event]) -> Seq | None:
+    def _write_each(self, events: Sequence[Event]) -> Seq | None:
         """Gives the last seq written."""
-        let_through = [event for event in events if passes(event.type, self.types)]
+        let_through = events
+        if self.types is not None:
+            let_through = [event for event in events if passes(event.type, self.types)]
         self.outlet.write_each([event.frame for event in let_through])
         return let_through[-1].seq if let_through else None
 

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from juinie_shared.contracts.stream_tokens import LEEWAY_SECONDS, StreamTokenSigner
 from juinie_shared.db.keys import Principal
@@ -18,8 +19,7 @@ from juinie_stream_gateway.store import RunRow
 type FindRun = Callable[[RunId, TenantId], Awaitable[RunRow | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who asks. A token speaks for one run, until a moment; an API key for what its tenant owns."""
 
     principal: Principal
@@ -28,8 +28,7 @@ class Caller:
     expires_in_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """`start` is None when there is nothing to stream, now and for ever."""
 
     run_id: RunId

@@ -1,8 +1,7 @@
 """One request's side of ASGI, and the transport beneath it where the server lends it (`runtime/http_server.py`)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from juinie_shared.runtime.direct_body import DirectBody
@@ -11,7 +10,7 @@ from juinie_stream_gateway.core.watcher import Line
 
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
-type Afterwards = Callable[[Receive, Send], Awaitable[None]]
+type Rest = Callable[[Receive, Send], Coroutine[Any, Any, None]]
 type Headers = list[tuple[bytes, bytes]]
 
 
@@ -24,8 +23,11 @@ class HeldLine(Line, Protocol):
 
     @property
     def behind(self) -> bool: ...
+    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> bool: ...
+    def go(self) -> None: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
+    def look(self) -> None: ...
 
 
 class NoLine:
@@ -34,48 +36,80 @@ class NoLine:
     write: Callable[[bytes], object] | None = None
     behind = True
 
+    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:  # noqa: ARG002 - as a `DirectBody`
+        return False
+
+    def go(self) -> None: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
+    def look(self) -> None: ...
 
 
 class HttpConnection:
-    """Sends, waits for who reads, and cuts."""
+    """Sends, waits for who reads, and cuts. `marks`: headers that every answer has."""
 
-    __slots__ = ("_afterwards", "_receive", "_send", "_transport", "_when_left", "_when_slow", "line")
+    __slots__ = (
+        "_afterwards",
+        "_marks",
+        "_receive",
+        "_send",
+        "_transport",
+        "_when_left",
+        "_when_slow",
+        "line",
+    )
 
-    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: dict[str, Any], receive: Receive, send: Send, marks: Headers | None = None
+    ) -> None:
         self._receive = receive
         self._send = send
+        self._marks = marks or []
         lent: dict[str, Any] = scope.get("extensions", {}).get("juinie.transport", {})
         self._transport: asyncio.Transport | None = lent.get("transport")
         lend: Callable[[], DirectBody | None] = lent.get("body", lambda: None)
         self.line: HeldLine = lend() or NoLine()
         """Takes parts of a stream at once, when it can; else `send_body` does."""
         self._when_slow: Callable[[Callable[[], None] | None], None] | None = lent.get("when_slow")
-        self._afterwards: Callable[[Afterwards], None] | None = lent.get("afterwards")
+        self._afterwards: Callable[[Rest], None] | None = lent.get("afterwards")
         self._when_left: Callable[[Callable[[], None] | None], bool] | None = lent.get("when_left")
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer."""
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self._marks]}
+        )
         await self._send({"type": "http.response.body", "body": body})
 
     async def start(self, headers: Headers) -> None:
-        """The head of a stream."""
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        """The head of a stream. Where it can, it goes out with the first bytes that follow it."""
+        headers, self._marks = [*headers, *self._marks], []
+        if not self.line.begin(headers):
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            self.line.look()
 
-    async def afterwards(self, act: Callable[[], Awaitable[None]]) -> None:
+    @property
+    def may_rest(self) -> bool:
+        """The answer may go on when nothing runs for it: `wake` has something run again."""
+        return self._afterwards is not None
+
+    async def afterwards(self, rest: Rest) -> None:
         """Do the rest once the application has returned, or now where the server cannot: then nothing is left, in memory, of
         what lay between the two.
         """
         if self._afterwards is None:
-            await act()
+            await rest(self._receive, self._send)
         else:
-            self._afterwards(partial(self._go_on, act))
+            self._afterwards(rest)
 
-    def _go_on(self, act: Callable[[], Awaitable[None]], receive: Receive, send: Send) -> Awaitable[None]:
+    def wake(self, rest: Rest) -> None:
+        """As `afterwards`, once all has returned."""
+        if self._afterwards is not None:
+            self._afterwards(rest)
+
+    def goes_on_by(self, receive: Receive, send: Send) -> None:
+        """Those that the application was given may have had something around them."""
         self._receive, self._send = receive, send
-        return act()
 
     async def send_body(self, data: bytes) -> None:
         """Send a part of a stream, once the client has read enough of what came before. One that is broken off while it

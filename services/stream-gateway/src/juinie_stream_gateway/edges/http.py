@@ -4,14 +4,16 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers as AnyCase
 
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.probes import AsgiApp
 from juinie_shared.runtime.problems import problem
+from juinie_stream_gateway.edges.connection import Headers
 from juinie_stream_gateway.edges.problems import METHOD_NOT_ALLOWED, NO_SUCH_ROUTE
 
-type Route = Callable[[dict[str, Any], Any, Any, str], Awaitable[None]]
+type Route = Callable[[dict[str, Any], Any, Any, str, Headers], Awaitable[None]]
+"""As ASGI, with the run's id as the path has it, and the headers that the answer is to have besides its own."""
 
 _STREAM_PATH = re.compile(r"/v1/runs/([^/]+)/stream")
 _METHODS = ("GET", "OPTIONS")
@@ -19,24 +21,33 @@ _ALLOW = (b"allow", ", ".join(_METHODS).encode())
 
 
 def http_app(stream: Route, probes: Mapping[str, AsgiApp], cors: Cors) -> AsgiApp:
-    """The whole ASGI application."""
+    """The whole ASGI application. What is asked for far more often than all else goes straight to `stream`."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        match = _STREAM_PATH.fullmatch(scope["path"]) if scope["method"] == "GET" else None
+        if match is None:
+            await others(scope, receive, send)
+        else:
+            await stream(scope, receive, send, match[1], cors.marks(_origin_of(scope)))
 
     async def route(scope: Any, receive: Any, send: Any) -> None:
         path, method = scope["path"], scope["method"]
-        match = _STREAM_PATH.fullmatch(path)
-        if match is None and path not in probes:
+        if path not in probes and not _STREAM_PATH.fullmatch(path):
             await _answer(send, *_problem(NO_SUCH_ROUTE, scope))
         elif method not in _METHODS:
             status, headers, body = _problem(METHOD_NOT_ALLOWED, scope)
             await _answer(send, status, [*headers, _ALLOW], body)
         elif method == "OPTIONS":
             await _answer(send, 204, [_ALLOW], b"")
-        elif match is None:
-            await probes[path](scope, receive, send)
         else:
-            await stream(scope, receive, send, match[1])
+            await probes[path](scope, receive, send)
 
-    return _with_constant_headers(cors.around(route))
+    others = _with_constant_headers(cors.around(route))
+    return app
+
+
+def _origin_of(scope: dict[str, Any]) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), None)
 
 
 def _with_constant_headers(app: AsgiApp) -> AsgiApp:
@@ -58,7 +69,7 @@ def _with_constant_headers(app: AsgiApp) -> AsgiApp:
 def _problem(
     refused: tuple[int, str, str], scope: dict[str, Any]
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    answer = problem(*refused, traceparent=Headers(scope=scope).get("traceparent"))
+    answer = problem(*refused, traceparent=AnyCase(scope=scope).get("traceparent"))
     return answer.status, answer.raw_headers(), answer.body
 
 

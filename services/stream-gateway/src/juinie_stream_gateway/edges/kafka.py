@@ -84,7 +84,7 @@ class RecordReader:
     async def listen(self, run_id: RunId) -> None:
         """Return once this run's records are being read, or cannot be for now: then the tail check stands in."""
         session = self._session
-        if session is None:
+        if session is None or session.reads(run_id):
             return
         try:
             async with asyncio.timeout(LISTEN_SECONDS):

@@ -42,6 +42,9 @@ class Session:
         """Where the publisher puts this run (Kafka's default partitioner)."""
         return TopicPartition(self._topic, _hash(run_id) % self.partitions)
 
+    def reads(self, run_id: RunId) -> bool:
+        return self.partition_of(run_id) in self._active
+
     async def activate(self, *partitions: TopicPartition) -> None:
         """Read these partitions from their end. What they held while they were paused is history: Postgres has it."""
         async with self._activating:

@@ -10,7 +10,7 @@ Postgres, once it has taken what it was given.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from juinie_shared.contracts.sse import reconnect_frame
@@ -38,7 +38,7 @@ class ResponseOutlet:
     """An outlet on an ASGI response whose start has been sent. `connection.abort` cuts the connection, read or not."""
 
     __slots__ = (
-        "_connection", "_in_hand_bytes", "_last_call", "_limits", "_sending", "_unsent", "_unsent_bytes", "_waiting", "closing", "line",
+        "_connection", "_in_hand_bytes", "_last_call", "_limits", "_on_wake", "_sending", "_unsent", "_unsent_bytes", "_waiting", "closing", "line",
         "written_bytes",
     )  # fmt: skip
 
@@ -50,6 +50,7 @@ class ResponseOutlet:
         self._unsent_bytes = 0
         self._in_hand_bytes = 0
         self._waiting: asyncio.Future[None] | None = None
+        self._on_wake: Callable[[], None] | None = None
         self._sending: asyncio.Timeout | None = None
         self._last_call: asyncio.TimerHandle | None = None
         self.closing: str | None = None
@@ -61,6 +62,10 @@ class ResponseOutlet:
         return self._unsent_bytes + self._in_hand_bytes + self._connection.unsent_bytes()
 
     @property
+    def idle(self) -> bool:
+        return not self._unsent and self.closing is None
+
+    @property
     def full(self) -> bool:
         keeps_up = not self._unsent and not self.line.behind
         return not keeps_up and self.held_bytes > self._limits.buffer_bytes
@@ -70,9 +75,13 @@ class ResponseOutlet:
         if self.closing is None:
             self._put(data)
 
-    def write_each(self, frames: Iterable[bytes]) -> None:
+    def write_each(self, frames: Sequence[bytes]) -> None:
         """As `write`, of frames that others are given as well: joined only as far as they go out now."""
-        if self.closing is None:
+        if self.closing is not None or not frames:
+            return
+        if self.line.write is not None and sum(map(len, frames)) <= CHUNK_BYTES:
+            self._put(b"".join(frames))
+        else:
             for frame in frames:
                 self._append(frame)
             while self._unsent and self.line.write is not None:
@@ -111,6 +120,7 @@ class ResponseOutlet:
 
     async def flush(self) -> None:
         """Send what is kept, and wait until the transport has passed on most of all: nobody fetches more before that."""
+        self.line.go()
         while True:
             while self._unsent:
                 await self._send(self._take())
@@ -129,7 +139,7 @@ class ResponseOutlet:
             self._connection.abort()
 
     async def wait(self, seconds: float | None = None) -> None:
-        if self._unsent or self.closing:
+        if not self.idle:
             return
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
@@ -141,9 +151,16 @@ class ResponseOutlet:
             if timer is not None:
                 timer.cancel()
 
+    def rest(self, on_wake: Callable[[], None]) -> None:
+        """Nobody waits any more: call this instead, once."""
+        self._on_wake = on_wake
+
     def wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+        if self._on_wake is not None:
+            on_wake, self._on_wake = self._on_wake, None
+            on_wake()
 
     async def _send(self, data: bytes) -> None:
         self._in_hand_bytes = len(data)

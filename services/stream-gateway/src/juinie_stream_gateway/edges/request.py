@@ -1,8 +1,10 @@
 """What a client asks for, read from its HTTP request. Everything that is wrong for good is found here, or in auth."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from juinie_shared.contracts.sse import MEDIA_TYPE
 from juinie_shared.domain.errors import NotAuthenticated, Permanent
@@ -14,7 +16,9 @@ from juinie_shared.runtime.problems import Fault
 MOST_TYPES = 100
 
 _PARAMETERS = frozenset({"after_seq", "types", "token"})
-_ONCE = (b"authorization", b"x-api-key", b"last-event-id")
+_HEADERS = frozenset(
+    {b"authorization", b"x-api-key", b"last-event-id", b"transfer-encoding", b"content-length", b"accept"}
+)
 
 
 class BadRequest(Permanent):
@@ -33,16 +37,14 @@ class NotAcceptable(Permanent):
     code = "not_acceptable"
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(msgspec.Struct, frozen=True):
     """An API key (of a header) or a stream token (`?token=`)."""
 
     text: str
     is_token: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """From where, and which types (None = all)."""
 
     position: Seq | Literal["tail"]
@@ -53,7 +55,10 @@ class StreamRequest:
     """One request, taken apart. `credential` and `ask` raise what is wrong with them."""
 
     def __init__(self, scope: dict[str, Any]) -> None:
-        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._headers = dict[bytes, list[str]]()
+        for name, value in scope["headers"]:
+            if name in _HEADERS:
+                self._headers.setdefault(name, []).append(value.decode("latin-1").strip())
         query = scope["query_string"].decode("latin-1")
         self._query = parse_qsl(query, keep_blank_values=True, errors="replace")
 
@@ -66,7 +71,7 @@ class StreamRequest:
         """
         faults = [
             Fault(name.decode(), "duplicate", "Send this header once.")
-            for name in _ONCE[:2]
+            for name in (b"authorization", b"x-api-key")
             if len(self._header(name)) > 1
         ]
         tokens = [value for name, value in self._query if name == "token"]
@@ -92,7 +97,7 @@ class StreamRequest:
         faults = [*self._parameter_faults(), *_type_faults(self._parameter("types"))]
         if len(self._header(b"last-event-id")) > 1:
             faults.append(Fault("last-event-id", "duplicate", "Send this header once."))
-        if self._header(b"transfer-encoding") or self._header(b"content-length") not in ([], ["0"]):
+        if self._header(b"transfer-encoding") or self._header(b"content-length") not in ((), ["0"]):
             faults.append(Fault("body", "unexpected_body", "Send no body: it would be ignored."))
         if faults:
             raise BadRequest(faults)
@@ -122,8 +127,8 @@ class StreamRequest:
             ]
         return repeated
 
-    def _header(self, wanted: bytes) -> list[str]:
-        return [value.decode("latin-1").strip() for name, value in self._headers if name == wanted]
+    def _header(self, wanted: bytes) -> Sequence[str]:
+        return self._headers.get(wanted, ())
 
     def _parameter(self, wanted: str) -> str | None:
         return next((value for name, value in self._query if name == wanted), None)
@@ -143,12 +148,12 @@ def _type_faults(types: str | None) -> list[Fault]:
 
 def _accepts_stream(accept: str) -> bool:
     """Whether `Accept` lets an event stream through (RFC 9110 §12.5.1): the most specific range that fits decides."""
+    if not accept or accept.isspace():
+        return True
     quality: dict[str, bool] = {}
     for part in accept.split(","):
         media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
         quality[media_range] = not any(_is_zero(parameter) for parameter in parameters)
-    if not accept.strip():
-        return True
     fitting = (quality[name] for name in (MEDIA_TYPE, "text/*", "*/*") if name in quality)
     return next(fitting, False)
 
