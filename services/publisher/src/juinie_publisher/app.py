@@ -32,7 +32,7 @@ from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.duties import DutyStore
 from juinie_publisher.store.kept_runs import KeptRunStore
-from juinie_publisher.store.outbox import PLANNING, OutboxStore
+from juinie_publisher.store.outbox import BY_INDEX, PLANNING, OutboxStore
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
@@ -48,9 +48,11 @@ from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_shared.runtime.unbroken import unbroken
 
-POOL_SIZE = 9
-"""Relay, dead letters, duties, purge, sweeper, retention, two gauges, readiness: one at a time each. Partitions whose record
+POOL_SIZE = 8
+"""Dead letters, duties, purge, sweeper, retention, two gauges, readiness: one at a time each. Partitions whose record
 is parked want one besides, each, and wait for what is free."""
+RELAY_POOL_SIZE = 2
+"""The relay: one at a time, and one that may be on its way out after a statement that was given up."""
 HANDOVER_SECONDS = 0.5
 """How long the round in flight may hold up the giving back of duties, when the process is asked to stop."""
 PROBE_DRAIN_SECONDS = 1.0
@@ -94,9 +96,11 @@ async def serve(
     """
     provider = configure_tracing("juinie-publisher")
     database_url = settings.database_url.get_secret_value()
-    limits = PoolLimits(size=POOL_SIZE)
-    pool = await open_pool(database_url, "juinie-publisher", limits, plan_cache_mode=PLANNING)
-    parts = _build(settings, pool, provider.get_tracer("juinie_publisher"), sibling)
+    pool = await open_pool(database_url, "juinie-publisher", PoolLimits(size=POOL_SIZE), **PLANNING)
+    relay_pool = await open_pool(
+        database_url, "juinie-publisher", PoolLimits(size=RELAY_POOL_SIZE), **BY_INDEX
+    )
+    parts = _build(settings, pool, relay_pool, provider.get_tracer("juinie_publisher"), sibling)
     http = HttpServer(parts.application, settings.host, settings.port, sibling=sibling)
     try:
         # It listens from here on: a probe waits for its answer instead of being refused.
@@ -110,12 +114,14 @@ async def serve(
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
         await asyncio.gather(parts.topic.close(), parts.dead_topic.close())
-        await pool.close()
+        await asyncio.gather(pool.close(), relay_pool.close())
         await asyncio.to_thread(provider.shutdown)
         parts.telemetry.stopped()
 
 
-def _build(settings: Settings, pool: Pool, tracer: Tracer, sibling: Sibling | None) -> Parts:
+def _build(
+    settings: Settings, pool: Pool, relay_pool: Pool, tracer: Tracer, sibling: Sibling | None
+) -> Parts:
     """Everything, handed to where it is used. Nothing connects or starts here."""
     registry = CollectorRegistry()
     telemetry = Telemetry(tracer, registry)
@@ -126,8 +132,6 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer, sibling: Sibling | No
         KafkaTopic(servers, each, partial(telemetry.topic_created, each.name, each.partitions))
         for each in (plan, dead_plan)
     )
-    outbox = OutboxStore(pool)
-
     check_sessions = SessionCheck(settings.database_url.get_secret_value(), "juinie-publisher")
 
     async def look_at_kafka() -> list[str]:
@@ -140,8 +144,8 @@ def _build(settings: Settings, pool: Pool, tracer: Tracer, sibling: Sibling | No
     doorbell, duty_bell = Doorbell(), Doorbell()
     duties = Duties(DutyStore(pool, new_uuid7(), _own_name()), duty_bell, doorbell.ring, telemetry)
     return Parts(
-        topic, dead_topic, pool, outbox, DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry, readiness,
-        probes, application,
+        topic, dead_topic, pool, OutboxStore(relay_pool), DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry,
+        readiness, probes, application,
     )  # fmt: skip
 
 
@@ -193,7 +197,7 @@ async def _work(parts: Parts, settings: Settings, stopping: asyncio.Event) -> No
         tasks.create_task(unbroken(recorder.run, stopping))
         cleans = partial(parts.duties.holds, RETENTION)
         tasks.create_task(unbroken(purge, DeletedRunStore(parts.pool), cleans, parts.telemetry, stopping))
-        tasks.create_task(unbroken(watch_backlog, parts.outbox, parts.telemetry, stopping))
+        tasks.create_task(unbroken(watch_backlog, OutboxStore(parts.pool), parts.telemetry, stopping))
         tasks.create_task(unbroken(_sweeper(parts, settings).run, stopping))
         retention = Retention(KeptRunStore(parts.pool), cleans, parts.telemetry)
         tasks.create_task(unbroken(retention.run, stopping))

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from juinie_publisher.store.outbox import FETCH, PLANNING, OutboxStore, WindowLimits
+from juinie_publisher.store.outbox import FETCH, BY_INDEX, OutboxStore, WindowLimits
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, open_pool
 from juinie_shared.domain.ids import shard_of
 from juinie_testkit.seed import Seed
@@ -83,9 +83,10 @@ ROWS_READ = """
 """
 
 
-async def test_rows_that_came_since_the_last_plan_are_not_all_read(database_url: str):
-    """As when Kafka goes away: nothing has told Postgres yet that the outbox is long."""
-    pool = await open_pool(database_url, "test", PATIENT, plan_cache_mode=PLANNING)
+@pytest.mark.parametrize("rows", [1_000, 20_000, ROWS])
+async def test_rows_that_came_since_the_last_plan_are_not_all_read(database_url: str, rows: int):
+    """As when Kafka goes away: nothing has told Postgres yet that the outbox is long, or a little longer than a fetch."""
+    pool = await open_pool(database_url, "test", PATIENT, **BY_INDEX)
     async with pool.connection() as connection:
         await connection.execute("ALTER TABLE outbox SET (autovacuum_enabled = off)")
         await connection.execute("VACUUM ANALYZE outbox")
@@ -94,7 +95,7 @@ async def test_rows_that_came_since_the_last_plan_are_not_all_read(database_url:
             6
         ):  # from here on a prepared statement has one plan for good, unless it is told otherwise
             await connection.fetch(*fetch)
-        await connection.execute(FILL, ROWS)
+        await connection.execute(FILL, rows)
         async with connection.transaction():
             assert await connection.fetch(*fetch)
             assert await connection.fetchval(ROWS_READ) <= 64 * LIMITS.rows_a_shard

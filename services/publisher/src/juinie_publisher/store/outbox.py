@@ -44,7 +44,7 @@ FETCH = f"""
 """The oldest rows of the shards $1 but for the runs $6: at most $2 a shard; $3 rows, $4 bytes, $5 records; at least one.
 
 No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
-seq), as long as it is planned for the outbox as it is: see PLANNING.
+seq), as long as it is planned for the outbox as it is: see PLANNING and BY_INDEX.
 """
 
 TENANTS = "SELECT run_id, tenant_id FROM run WHERE run_id = ANY($1::uuid[])"
@@ -53,10 +53,14 @@ TENANTS = "SELECT run_id, tenant_id FROM run WHERE run_id = ANY($1::uuid[])"
 MOST_TENANTS_KNOWN = 20_000
 """Of so many runs it is remembered. Then all are asked for again."""
 
-PLANNING = "force_custom_plan"
-"""The publisher's `plan_cache_mode`. A plan that was made while the outbox was empty reads all of it, for each shard, once
+PLANNING = {"plan_cache_mode": "force_custom_plan"}
+"""What all sessions of the publisher set. A plan that was made while the outbox was empty reads all of it, for each shard, once
 Kafka has been away for a while: seconds a fetch, until statistics come. A plan of its own costs a fetch a quarter of a
 millisecond, and knows the table's size."""
+
+BY_INDEX = PLANNING | {"enable_bitmapscan": "off", "enable_seqscan": "off", "jit": "off"}
+"""What the relay's sessions set, so that rows are read along the two indexes, and no further than is asked for. Without
+statistics, all rows of a shard by bitmap, sorted, look as good as its first 64, and so do the events of a row."""
 
 DELETE = """
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
