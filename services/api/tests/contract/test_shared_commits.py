@@ -86,14 +86,13 @@ def some_appends(
         key = chance.choice([None, None, "a", "b", "c"])
         return key and Once(key, "append", chance.choice([b"1", b"1", b"2"]))  # type: ignore[return-value]
 
+    times = chance.choice([[None], [None, parse_time("2026-01-02T03:04:05.678901Z")]])
     return [
         Append(
             chance.choice(runs),
             tenant_id,
             [
-                NewEvent(
-                    f"t{number}", f'{{"n":{place}}}', chance.choice([None, parse_time("2026-01-02T03:04:05.678901Z")])
-                )
+                NewEvent(f"t{number}", f'{{"{chance.choice("eé")}":{place}}}', chance.choice(times))
                 for place in range(chance.randint(1, 3))
             ],
             starts=chance.random() < 0.7,

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from juinie_publisher.store.outbox import FETCH, BY_INDEX, OutboxStore, WindowLimits
+from juinie_publisher.store.outbox import BY_INDEX, FETCH, OutboxStore, WindowLimits
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, open_pool
 from juinie_shared.domain.ids import shard_of
 from juinie_testkit.seed import Seed

@@ -2,8 +2,8 @@
 are made by the statements that write them."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 RUN_LEASE_EXPIRED = "run.lease_expired"
 RUN_CANCEL_REQUESTED = "run.cancel_requested"
@@ -19,8 +19,7 @@ def is_event_type(text: str) -> bool:
     return _TYPE.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event that has no seq yet.
 
     `data` is its JSON text as it will be stored and sent: one line, no white space outside strings, everything

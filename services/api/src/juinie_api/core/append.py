@@ -7,7 +7,7 @@ outbox row with it. The publisher is woken after the commit: inside it, NOTIFY w
 of the whole database queue for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -147,12 +147,17 @@ async def write(connection: Connection, append: Append) -> Row | None:
         ending and ending.output,
         ending and ending.error,
         append.asks_cancel,
-        sum(len(event.data.encode()) for event in append.events),
+        size_of(append.events),
         append.traceparent,
         append.once and append.once.key,
         append.once and append.once.route,
         append.once and append.once.fingerprint,
     )
+
+
+def size_of(events: Iterable[NewEvent]) -> int:
+    """Bytes of their data, in UTF-8."""
+    return sum(len(event.data if event.data.isascii() else event.data.encode()) for event in events)
 
 
 async def _write_in_time(connection: Connection, append: Append, turn: Turn) -> Row | None:

@@ -10,14 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import asyncpg
 
-from juinie_api.core.append import Append, Appended, OneByOne, appended
+from juinie_api.core.append import Append, Appended, OneByOne, appended, size_of
 from juinie_api.store.events import APPEND_MANY
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, Transient
-from juinie_shared.domain.events import NewEvent
 from juinie_shared.domain.ids import RunId, TenantId
 from juinie_shared.domain.times import format_time
 
@@ -222,29 +222,26 @@ def _is_of_one(error: Transient) -> bool:
     return state is not None and not state.startswith(_OF_ALL)
 
 
-def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object]]:
+def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
     """What `APPEND_MANY` takes, column by column."""
     appends = [waiting.append for waiting in flight]
     once = [append.once for append in appends]
-    events: list[tuple[int, int, NewEvent]] = [
-        (number, place, event)
-        for number, append in enumerate(appends, 1)
-        for place, event in enumerate(append.events, 1)
-    ]
+    counts = [len(append.events) for append in appends]
+    events = [event for append in appends for event in append.events]
+    times = [event.time for event in events]
     return [
         [append.run_id for append in appends],
         [append.tenant_id for append in appends],
         [append.lease for append in appends],
         [append.starts for append in appends],
-        [len(append.events) for append in appends],
-        [sum(len(event.data.encode()) for event in append.events) for append in appends],
+        counts,
+        [size_of(append.events) for append in appends],
         [append.traceparent for append in appends],
         [key and key.key for key in once],
         [key and key.route for key in once],
         [key and key.fingerprint for key in once],
-        [number for number, _, _ in events],
-        [place for _, place, _ in events],
-        [event.type for _, _, event in events],
-        [event.data for _, _, event in events],
-        [event.time and format_time(event.time) for _, _, event in events],
+        list(accumulate(counts[:-1], initial=1)),
+        [event.type for event in events],
+        [event.data for event in events],
+        [time and format_time(time) for time in times] if any(times) else None,
     ]

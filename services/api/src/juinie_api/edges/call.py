@@ -147,7 +147,8 @@ class Call:
 
     async def raw_body(self) -> bytes:
         """The body as it came, decompressed."""
-        self.query(Query)
+        if self._request.scope["query_string"]:
+            self.query(Query)
         raw = await read_body(self._request, self.services.limits.request_bytes)
         await self.look_again()  # a body may take minutes to arrive
         return raw
