@@ -16,7 +16,7 @@ STREAMS_A_PROCESS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`events_a_second` and `watchers` are of each run. `routed`: whoever watches a run is sent to the gateway that reads its partition."""
+    """`events_a_second` and `watchers` are of each run. `routed`: whoever watches a run is sent to the process that reads its partition, as the processes of one gateway do it."""
 
     active_runs: int
     events_a_second: float
@@ -86,7 +86,7 @@ class Costs:
     """Likewise, in the table and its index."""
     frame_bytes: float = 110.0
     """Likewise, to a watcher."""
-    watcher_memory: float = 15_000.0
+    watcher_memory: float = 8_000.0
 
 
 AT_REST_BYTES = {"api": 52e6, "publisher": 50e6, "gateway": 44e6}
@@ -186,8 +186,8 @@ def _processes(cores: float) -> int:
 LOADS: Mapping[str, Load] = {
     "1,000 active runs, 5 events a second each, one an append, 2 watchers": Load(1_000, 5, 1, 2),
     "the same, ten an append": Load(1_000, 5, 10, 2),
-    "10,000 active runs, the same, ten an append": Load(10_000, 5, 10, 2),
-    "the same, routed": Load(10_000, 5, 10, 2, routed=True),
+    "10,000 active runs, the same, ten an append, each process a gateway of its own": Load(10_000, 5, 10, 2),
+    "the same, as processes of one gateway": Load(10_000, 5, 10, 2, routed=True),
     "100,000 active runs, 10 events a second each, ten an append, 100 watchers: 1 M events a second, 10 M watchers, routed": Load(
         100_000, 10, 10, 100, routed=True
     ),

@@ -21,7 +21,7 @@ from append import EVENT_BYTES
 from clocks import cpu_seconds, family, pss_bytes
 from crowd import Crowd
 from rounds import Measured, Sample, Side, by_turns
-from world import PARTITIONS, TOPIC, World
+from world import TOPIC, World
 
 from juinie_shared.contracts.record import RunEventRecord, event_json_head
 from juinie_shared.contracts.sse import event_frame
@@ -83,7 +83,7 @@ class Source:
     def __init__(self, world: World, runs: Sequence[RunId], topic: str = TOPIC) -> None:
         assert world.kafka is not None
         self._world, self._runs, self._topic = world, runs, topic
-        self._partitions = [(murmur2(str(run).encode()) & 0x7FFFFFFF) % PARTITIONS for run in runs]
+        self._partitions = [(murmur2(str(run).encode()) & 0x7FFFFFFF) % world.partitions for run in runs]
         self._last: list[int] = [0] * len(runs)
         self._next = 0
         self._producer: Any = AIOKafkaProducer(
@@ -111,7 +111,7 @@ class Source:
 
     async def _tick(self, count: int) -> None:
         now = format_time(datetime.now(UTC))
-        batches = [self._producer.create_batch() for _ in range(PARTITIONS)]
+        batches = [self._producer.create_batch() for _ in range(self._world.partitions)]
         for _ in range(count):
             place = self._next
             self._next = (self._next + 1) % len(self._runs)

@@ -32,7 +32,10 @@ PARTITIONS = 3
 class World:
     """Use as `async with`. `with_kafka`: there is a broker, too. `durable`: Postgres waits for its disk, as in production."""
 
-    def __init__(self, *, with_kafka: bool = False, durable: bool = True) -> None:
+    def __init__(
+        self, *, with_kafka: bool = False, durable: bool = True, partitions: int = PARTITIONS
+    ) -> None:
+        self.partitions = partitions
         self.directory = Path(tempfile.mkdtemp(prefix="juinie-bench-"))
         self.directory.chmod(0o755)  # Postgres runs as another user where we are root
         self.postgres = EmbeddedPostgres(self.directory / "postgres", durable=durable, dies_with_parent=True)
@@ -65,7 +68,7 @@ class World:
         await self._aside(self.postgres.start)
         if self.kafka:
             await self._aside(self.kafka.start)
-            await create_topic(self.kafka.bootstrap, TOPIC, PARTITIONS)
+            await create_topic(self.kafka.bootstrap, TOPIC, self.partitions)
         await migrate(self.postgres.url)
         self.pool = await open_pool(self.postgres.url, "bench")
         self.key = await Seed(self.pool).key("bench")
@@ -87,7 +90,7 @@ class World:
             **{name: value for name, value in os.environ.items() if not name.startswith(("JUINIE_", "OTEL_"))},
             "DATABASE_URL": self.postgres.url,
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap if self.kafka else "127.0.0.1:9",
-            "JUINIE_KAFKA_PARTITIONS": str(PARTITIONS),
+            "JUINIE_KAFKA_PARTITIONS": str(self.partitions),
             "JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS,
             "JUINIE_STREAM_URL": "http://127.0.0.1:1",
             "JUINIE_ENV": "test",

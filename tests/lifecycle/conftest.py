@@ -23,3 +23,9 @@ SERVICES = (
 def service(request: pytest.FixtureRequest) -> AnyService:
     """Each of the services in turn."""
     return request.param
+
+
+@pytest.fixture
+def services() -> dict[str, AnyService]:
+    """By name."""
+    return {service.name: service for service in SERVICES}

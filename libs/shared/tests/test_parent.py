@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from juinie_shared.runtime.hand_over import Inbox
 from juinie_shared.runtime.place import Place
 from juinie_shared.runtime.port import share_port
 from juinie_testkit.family import children_of, is_there
@@ -262,11 +263,11 @@ def test_a_listener_rests_until_there_is_a_process(monkeypatch, tmp_path):
     """Whoever connected before would be reset."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "away"))
     (listener,) = share_port("127.0.0.1", 0, 1)
-    with listener, socket.socket(socket.AF_UNIX) as asked:
+    with listener, socket.socket(socket.AF_UNIX) as asked, closing(Inbox.make()) as inbox:
         address = listener.getsockname()
         listener.shutdown(socket.SHUT_RD)
         with pytest.raises(FileNotFoundError):
-            Place(0, listener, asked).start(1, "")
+            Place(0, listener, asked, inbox).start("", [inbox])
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
 

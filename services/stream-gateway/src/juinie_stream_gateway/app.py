@@ -36,6 +36,7 @@ from juinie_stream_gateway.edges.http import http_app
 from juinie_stream_gateway.edges.kafka import RecordReader
 from juinie_stream_gateway.edges.open_stream import OpenStreams
 from juinie_stream_gateway.edges.outlet import OutletLimits
+from juinie_stream_gateway.edges.owner import Owner
 from juinie_stream_gateway.edges.stream import StreamRoute
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import FINDING_AT_ONCE, PageLimits, Store
@@ -153,8 +154,11 @@ class _Gateway:
         ]
         self.probes = Probes(self._readiness.missing, telemetry.registry, sibling)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
+        owner = sibling and Owner(
+            sibling.index, sibling.count, reader.place_of, hub.watchers_of, telemetry.handed_over.inc
+        )
         self.server = HttpServer(
-            http_app(StreamRoute(gate, self._streams), self.probes.apps, cors),
+            http_app(StreamRoute(gate, self._streams), self.probes.apps, cors, owner and owner.takes),
             settings.host,
             settings.port,
             HttpLimits(connections=settings.max_connections, unread_seconds=settings.stream_slow_seconds),

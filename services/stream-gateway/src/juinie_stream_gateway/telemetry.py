@@ -49,6 +49,11 @@ class Telemetry:
             "Connections closed as one too many.",
             registry=self.registry,
         )
+        self.handed_over = Counter(
+            "juinie_stream_handed_over_total",
+            "Connections handed to the sibling that reads their run's partition.",
+            registry=self.registry,
+        )
         self.append_to_socket = PlainHistogram(
             "juinie_append_to_socket_seconds",
             "From an event's time to its frame handed to the socket.",

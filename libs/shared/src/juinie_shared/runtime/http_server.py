@@ -13,15 +13,18 @@ import contextlib
 import re
 import select
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, override
+from functools import partial
+from itertools import islice
+from typing import Any, ClassVar, Self, override
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.direct_body import DirectBody
+from juinie_shared.runtime.hand_over import AT_ONCE, LAST_HOP, Handed, hand, hand_on, handed, round_from
 from juinie_shared.runtime.lean_event import LeanEvent
 from juinie_shared.runtime.port import BACKLOG, take_port
 from juinie_shared.runtime.problems import Problem, problem
@@ -76,18 +79,21 @@ class GuardedProtocol(HttpToolsProtocol):
     `scope["extensions"]["juinie.transport"]` has the connection's transport, for closing it; `when_slow`: what to call,
     instead of cutting the connection, while its client does not read; `when_left`: what to call when it has gone; `afterwards`: what
     goes on with the answer when the application has returned, and may return itself and be followed by another, later; and `body`, which
-    gives the answer's `DirectBody`.
+    gives the answer's `DirectBody`. Among siblings also `hand_over`, which lets one of them go on with the connection, and `hops`, how often
+    that was done already.
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
     readers: "ClassVar[SlowReaders[GuardedProtocol] | None]" = None
     cors: ClassVar[Cors | None] = None
+    inboxes: ClassVar[Sequence[socket.socket]] = ()
+    """Of all siblings, by index; of none where this process is alone."""
     last_call: ClassVar[bool] = False
     """Every answer closes its connection and says so, once this is set on the class."""
 
     __slots__ = (
-        "_body", "_body_until", "_goes_on", "_head_bytes", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow", "_rest", "_running",
-        "_tended", "_timer", "_too_large", "_trailers", "reader",
+        "_body", "_body_until", "_goes_on", "_handed", "_head_bytes", "_hops", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow",
+        "_rest", "_running", "_tended", "_timer", "_too_large", "_trailers", "reader",
     )  # fmt: skip
     # With uvicorn's own they would be too many for the compact form that Python keeps few attributes in: 1 KB more a connection.
 
@@ -95,6 +101,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **named)
         self.reader = Reader()
         self._in_head, self._in_body = True, False
+        self._handed = b""
+        """The head of a request that a sibling read on this connection: it comes before all that is read here."""
+        self._hops = 0
+        """How often siblings handed this connection over, for the request that is being read or answered."""
         self._head_bytes = 0
         """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
         self._too_large = False
@@ -136,6 +146,9 @@ class GuardedProtocol(HttpToolsProtocol):
             transport.abort()
         else:
             self._arm(self.limits.head_seconds)
+            if self._handed:
+                head, self._handed = self._handed, b""
+                self.data_received(head)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -189,6 +202,9 @@ class GuardedProtocol(HttpToolsProtocol):
                 "body": self._lend_body,
             }
         }
+        if self.inboxes:
+            self.scope["extensions"]["juinie.transport"] |= {"hand_over": self._hand_over, "hops": self._hops}
+            self._hops = 0
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -295,6 +311,31 @@ class GuardedProtocol(HttpToolsProtocol):
             cut(self.transport)
         else:
             self._on_slow()
+
+    def take_over(self, one: Handed) -> Self:
+        """Go on where a sibling left off, once there is a connection."""
+        self._handed, self._hops = one.head, one.hops
+        return self
+
+    def _hand_over(self, sibling: int, hops: int) -> bool:
+        """Let a sibling answer the request that is being answered, and have its connection: here it is closed, and its client sees nothing.
+
+        False: it stays. There is a body, or more than this request has been read, or an answer before it is not sent yet, or the sibling
+        takes no more for now.
+        """
+        newest = self._running is self.cycle and not (self._in_head or self._in_body or self._head_bytes)
+        if not newest or self.last_call or self.transport.is_closing() or self.cycle.response_started:
+            return False
+        if any(name in _FRAMING for name, _ in self.headers) or self.transport.get_write_buffer_size():
+            return False
+        version = self.scope["http_version"].encode()
+        fields = b"".join(b"%b: %b\r\n" % each for each in self.headers)
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (self.scope["method"].encode(), self.url, version, fields)
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        if not hand(self.inboxes[sibling], descriptor, head, hops):
+            return False
+        self.transport.abort()
+        return True
 
     def _lend_body(self) -> DirectBody | None:
         self._body = DirectBody(self._running) if self._running is not None else None
@@ -441,6 +482,15 @@ def _has_unread_bytes(transport: asyncio.Transport) -> bool:
     return bool(poll.poll(0))
 
 
+async def _go_on_with(one: Handed, make: Callable[[], GuardedProtocol]) -> None:
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: make().take_over(one), one.connection
+        )
+    except OSError:  # its client has gone
+        one.connection.close()
+
+
 class _Server(uvicorn.Server):
     @override
     @contextlib.contextmanager
@@ -472,6 +522,7 @@ class HttpServer:
         self._app, self._limits = app, limits or HttpLimits()
         self._readers = SlowReaders(self._connections, self._limits.unread_seconds, self._limits.unread_bytes)
         self._server: _Server | None = None
+        self._taking: set[asyncio.Task[None]] = set()
         self.bound_port: int | None = None
         """The port it listens on: the one asked for, or the one that the system chose for 0."""
 
@@ -509,6 +560,7 @@ class HttpServer:
             "readers": self._readers,
             "on_refused": staticmethod(self._on_refused),
             "on_unread": staticmethod(self._on_unread),
+            "inboxes": self._sibling.take_inboxes() if self._sibling else (),
         }
         protocol = type("_Protocol", (GuardedProtocol,), own)
         config = uvicorn.Config(
@@ -518,6 +570,11 @@ class HttpServer:
         )  # fmt: skip
         self._server = _Server(config)
         serving = asyncio.create_task(self._server.serve([listener]))
+        inbox = self._sibling.take_inbox() if self._sibling else None
+        if self._sibling is not None and inbox is not None:
+            loop, state = asyncio.get_running_loop(), self._server.server_state
+            make = partial(protocol, config=config, server_state=state, app_state={}, _loop=loop)
+            loop.add_reader(inbox, self._take_over, inbox, self._sibling, protocol, make)
         stop, looking = asyncio.create_task(stopping.wait()), asyncio.create_task(self._readers.run())
         try:
             await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -530,10 +587,34 @@ class HttpServer:
         finally:
             stop.cancel()
             looking.cancel()
+            if inbox is not None:
+                asyncio.get_running_loop().remove_reader(inbox)
+                inbox.close()
+            if self._taking:
+                await asyncio.wait(self._taking)
             self._server.force_exit = True
             serving.cancel()
             self._close_port()
             self.abort_all()
+            for other in protocol.inboxes:
+                other.close()
+
+    def _take_over(
+        self,
+        inbox: socket.socket,
+        sibling: Sibling,
+        protocol: type[GuardedProtocol],
+        make: Callable[[], GuardedProtocol],
+    ) -> None:
+        """What siblings have handed over. Where there is no room, or the end is near, it goes to another one, once."""
+        others = round_from(sibling.index + 1, protocol.inboxes)[:-1]
+        for one in islice(handed(inbox), AT_ONCE):
+            held = len(self._connections()) + len(self._taking)
+            unwelcome = protocol.last_call or held >= self._limits.connections
+            if not (unwelcome and one.hops < LAST_HOP and hand_on(one, others)):
+                task = asyncio.create_task(_go_on_with(one, make))
+                self._taking.add(task)
+                task.add_done_callback(self._taking.discard)
 
     def _close_port(self) -> None:
         """Whoever cancels the server finds it shut, too: uvicorn alone would go on accepting."""

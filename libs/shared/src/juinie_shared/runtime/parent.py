@@ -14,10 +14,11 @@ import socket
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+from juinie_shared.runtime.hand_over import Inbox, pass_on
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.meeting_point import meeting_point, turn_away
 from juinie_shared.runtime.place import Place
@@ -58,8 +59,12 @@ class Parent:
             OSError: the system has no descriptor left.
         """
         listeners = share_port(self.host, self.port, self.processes)
-        with self._woken() as woken, meeting_point(self.processes) as meeting:
-            self._places = list(map(Place, range(self.processes), listeners, meeting.listeners))
+        with (
+            self._woken() as woken,
+            meeting_point(self.processes) as meeting,
+            _inboxes(self.processes) as inboxes,
+        ):
+            self._places = list(map(Place, range(self.processes), listeners, meeting.listeners, inboxes))
             try:
                 while self._is_needed():
                     self._wait(woken)
@@ -86,7 +91,7 @@ class Parent:
         for place in self._places:
             if place.process is None and not self._stopping and place.start_at <= now:
                 try:
-                    place.start(self.processes, answers)
+                    place.start(answers, [each.inbox for each in self._places])
                 except OSError as error:  # too many processes, too little memory: it may pass
                     self._go_without(place, error.strerror or str(error))
 
@@ -105,13 +110,16 @@ class Parent:
         timeout = None if due == float("inf") else max(0.0, due - time.monotonic())
         absent = [place for place in self._places if not place.has_started()]
         lines = [place.line for place in absent if place.line is not None]
-        if woken in select.select([woken, *lines, *(place.asked for place in absent)], [], [], timeout)[0]:
+        waited = [woken, *lines, *(place.asked for place in absent), *(place.inbox.own for place in absent)]
+        if woken in select.select(waited, [], [], timeout)[0]:
             woken.recv(4096)
 
     def _answer_for_absent(self) -> None:
+        present = [place.inbox.others_end for place in self._places if place.has_started()]
         for place in self._places:
             if not place.has_started():
                 turn_away(place.asked)
+                pass_on(place.inbox.own, present)
 
     def _look_at_children(self) -> None:
         for place in self._places:
@@ -205,6 +213,13 @@ class Parent:
                 yield reader
             finally:
                 signal.set_wakeup_fd(-1)
+
+
+@contextmanager
+def _inboxes(count: int) -> Generator[list[Inbox]]:
+    """One for each place."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(Inbox.make())) for _ in range(count)]
 
 
 def _wake(_number: int, _frame: FrameType | None) -> None:

@@ -5,20 +5,23 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from juinie_shared.runtime.hand_over import Inbox
 from juinie_shared.runtime.port import BACKLOG, SPREAD_BY_SYSTEM
 from juinie_shared.runtime.sibling import STARTED, Sibling
 
 
 @dataclass(slots=True)
 class Place:
-    """`listener` is of the service's port, `asked` of the Unix socket where siblings ask; both outlive each process."""
+    """`listener` is of the service's port, `asked` of the Unix socket where siblings ask, `inbox` what they hand it; all outlive each process."""
 
     index: int
     listener: socket.socket
     asked: socket.socket
+    inbox: Inbox
     process: subprocess.Popen[bytes] | None = None
     line: socket.socket | None = None
     """The parent's end of the socket between it and the process."""
@@ -30,22 +33,23 @@ class Place:
     _failures: int = 0
     """In a row: deaths, and processes that the system did not give."""
 
-    def start(self, count: int, answers: str) -> None:
-        """Begin a process.
+    def start(self, answers: str, inboxes: Sequence[Inbox]) -> None:
+        """Begin a process. `inboxes`: of all places.
 
         Raises:
             OSError: the system gives none. The listener goes on resting, if it does.
         """
         own_end, its_end = socket.socketpair()
         own_end.setblocking(False)
-        inherited = (self.listener.fileno(), its_end.fileno(), self.asked.fileno())
-        sibling = Sibling(self.index, count, os.getpid(), *inherited, answers)
+        own = (self.listener.fileno(), its_end.fileno(), self.asked.fileno())
+        inbox, others = self.inbox.own.fileno(), tuple(each.others_end.fileno() for each in inboxes)
+        sibling = Sibling(self.index, len(inboxes), os.getpid(), *own, answers, inbox, others)
         with its_end:
             try:
                 self.process = subprocess.Popen(  # noqa: S603 - the command that started this process
                     [sys.executable, *sys.orig_argv[1:]],
                     env={**os.environ, **sibling.as_environment()},
-                    pass_fds=inherited,
+                    pass_fds=(*own, inbox, *others),
                     process_group=0,  # Ctrl-C reaches the parent alone, which says when to stop
                 )
             except BaseException:

@@ -38,6 +38,9 @@ class Sibling:
     asked: int
     answers: str
     """Where siblings ask each other for their probes, but for the index."""
+    inbox: int = -1
+    inboxes: tuple[int, ...] = ()
+    """To write to, of all places (`runtime/hand_over.py`)."""
 
     @classmethod
     def from_environment(cls) -> Self | None:
@@ -55,6 +58,14 @@ class Sibling:
     def take_questions(self) -> socket.socket:
         """The listener where siblings ask this place (`runtime/meeting_point.py`)."""
         return socket.socket(fileno=self.asked)
+
+    def take_inbox(self) -> socket.socket:
+        """Where siblings put connections for this place."""
+        return socket.socket(fileno=self.inbox)
+
+    def take_inboxes(self) -> list[socket.socket]:
+        """To put connections into, by the index of the sibling."""
+        return [socket.socket(fileno=descriptor) for descriptor in self.inboxes]
 
     def address_of(self, index: int) -> str:
         """Where to ask that one."""

@@ -144,6 +144,11 @@ class Hub:
 
     # ---- watchers come and go
 
+    def watchers_of(self, run_id: RunId) -> int:
+        """How many watch this run here."""
+        room = self._rooms.get(run_id)
+        return len(room.watchers) if room else 0
+
     def attach(self, run_id: RunId, tenant_id: TenantId, key_id: KeyId, watcher: Watcher) -> Room:
         """From now on the room hears what is live. What is stored must be read after this, or some would be missed."""
         room = self._rooms.get(run_id)

@@ -14,20 +14,24 @@ from juinie_stream_gateway.edges.problems import METHOD_NOT_ALLOWED, NO_SUCH_ROU
 
 type Route = Callable[[dict[str, Any], Any, Any, str, Headers], Awaitable[None]]
 """As ASGI, with the run's id as the path has it, and the headers that the answer is to have besides its own."""
+type Elsewhere = Callable[[dict[str, Any], Any, str], Awaitable[bool]]
+"""Whether a sibling goes on with a request for a stream."""
 
 _STREAM_PATH = re.compile(r"/v1/runs/([^/]+)/stream")
 _METHODS = ("GET", "OPTIONS")
 _ALLOW = (b"allow", ", ".join(_METHODS).encode())
 
 
-def http_app(stream: Route, probes: Mapping[str, AsgiApp], cors: Cors) -> AsgiApp:
+def http_app(
+    stream: Route, probes: Mapping[str, AsgiApp], cors: Cors, elsewhere: Elsewhere | None = None
+) -> AsgiApp:
     """The whole ASGI application. What is asked for far more often than all else goes straight to `stream`."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         match = _STREAM_PATH.fullmatch(scope["path"]) if scope["method"] == "GET" else None
         if match is None:
             await others(scope, receive, send)
-        else:
+        elif elsewhere is None or not await elsewhere(scope, receive, match[1]):
             await stream(scope, receive, send, match[1], cors.marks(_origin_of(scope)))
 
     async def route(scope: Any, receive: Any, send: Any) -> None:

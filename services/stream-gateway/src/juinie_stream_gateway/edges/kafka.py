@@ -92,6 +92,11 @@ class RecordReader:
         except (KafkaError, TimeoutError, OSError, BrokenOff):
             return
 
+    def place_of(self, run_id: RunId) -> tuple[int, int] | None:
+        """The run's partition, and how many there are; None while Kafka is away."""
+        session = self._session
+        return session and (session.partition_of(run_id).partition, session.partitions)
+
     async def _read(self) -> None:
         consumer = self._consumer()
         try:
