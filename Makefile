@@ -132,11 +132,13 @@ bench: .venv/installed ## What the hot paths cost, beside their floors and a pee
 	@$(BENCH) latency --seconds 5
 	@$(BENCH) overhead --seconds 5
 
-.PHONY: bench-growth bench-storm
+.PHONY: bench-growth bench-storm bench-steady
 bench-growth: .venv/installed ## What an event and a watcher cost when there is more of everything: make bench-growth STORED=0,1000000,10000000
 	@$(BENCH) growth --stored $(or $(STORED),0$(comma)1000000)
 bench-storm: .venv/installed ## What storms cost, and what others feel of them: make bench-storm WATCHERS=10000
 	@$(BENCH) storm --watchers $(or $(WATCHERS),1000)
+bench-steady: .venv/installed ## Whether memory, tasks, descriptors and latencies stay as they are under a steady load: make bench-steady MINUTES=30
+	@$(BENCH) steady --minutes $(or $(MINUTES),30)
 
 .PHONY: compose-smoke
 compose-smoke: .venv/installed ## The stack from images: build, start, walk a run, kill and restart parts, take it down

@@ -8,6 +8,7 @@ python bench growth --only stored --stored 0,1000000 --rounds 3
 python bench storm --only reconnects --watchers 10000 --rounds 3
 python bench latency --seconds 5 --rounds 3
 python bench overhead --seconds 10 --rounds 5
+python bench steady --minutes 30
 python bench peers --only relay,fan-out --requests 6000 --rounds 5
 python bench plot .juinie/bench/results.jsonl > performance.svg
 python bench capacity            # what some loads need, by formulas; --check holds them against small real runs
@@ -38,6 +39,7 @@ import orjson
 import overhead
 import plot
 import relay
+import steady
 import storm
 import uvloop
 from peer_programs import Missing
@@ -52,6 +54,7 @@ CASES: Mapping[str, Mapping[str, Callable[[Any, Callable[[str], None]], Measurin
     "storm": storm.CASES,
     "latency": latency.CASES,
     "overhead": overhead.CASES,
+    "steady": steady.CASES,
     "peers": beside_peers.CASES,
 }
 QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
@@ -184,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watchers", type=int, default=1000, help="of each run, or in a storm")
     parser.add_argument("--rate", type=float, default=20_000, help="deliveries a second")
     parser.add_argument("--seconds", type=float, default=5, help="of each round")
+    parser.add_argument("--minutes", type=int, default=30, help="of the steady load")
     parser.add_argument("--processes", type=int, default=1, help="of the gateway")
     names = "; ".join(f"{path}: {', '.join(cases)}" for path, cases in CASES.items())
     parser.add_argument("--only", type=_words, help=f"some cases of {names}")
@@ -205,6 +209,7 @@ def _cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Measuring]]:
         "storm": storm.Wanted(rounds, arguments.watchers, arguments.long_run_events),
         "latency": latency.Wanted(rounds, arguments.seconds),
         "overhead": overhead.Wanted(rounds, arguments.seconds),
+        "steady": steady.Wanted(arguments.minutes),
         "peers": beside_peers.Wanted(
             rounds,
             append.Shape(arguments.events, arguments.requests),

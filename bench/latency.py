@@ -80,6 +80,18 @@ class Services:
         return {name: cpu_seconds(family(service.pid or 0)) for name, service in self.by_name.items()}
 
 
+def append_request(run: RunId, key: str, events: int) -> bytes:
+    """Of events that carry when they were asked for."""
+    event = f'{{"type":"TEXT_MESSAGE_CONTENT","data":{{"at":"{time.perf_counter_ns():020}","x":"{_FILL}"}}}}'
+    return post(f"/v1/runs/{run}/events", key, f'{{"events":[{",".join([event] * events)}]}}'.encode())
+
+
+def arrived_in(data: bytes) -> list[float]:
+    """Seconds since their events were asked for, of the frames that came just now."""
+    now = time.perf_counter_ns()
+    return [(now - int(sent)) / 1e9 for sent in _SENT_AT.findall(data)]
+
+
 class Path:
     """The whole of Juinie, and runs with one watcher each."""
 
@@ -116,15 +128,10 @@ class Path:
         return Sample(appends * pace.events, took, used, list(self._arrived)), latencies
 
     def _append(self, number: int) -> bytes:
-        event = (
-            f'{{"type":"TEXT_MESSAGE_CONTENT","data":{{"at":"{time.perf_counter_ns():020}","x":"{_FILL}"}}}}'
-        )
-        body = f'{{"events":[{",".join([event] * self._events)}]}}'
-        return post(f"/v1/runs/{self._runs[number % RUNS]}/events", self._world.key.text, body.encode())
+        return append_request(self._runs[number % RUNS], self._world.key.text, self._events)
 
     def _note(self, data: bytes) -> None:
-        now = time.perf_counter_ns()
-        self._arrived += [(now - int(sent)) / 1e9 for sent in _SENT_AT.findall(data)]
+        self._arrived += arrived_in(data)
 
     def _cpu(self) -> dict[str, float]:
         return {**self.services.cpu(), "postgres": self._world.database_cpu()}

@@ -32,7 +32,7 @@ class Side:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """All samples of all ways, by name, in the order of the rounds. `facts`: what was seen once, with its unit in the name.
-    `missing`: which ways could not be had here, and why.
+    `missing`: which ways could not be had here, or what is not as it should be, and why.
     """
 
     unit: str
