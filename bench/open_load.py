@@ -60,6 +60,18 @@ class OpenLoad:
         """
         opened = [await self._connect() for _ in range(connections)]
         self._free, self._latencies = deque(opened), []
+        try:
+            await self._send(count, rate)
+            while self._answers < self._sent:
+                assert not any(connection.lost for connection in opened), "The server closed a connection."
+                await asyncio.sleep(_WAKE_SECONDS)
+        finally:
+            for connection in opened:
+                connection.transport.close()
+        assert self._refused is None, self._refused
+        return self._latencies
+
+    async def _send(self, count: int, rate: float) -> None:
         began = time.perf_counter()
         for number in range(count):
             due = began + number / rate
@@ -67,13 +79,6 @@ class OpenLoad:
                 await asyncio.sleep(max(_WAKE_SECONDS, due - now))
             self._hand_over(self._make(self._sent))
             self._sent += 1
-        while self._answers < self._sent:
-            assert not any(connection.lost for connection in opened), "The server closed a connection."
-            await asyncio.sleep(_WAKE_SECONDS)
-        assert self._refused is None, self._refused
-        for connection in opened:
-            connection.transport.close()
-        return self._latencies
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()

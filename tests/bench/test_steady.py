@@ -1,0 +1,44 @@
+"""What grows under a steady load is found; what a pool takes as it fills, and what is there only under load, is not."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture
+def steady(bench_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCH)
+    return bench_module("steady")
+
+
+def grown(steady: ModuleType, at_rest: Sequence[int], kind: str = "tasks", under_load: int = 1) -> list[str]:
+    sample = steady.Sample(1, 1.0, {}, [0.001])
+    minutes = [
+        steady.Minute(sample, {"api": {kind: under_load * number}}, {"api": {kind: held}})
+        for number, held in enumerate(at_rest, 1)
+    ]
+    return steady._thirds(minutes)[1]
+
+
+@pytest.mark.parametrize("at_rest", [[20] * 9, [20] * 6 + [22] * 3, [30, 20, 20] * 3, [20] * 8 + [90]])
+def test_what_stays_is_flat(steady, at_rest):
+    assert grown(steady, at_rest) == []
+
+
+@pytest.mark.parametrize("at_rest", [[20] * 6 + [23] * 3, range(20, 29)])
+def test_what_grows_is_told(steady, at_rest):
+    (told,) = grown(steady, at_rest)
+    assert told.startswith("api at_rest tasks is not flat: 2")
+
+
+def test_memory_may_grow_by_a_twentieth(steady):
+    assert grown(steady, [100_000_000] * 6 + [104_000_000] * 3, "pss_bytes") == []
+    assert len(grown(steady, [100_000_000] * 6 + [106_000_000] * 3, "pss_bytes")) == 1
+
+
+def test_what_is_there_under_load_is_not_judged(steady):
+    assert grown(steady, [20] * 9, under_load=100) == []
