@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from juinie_shared.runtime.http_server import HttpServer
+from juinie_testkit.waits import eventually
 
 GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -25,6 +26,7 @@ class Application:
         self.before_left, self.go_on = asyncio.Event(), asyncio.Event()
         self.asked, self.left, self.returned = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.told: bool | None = None
+        self.at_once = False
         self.made: weakref.ref[Request] | None = None
         self.transport: Any = None
         self.wake: Callable[[Any], None] = print
@@ -36,6 +38,7 @@ class Application:
             self.asked.set()
             await self.before_left.wait()
             self.told = lent["when_left"](self.left.set)
+            self.at_once = self.left.is_set()
             await self.left.wait()
             return
         scope["made"] = made = Request()
@@ -233,3 +236,30 @@ async def test_an_answer_that_is_forgotten_is_cut(connect: Any) -> None:
     assert head.endswith(b"\r\n\r\n")
     assert b"0\r\n\r\n" not in head.removesuffix(b"\r\n\r\n")
     writer.close()
+
+
+async def test_of_a_client_that_has_gone_already_it_is_told_at_once(app: Application, connect: Any) -> None:
+    """Whatever else happens in that turn of the loop finds it told."""
+    _, writer = await connect()
+    writer.write(GET % b"left")
+    await within(app.asked.wait())
+    writer.transport.abort()
+    await eventually(lambda: app.transport.is_closing(), 10, "the server to see it")
+    await asyncio.sleep(0)
+    app.before_left.set()
+    await within(app.left.wait())
+    assert (app.told, app.at_once) == (True, True)
+
+
+async def test_a_body_that_comes_behind_is_not_the_answered_request_s_own(
+    app: Application, connect: Any
+) -> None:
+    _, writer = await connect()
+    post = b"POST /once HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"
+    writer.write(GET % b"left" + post)
+    await within(app.asked.wait())
+    app.before_left.set()
+    await eventually(lambda: app.told is not None, 10, "an answer")
+    assert app.told is True
+    writer.transport.abort()
+    await within(app.left.wait())

@@ -19,7 +19,7 @@ PATIENT = PoolLimits(statement_seconds=120)
 
 FILL = """
     INSERT INTO outbox (shard, run_id, first_seq, last_seq, bytes)
-    SELECT n % 64, gen_random_uuid(), 1, 1, 100 FROM generate_series(1, $1) AS n
+    SELECT n % $2, gen_random_uuid(), 1, 1, 100 FROM generate_series(1, $1) AS n
 """
 A_BATCH = "SELECT id FROM outbox ORDER BY id LIMIT 10000"
 
@@ -27,11 +27,11 @@ A_BATCH = "SELECT id FROM outbox ORDER BY id LIMIT 10000"
 @pytest.fixture
 async def bloated(database_url: str) -> AsyncGenerator[Pool]:
     """All of it deleted, as the relay deletes what Kafka has, batch by batch."""
-    pool = await open_pool(database_url, "test", PATIENT)
+    pool = await open_pool(database_url, "test", PATIENT, **BY_INDEX)
     store = OutboxStore(pool)
     async with pool.connection() as connection:
         await connection.execute("ALTER TABLE outbox SET (autovacuum_enabled = off)")
-        await connection.execute(FILL, ROWS)
+        await connection.execute(FILL, ROWS, 64)
     deleted = 0
     while ids := await _some_ids(pool):
         await store.delete(ids)
@@ -83,9 +83,13 @@ ROWS_READ = """
 """
 
 
+@pytest.mark.parametrize("counted", [False, True], ids=["since the last ANALYZE", "before it"])
+@pytest.mark.parametrize("shards", [1, 10, 64])
 @pytest.mark.parametrize("rows", [1_000, 20_000, ROWS])
-async def test_rows_that_came_since_the_last_plan_are_not_all_read(database_url: str, rows: int):
-    """As when Kafka goes away: nothing has told Postgres yet that the outbox is long, or a little longer than a fetch."""
+async def test_rows_that_wait_are_not_all_read(database_url: str, rows: int, shards: int, counted: bool):
+    """As when Kafka goes away: nothing has told Postgres yet that the outbox is long, or a little longer than a fetch; or something
+    has, while few runs were active.
+    """
     pool = await open_pool(database_url, "test", PATIENT, **BY_INDEX)
     async with pool.connection() as connection:
         await connection.execute("ALTER TABLE outbox SET (autovacuum_enabled = off)")
@@ -95,7 +99,9 @@ async def test_rows_that_came_since_the_last_plan_are_not_all_read(database_url:
             6
         ):  # from here on a prepared statement has one plan for good, unless it is told otherwise
             await connection.fetch(*fetch)
-        await connection.execute(FILL, rows)
+        await connection.execute(FILL, rows, shards)
+        if counted:
+            await connection.execute("ANALYZE outbox")
         async with connection.transaction():
             assert await connection.fetch(*fetch)
             assert await connection.fetchval(ROWS_READ) <= 64 * LIMITS.rows_a_shard

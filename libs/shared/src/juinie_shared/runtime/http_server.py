@@ -349,13 +349,19 @@ class GuardedProtocol(HttpToolsProtocol):
         self._on_slow = on_slow
 
     def _when_left(self, on_left: Callable[[], None] | None) -> bool:
-        """False: a body is still to come, and the client is seen to leave only while it is read."""
-        self._on_left = None if self._in_body else on_left
+        """False: a body is still to come, and the client is seen to leave only while it is read.
+
+        Who has gone already is told at once: in a turn between, something else might wait for who never comes.
+        """
+        if self.reader.gone:
+            if on_left is not None:
+                on_left()
+            return True
+        own_body_comes = self._in_body and self._running is self.cycle
+        self._on_left = None if own_body_comes else on_left
         if self._on_left is not None:
             self.flow.resume_reading()  # as `receive` does: what is not read from is not seen to leave
-            if self.reader.gone:
-                self.loop.call_soon(self._on_left)
-        return not self._in_body
+        return not own_body_comes
 
     def _afterwards(self, rest: _Rest) -> None:
         """Once the application has returned; or now, when what it had left to be done has returned as well."""
@@ -573,6 +579,8 @@ class HttpServer:
         inbox = self._sibling.take_inbox() if self._sibling else None
         if self._sibling is not None and inbox is not None:
             loop, state = asyncio.get_running_loop(), self._server.server_state
+            config.load()
+            state.default_headers = config.encoded_headers  # it sets them itself, a little later
             make = partial(protocol, config=config, server_state=state, app_state={}, _loop=loop)
             loop.add_reader(inbox, self._take_over, inbox, self._sibling, protocol, make)
         stop, looking = asyncio.create_task(stopping.wait()), asyncio.create_task(self._readers.run())

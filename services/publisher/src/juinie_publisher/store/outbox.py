@@ -21,7 +21,8 @@ FETCH = f"""
     WITH due AS MATERIALIZED (
         SELECT o.* FROM unnest($1::smallint[]) AS s (shard)
         CROSS JOIN LATERAL (
-            SELECT * FROM outbox WHERE outbox.shard = s.shard AND run_id <> ALL($6::uuid[]) ORDER BY id LIMIT $2
+            SELECT * FROM outbox WHERE outbox.shard BETWEEN s.shard AND s.shard AND run_id <> ALL($6::uuid[])
+            ORDER BY shard, id LIMIT $2
         ) AS o
         ORDER BY o.id LIMIT $3::integer + 1
     ),
@@ -42,6 +43,8 @@ FETCH = f"""
     ORDER BY d.id
 """  # noqa: S608 - a constant of ours
 """The oldest rows of the shards $1 but for the runs $6: at most $2 a shard; $3 rows, $4 bytes, $5 records; at least one.
+
+No `=` for the shard: with that, the order of the primary key would do too, and a shard of few rows, so read, is the whole outbox.
 
 No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
 seq), as long as it is planned for the outbox as it is: see PLANNING and BY_INDEX.

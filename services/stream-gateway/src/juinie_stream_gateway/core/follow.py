@@ -39,7 +39,8 @@ class Follower:
             if not watcher.outlet.closing:
                 self._show_recent(room, watcher)
             await watcher.outlet.flush()  # the first bytes, before anything that may take time
-            await self._listen(room.run_id)
+            if not (watcher.live or watcher.outlet.closing):
+                await self._listen(room.run_id)
             while not watcher.outlet.closing:
                 if await self._step(room, watcher):
                     return True

@@ -29,7 +29,9 @@ class Turnstile:
         try:
             await self._patience.wait(turn)
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it was this one's turn just now
+            if (
+                turn.done() and not turn.cancelled() and turn.exception() is None
+            ):  # it was this one's turn just now
                 self.leave()
             raise
 
