@@ -80,14 +80,14 @@ class Services:
         return {name: cpu_seconds(family(service.pid or 0)) for name, service in self.by_name.items()}
 
 
-def append_request(run: RunId, key: str, events: int) -> bytes:
-    """Of events that carry when they were asked for."""
-    event = f'{{"type":"TEXT_MESSAGE_CONTENT","data":{{"at":"{time.perf_counter_ns():020}","x":"{_FILL}"}}}}'
+def append_request(run: RunId, key: str, events: int, due: float) -> bytes:
+    """Of events that carry when they were due, by `time.perf_counter()`."""
+    event = f'{{"type":"TEXT_MESSAGE_CONTENT","data":{{"at":"{int(due * 1e9):020}","x":"{_FILL}"}}}}'
     return post(f"/v1/runs/{run}/events", key, f'{{"events":[{",".join([event] * events)}]}}'.encode())
 
 
 def arrived_in(data: bytes) -> list[float]:
-    """Seconds since their events were asked for, of the frames that came just now."""
+    """Seconds since their events were due, of the frames that came just now."""
     now = time.perf_counter_ns()
     return [(now - int(sent)) / 1e9 for sent in _SENT_AT.findall(data)]
 
@@ -127,8 +127,8 @@ class Path:
         took = time.perf_counter() - began
         return Sample(appends * pace.events, took, used, list(self._arrived)), latencies
 
-    def _append(self, number: int) -> bytes:
-        return append_request(self._runs[number % RUNS], self._world.key.text, self._events)
+    def _append(self, number: int, due: float) -> bytes:
+        return append_request(self._runs[number % RUNS], self._world.key.text, self._events, due)
 
     def _note(self, data: bytes) -> None:
         self._arrived += arrived_in(data)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import override
 
+ANSWER_SECONDS = 60.0
+"""So long all answers may take, once the last request was due."""
 _WAKE_SECONDS = 0.001
 
 
@@ -42,9 +44,9 @@ class _Connection(asyncio.Protocol):
 
 
 class OpenLoad:
-    """`make` gives the whole request with a number, and is asked when it is due."""
+    """`make` gives the whole request with a number, which is due at a moment of `time.perf_counter()`."""
 
-    def __init__(self, port: int, make: Callable[[int], bytes]) -> None:
+    def __init__(self, port: int, make: Callable[[int, float], bytes]) -> None:
         self._port, self._make = port, make
         self._free: deque[_Connection] = deque()
         self._waiting: deque[tuple[bytes, float]] = deque()
@@ -62,7 +64,9 @@ class OpenLoad:
         self._free, self._latencies = deque(opened), []
         try:
             await self._send(count, rate)
+            patience = time.perf_counter() + ANSWER_SECONDS
             while self._answers < self._sent:
+                assert time.perf_counter() < patience, f"{self._sent - self._answers} answers are missing."
                 assert not any(connection.lost for connection in opened), "The server closed a connection."
                 await asyncio.sleep(_WAKE_SECONDS)
         finally:
@@ -77,7 +81,7 @@ class OpenLoad:
             due = began + number / rate
             while (now := time.perf_counter()) < due:
                 await asyncio.sleep(max(_WAKE_SECONDS, due - now))
-            self._hand_over(self._make(self._sent))
+            self._hand_over(self._make(self._sent, due), due)
             self._sent += 1
 
     async def _connect(self) -> _Connection:
@@ -87,11 +91,11 @@ class OpenLoad:
         )
         return connection
 
-    def _hand_over(self, request: bytes) -> None:
+    def _hand_over(self, request: bytes, due: float) -> None:
         if self._free:
-            self._write(self._free.popleft(), request, time.perf_counter())
+            self._write(self._free.popleft(), request, due)
         else:
-            self._waiting.append((request, time.perf_counter()))
+            self._waiting.append((request, due))
 
     def _write(self, connection: _Connection, request: bytes, due: float) -> None:
         connection.due = due

@@ -35,10 +35,13 @@ WATCHERS, RETURNING = 2, 20
 SETTLED_SECONDS = 1.0
 WARM_MINUTES = 5
 """Caches fill: what is kept of recent events, statements of the database."""
-FLAT_RATIO, FLAT_COUNT = 1.05, 2
-"""At rest the last third of the minutes may have so many times what the first had, or one or two tasks and descriptors more: of pools that filled."""
-
-_LOOK_SECONDS = 0.01
+MOST_A_RUN = {"pss_bytes": 500.0, "blocks": 1.0}
+"""At rest, more in the last third of the minutes than in the first, for each run between them."""
+MOST_MORE = {"tasks": 2, "descriptors": 2}
+"""Likewise, in all: of pools that filled."""
+FEWEST_MINUTES = 9
+"""In fewer there is nothing to see."""
+_LOOK_SECONDS, _ANSWER_SECONDS = 0.01, 30.0
 
 type Told = Callable[[str], None]
 
@@ -86,7 +89,7 @@ async def _minute(world: World, services: Services, inside: Path) -> Minute:
     await crowd.come()
     load = OpenLoad(
         services.by_name["api"].port,
-        lambda number: append_request(runs[number % RUNS], world.key.text, PACE.events),
+        lambda number, due: append_request(runs[number % RUNS], world.key.text, PACE.events, due),
     )
     appends = int(PACE.appends * MINUTE_SECONDS * 0.8) // RUNS * RUNS
     cpu, sending = services.cpu(), asyncio.ensure_future(load.send(appends, PACE.appends, PACE.clients))
@@ -129,15 +132,17 @@ async def _held(services: Services, inside: Path) -> dict[str, dict[str, int]]:
     """What each service holds now."""
     held = dict[str, dict[str, int]]()
     for name, service in services.by_name.items():
-        pid = service.pid or 0
-        held[name] = await asyncio.to_thread(_held_by, pid, inside / f"{pid}.json")
+        assert service.pid, f"{name} does not run"
+        held[name] = await asyncio.to_thread(_held_by, service.pid, inside / f"{service.pid}.json")
     return held
 
 
 def _held_by(pid: int, file: Path) -> dict[str, int]:
     file.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR1)
+    until = time.monotonic() + _ANSWER_SECONDS
     while not file.exists():
+        assert time.monotonic() < until, f"{pid} does not say what it holds."
         time.sleep(_LOOK_SECONDS)
     told = json.loads(file.read_bytes())
     descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
@@ -161,10 +166,12 @@ async def _pauses(services: Services) -> dict[str, float]:
 
 
 def _thirds(seen: Sequence[Minute]) -> tuple[dict[str, float], list[str]]:
-    """First and last third: medians, and their ratio. And what has grown."""
+    """First and last third: medians, and their ratio. And what has grown, or that nobody can tell."""
     third = max(1, len(seen) // 3)
-    first, last = seen[:third], seen[-third:]
+    first, last, runs = seen[:third], seen[-third:], (len(seen) - third) * RUNS
     facts, grown = dict[str, float](), list[str]()
+    if len(seen) < FEWEST_MINUTES:
+        grown.append(f"{len(seen)} minutes after the first ones are too few to tell what grows")
     for moment in ("under_load", "at_rest"):
         for service, kinds in getattr(seen[0], moment).items():
             for kind in kinds:
@@ -174,7 +181,7 @@ def _thirds(seen: Sequence[Minute]) -> tuple[dict[str, float], list[str]]:
                 )
                 name = f"{service} {moment} {kind}"
                 facts |= {f"{name}, first third": before, f"{name}, last by first": after / before}
-                if moment == "at_rest" and after > max(before * FLAT_RATIO, before + FLAT_COUNT):
+                if moment == "at_rest" and after - before > _most_more(kind, runs):
                     grown.append(f"{name} is not flat: {before:.0f}, then {after:.0f}")
     for share, quantile_name in ((0.5, "p50"), (0.99, "p99")):
         before, after = (
@@ -183,6 +190,10 @@ def _thirds(seen: Sequence[Minute]) -> tuple[dict[str, float], list[str]]:
         name = f"append to socket {quantile_name}"
         facts |= {f"{name}, first third, ms": before * 1e3, f"{name}, last by first": after / before}
     return facts, grown
+
+
+def _most_more(kind: str, runs: int) -> float:
+    return MOST_MORE[kind] if kind in MOST_MORE else MOST_A_RUN[kind] * runs
 
 
 def _line(minute: Minute) -> str:

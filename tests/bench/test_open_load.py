@@ -32,7 +32,7 @@ async def server(status: bytes, first: asyncio.Event | None = None) -> AsyncGene
 async def test_each_request_is_answered_once(open_load):
     sent = list[int]()
 
-    def make(number: int) -> bytes:
+    def make(number: int, _due: float) -> bytes:
         sent.append(number)
         return b"x\n"
 
@@ -47,7 +47,7 @@ async def test_those_behind_a_slow_answer_do_not_wait_for_it_to_be_due(open_load
     """And their wait counts: each has a time of its own."""
     all_due = asyncio.Event()
 
-    def make(number: int) -> bytes:
+    def make(number: int, _due: float) -> bytes:
         if number == 9:
             all_due.set()
         return b"x\n"
@@ -60,7 +60,7 @@ async def test_those_behind_a_slow_answer_do_not_wait_for_it_to_be_due(open_load
 async def test_a_refusal_is_told(open_load):
     async with server(b"429 Too Many") as port:
         with pytest.raises(AssertionError, match="429"):
-            await open_load.OpenLoad(port, lambda _: b"x\n").send(1, 100, 1)
+            await open_load.OpenLoad(port, lambda *_: b"x\n").send(1, 100, 1)
 
 
 async def test_a_closed_connection_is_told(open_load):
@@ -71,4 +71,4 @@ async def test_a_closed_connection_is_told(open_load):
     async with made:
         port = made.sockets[0].getsockname()[1]
         with pytest.raises(AssertionError, match="closed"):
-            await open_load.OpenLoad(port, lambda _: b"x\n").send(1, 100, 1)
+            await open_load.OpenLoad(port, lambda *_: b"x\n").send(1, 100, 1)

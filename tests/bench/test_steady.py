@@ -35,9 +35,15 @@ def test_what_grows_is_told(steady, at_rest):
     assert told.startswith("api at_rest tasks is not flat: 2")
 
 
-def test_memory_may_grow_by_a_twentieth(steady):
-    assert grown(steady, [100_000_000] * 6 + [104_000_000] * 3, "pss_bytes") == []
-    assert len(grown(steady, [100_000_000] * 6 + [106_000_000] * 3, "pss_bytes")) == 1
+@pytest.mark.parametrize(("kind", "a_run"), [("pss_bytes", 500), ("blocks", 1)])
+def test_memory_that_grows_with_each_run_is_told(steady, kind, a_run):
+    """A hundred of them a minute, and six minutes between the middles of the two thirds."""
+    assert grown(steady, [100_000_000] * 6 + [100_000_000 + a_run * 600] * 3, kind) == []
+    assert len(grown(steady, [100_000_000] * 6 + [100_000_001 + a_run * 600] * 3, kind)) == 1
+
+
+def test_few_minutes_tell_nothing(steady):
+    assert grown(steady, [20] * 8) == ["8 minutes after the first ones are too few to tell what grows"]
 
 
 def test_what_is_there_under_load_is_not_judged(steady):
