@@ -35,8 +35,9 @@ WATCHERS, RETURNING = 2, 20
 SETTLED_SECONDS = 1.0
 WARM_MINUTES = 5
 """Caches fill: what is kept of recent events, statements of the database."""
-MOST_A_RUN = {"pss_bytes": 500.0, "blocks": 1.0}
-"""At rest, more in the last third of the minutes than in the first, for each run between them."""
+MOST_A_RUN = {"pss_bytes": 1_500.0, "blocks": 12.0}
+"""At rest, more in the last third of the minutes than in the first, for each run between them: what is remembered of a run in caches that have
+their bounds (its tenant, of 20,000 runs, in the publisher; its partition, of 65,536, there and in the gateway), which half an hour does not fill."""
 MOST_MORE = {"tasks": 2, "descriptors": 2}
 """Likewise, in all: of pools that filled."""
 FEWEST_MINUTES = 9

@@ -35,7 +35,7 @@ def test_what_grows_is_told(steady, at_rest):
     assert told.startswith("api at_rest tasks is not flat: 2")
 
 
-@pytest.mark.parametrize(("kind", "a_run"), [("pss_bytes", 500), ("blocks", 1)])
+@pytest.mark.parametrize(("kind", "a_run"), [("pss_bytes", 1_500), ("blocks", 12)])
 def test_memory_that_grows_with_each_run_is_told(steady, kind, a_run):
     """A hundred of them a minute, and six minutes between the middles of the two thirds."""
     assert grown(steady, [100_000_000] * 6 + [100_000_000 + a_run * 600] * 3, kind) == []
