@@ -615,9 +615,10 @@ class HttpServer:
         make: Callable[[], GuardedProtocol],
     ) -> None:
         """What siblings have handed over. Where there is no room, or the end is near, it goes to another one, once."""
+        connections = self._server.server_state.connections if self._server else ()
         others = round_from(sibling.index + 1, protocol.inboxes)[:-1]
         for one in islice(handed(inbox), AT_ONCE):
-            held = len(self._connections()) + len(self._taking)
+            held = len(connections) + len(self._taking)
             unwelcome = protocol.last_call or held >= self._limits.connections
             if not (unwelcome and one.hops < LAST_HOP and hand_on(one, others)):
                 task = asyncio.create_task(_go_on_with(one, make))
