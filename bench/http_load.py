@@ -37,6 +37,15 @@ class Done:
     latencies: Sequence[float]
 
 
+def is_whole(answer: bytes) -> bool:
+    """Whether an answer that tells its length is there to its end."""
+    head, found, body = answer.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return len(body) >= length
+
+
 class _Connection(asyncio.Protocol):
     """One request after the other, as long as there are any."""
 
@@ -56,11 +65,7 @@ class _Connection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         self._answer += data
-        head, found, body = self._answer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(body) < length:
+        if not is_whole(self._answer):
             return
         if self._answer[9:12] != b"201":
             self._fail(AssertionError(self._answer.decode(errors="replace")))

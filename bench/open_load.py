@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import override
 
+from http_load import is_whole
+
 ANSWER_SECONDS = 60.0
 """So long all answers may take, once the last request was due."""
 _WAKE_SECONDS = 0.001
@@ -29,11 +31,7 @@ class _Connection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         self._answer += data
-        head, found, body = self._answer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(body) < length:
+        if not is_whole(self._answer):
             return
         answer, self._answer = self._answer, b""
         self._answered(self, answer)
