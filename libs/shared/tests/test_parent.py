@@ -36,11 +36,17 @@ directory = pathlib.Path(sys.argv[1])
 with (directory / "lives").open("a") as lives:
     print(me.index, os.getpid(), file=lives)
 
-async def serve():
-    "Tell each who connects which one this is."
+def take_port():
+    "Its number is there as a whole, or not yet: another child may have told it before."
     listener = me.take_port()
     listener.setblocking(False)
-    (directory / "port").write_text(str(listener.getsockname()[1]))
+    told = directory / f"port-{os.getpid()}"
+    told.write_text(str(listener.getsockname()[1]))
+    told.rename(directory / "port")
+    return listener
+
+async def serve(listener):
+    "Tell each who connects which one this is."
     while True:
         peer, _ = await asyncio.get_running_loop().sock_accept(listener)
         peer.send(b"%d" % me.index)
@@ -49,7 +55,7 @@ async def serve():
 async def live():
     stopping = asyncio.Event()
     me.watch_parent(stopping)
-    serving = asyncio.create_task(serve())
+    serving = asyncio.create_task(serve(take_port()))
     me.tell_started(0)
     (directory / f"up-{os.getpid()}").touch()
     await stopping.wait()

@@ -39,7 +39,8 @@ async def _follow(http, url, log):
                 async for frame in source.aiter_sse():
                     retry_seconds = retry_seconds if frame.retry is None else frame.retry / 1000
                     await _tell(log, frame)
-                    last_event_id = frame.id
+                    # Frames before the first event of a connection have none: it decodes each anew.
+                    last_event_id = frame.id or last_event_id
         except httpx.TransportError:
             await log.note("lost")
         await asyncio.sleep(retry_seconds)
