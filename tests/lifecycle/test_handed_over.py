@@ -23,7 +23,7 @@ from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.stack import START_SECONDS, ServiceProcess
 from juinie_testkit.waits import eventually
 
-PROCESSES, PARTITIONS, RUNS, WATCHERS = 2, 4, 8, 3
+PROCESSES, PARTITIONS, RUNS, WATCHERS, MAX_STREAMS = 2, 4, 8, 3, 14
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -79,6 +79,7 @@ async def gateway(
         KAFKA_BOOTSTRAP_SERVERS=kafka_bootstrap_servers,
         JUINIE_KAFKA_TOPIC=kafka_topic,
         JUINIE_PROCESSES=str(PROCESSES),
+        JUINIE_MAX_STREAMS=str(MAX_STREAMS),
     )
     process.launch()
     try:
@@ -138,6 +139,19 @@ async def test_what_is_asked_badly_is_answered_by_whoever_it_reaches(
             assert (await client.get(f"{path}?after_seq=x", headers=headers)).status_code == 400
             assert (await client.get(f"/v1/runs/{key.tenant_id}/stream", headers=headers)).status_code == 404
             assert (await client.post(path, headers=headers)).status_code == 405
+
+
+async def test_who_watches_is_served_by_a_sibling_where_the_process_that_should_is_full(
+    gateway: ServiceProcess, runs: list[RunId], key: SeededKey
+):
+    """Of all places that the processes have, none stays empty for whose run it is."""
+    (run, *_) = [run for run in runs if owner_of(run) == 1]
+    async with AsyncExitStack() as streams:
+        for _ in range(MAX_STREAMS * PROCESSES):
+            stream = await streams.enter_async_context(raw_stream(gateway.port, run, key.text))
+            await asyncio.wait_for(stream.read_until(b"\nid: 1\n"), START_SECONDS)
+        assert await told(gateway, "juinie_streams_open") == [MAX_STREAMS, MAX_STREAMS]
+        assert not await is_served(gateway, run, key)
 
 
 async def test_who_watches_is_served_though_the_process_that_should_is_away(

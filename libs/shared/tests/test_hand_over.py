@@ -5,7 +5,8 @@ import logging
 import os
 import socket
 from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -22,10 +23,10 @@ GIVEN = b"GET /given HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Application:
-    """Says which server it is of, and shows the request. What is for `/given` is handed to the other, once."""
+    """Says which server it is of, and shows the request. What is for `/given` is handed to the next one, once."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, index: int, count: int) -> None:
+        self.index, self.count = index, count
         self.given = 0
         self.refused = 0
 
@@ -35,7 +36,7 @@ class Application:
             await _send_large(send)
             return
         if scope["path"] == "/given" and connection["hops"] == 0:
-            if connection["hand_over"](1 - self.index, 1):
+            if connection["hand_over"]((self.index + 1) % self.count, 1):
                 self.given += 1
                 while (await receive())["type"] != "http.disconnect":
                     pass
@@ -87,24 +88,31 @@ class Client:
         return await self.answer()
 
 
-class Two:
-    """Two servers that are siblings, in one process."""
+class Siblings:
+    """Servers that are siblings, in one process."""
 
     def __init__(self, inboxes: list[Inbox]) -> None:
         self.inboxes = inboxes
         self.clients: list[Client] = []
-        self.applications = [Application(0), Application(1)]
+        self.applications = [Application(index, len(inboxes)) for index in range(len(inboxes))]
+        self.room = [True for _ in inboxes]
         self.listeners = [take_port("127.0.0.1", 0) for _ in inboxes]
         self.stopping = [asyncio.Event() for _ in inboxes]
         self.servers = [
-            HttpServer(self.applications[index], "127.0.0.1", 0, sibling=self._sibling(index))
-            for index in range(2)
+            HttpServer(
+                self.applications[index],
+                "127.0.0.1",
+                0,
+                sibling=self._sibling(index),
+                has_room=partial(self.room.__getitem__, index),
+            )
+            for index in range(len(inboxes))
         ]
 
     def _sibling(self, index: int) -> Sibling:
         others = tuple(os.dup(inbox.others_end.fileno()) for inbox in self.inboxes)
         own, listener = os.dup(self.inboxes[index].own.fileno()), os.dup(self.listeners[index].fileno())
-        return Sibling(index, 2, os.getpid(), listener, -1, -1, "", own, others)
+        return Sibling(index, len(self.inboxes), os.getpid(), listener, -1, -1, "", own, others)
 
     async def serve(self, index: int) -> None:
         server = self.servers[index]
@@ -125,10 +133,24 @@ def inboxes() -> Generator[list[Inbox]]:
 
 
 @pytest.fixture
-async def two(inboxes: list[Inbox]) -> AsyncGenerator[Two]:
-    made = Two(inboxes)
+async def two(inboxes: list[Inbox]) -> AsyncGenerator[Siblings]:
+    async with serving_all(inboxes) as made:
+        yield made
+
+
+@pytest.fixture
+async def four() -> AsyncGenerator[Siblings]:
+    with ExitStack() as stack:
+        inboxes = [stack.enter_context(closing(Inbox.make())) for _ in range(4)]
+        async with serving_all(inboxes) as made:
+            yield made
+
+
+@asynccontextmanager
+async def serving_all(inboxes: list[Inbox]) -> AsyncGenerator[Siblings]:
+    made = Siblings(inboxes)
     async with asyncio.TaskGroup() as tasks:
-        serving = [tasks.create_task(made.serve(index)) for index in range(2)]
+        serving = [tasks.create_task(made.serve(index)) for index in range(len(inboxes))]
         yield made
         for client in made.clients:
             client.writer.transport.abort()
@@ -138,14 +160,14 @@ async def two(inboxes: list[Inbox]) -> AsyncGenerator[Two]:
         listener.close()
 
 
-async def test_a_sibling_answers_and_the_client_sees_nothing_of_it(two: Two):
+async def test_a_sibling_answers_and_the_client_sees_nothing_of_it(two: Siblings):
     client = await two.connect()
     assert (await client.ask(HERE)).startswith(b"0 ")
     assert (await client.ask(GIVEN)).startswith(b"1 ")
     assert two.applications[0].given == 1
 
 
-async def test_the_sibling_sees_the_request_as_it_was_sent(two: Two):
+async def test_the_sibling_sees_the_request_as_it_was_sent(two: Siblings):
     request = (
         b"GET /given?a=%20&b=%C3%A4&c HTTP/1.1\r\nHost: x:1\r\nX-One:  a b \r\nx-one: c\r\nLast-Event-ID: 7\r\n"
         b"Authorization: Bearer \xe4\r\n\r\n"
@@ -157,7 +179,7 @@ async def test_the_sibling_sees_the_request_as_it_was_sent(two: Two):
     assert handed_on[1:].replace(b", 1, b''", b", 0, b''") == as_it_came[1:].replace(b"/here", b"/given")
 
 
-async def test_what_the_client_sends_next_is_answered_by_the_sibling_and_may_be_handed_back(two: Two):
+async def test_what_the_client_sends_next_is_answered_by_the_sibling_and_may_be_handed_back(two: Siblings):
     client = await two.connect()
     for number in range(10):
         assert (await client.ask(GIVEN)).startswith(b"%d " % ((number + 1) % 2))
@@ -165,7 +187,7 @@ async def test_what_the_client_sends_next_is_answered_by_the_sibling_and_may_be_
     assert (await client.ask(HERE)).startswith(b"0 ")
 
 
-async def test_what_the_client_has_sent_meanwhile_is_answered_afterwards(two: Two):
+async def test_what_the_client_has_sent_meanwhile_is_answered_afterwards(two: Siblings):
     accepting = socket.create_server(("127.0.0.1", 0))
     with accepting, socket.create_connection(accepting.getsockname()) as peer:
         accepted, _ = accepting.accept()
@@ -180,7 +202,7 @@ async def test_what_the_client_has_sent_meanwhile_is_answered_afterwards(two: Tw
 
 
 @pytest.mark.parametrize("behind", [HERE, b"GET /he", GIVEN], ids=["a request", "a part of one", "another"])
-async def test_a_connection_with_more_on_it_stays(two: Two, behind: bytes):
+async def test_a_connection_with_more_on_it_stays(two: Siblings, behind: bytes):
     client = await two.connect()
     client.writer.write(GIVEN + behind)
     assert (await client.answer()).startswith(b"0 ")
@@ -194,7 +216,7 @@ async def test_a_connection_with_more_on_it_stays(two: Two, behind: bytes):
     [b"Content-Length: 3\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"Content-Length: 0\r\n\r\n"],
     ids=["of a length", "chunked", "empty"],
 )  # fmt: skip
-async def test_a_request_with_a_body_stays(two: Two, body: bytes):
+async def test_a_request_with_a_body_stays(two: Siblings, body: bytes):
     client = await two.connect()
     answer = await client.ask(b"POST /given HTTP/1.1\r\nHost: x\r\n" + body)
     assert answer.startswith(b"0 ")
@@ -202,7 +224,7 @@ async def test_a_request_with_a_body_stays(two: Two, body: bytes):
     assert (b"abc" in answer) == (b"abc" in body)
 
 
-async def test_a_connection_stays_where_the_inbox_is_full(two: Two, monkeypatch: pytest.MonkeyPatch):
+async def test_a_connection_stays_where_the_inbox_is_full(two: Siblings, monkeypatch: pytest.MonkeyPatch):
     client = await two.connect()
     assert (await client.ask(HERE)).startswith(b"0 ")
     left, right = socket.socketpair()
@@ -217,7 +239,7 @@ async def test_a_connection_stays_where_the_inbox_is_full(two: Two, monkeypatch:
     assert (two.applications[0].refused, two.applications[0].given) == (1, 1)
 
 
-async def test_a_connection_stays_while_its_process_ends(two: Two):
+async def test_a_connection_stays_while_its_process_ends(two: Siblings):
     client = await two.connect()
     assert (await client.ask(HERE)).startswith(b"0 ")
     two.stopping[0].set()
@@ -227,7 +249,7 @@ async def test_a_connection_stays_while_its_process_ends(two: Two):
     assert two.applications[0].given == 0
 
 
-async def test_a_connection_stays_while_an_answer_before_is_not_sent_yet(two: Two):
+async def test_a_connection_stays_while_an_answer_before_is_not_sent_yet(two: Siblings):
     client = await two.connect()
     client.writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
     head = await client.reader.readuntil(b"\r\n\r\n")
@@ -238,14 +260,32 @@ async def test_a_connection_stays_while_an_answer_before_is_not_sent_yet(two: Tw
     assert (await client.answer()).startswith(b"0 ")
 
 
-async def test_one_that_is_full_hands_on_what_it_is_handed(two: Two):
+async def test_one_that_is_full_hands_on_what_it_is_handed(two: Siblings):
     two.servers[1]._limits = HttpLimits(connections=0)  # pyright: ignore[reportPrivateUsage]
     client = await two.connect()
     assert (await client.ask(GIVEN)).startswith(b"0 ")
     assert two.applications[0].given == 1
 
 
-async def test_one_that_ends_hands_on_what_it_is_handed(two: Two):
+@pytest.mark.parametrize("with_room", [0, 2, 3])
+async def test_what_many_have_no_room_for_goes_to_the_one_that_has(four: Siblings, with_room: int):
+    """Wherever it came, and whoever should have it."""
+    four.room[:] = [index == with_room for index in range(4)]
+    for _ in range(5):
+        client = await four.connect()
+        assert (await client.ask(GIVEN)).startswith(b"%d " % with_room)
+    assert four.applications[0].given == 5
+
+
+async def test_what_nobody_has_room_for_is_answered_by_whoever_had_it_last(four: Siblings):
+    four.room[:] = [False] * 4
+    client = await four.connect()
+    answer = await client.ask(GIVEN)
+    assert answer.startswith(b"0 ")
+    assert b", 4, b''" in answer  # hops: once round
+
+
+async def test_one_that_ends_hands_on_what_it_is_handed(two: Siblings):
     client = await two.connect()
     assert (await client.ask(GIVEN)).startswith(b"1 ")
     (connection,) = two.servers[1]._connections()  # pyright: ignore[reportPrivateUsage]
@@ -254,7 +294,7 @@ async def test_one_that_ends_hands_on_what_it_is_handed(two: Two):
     assert (await client.ask(GIVEN)).startswith(b"0 ")
 
 
-async def test_many_at_once_are_all_answered(two: Two):
+async def test_many_at_once_are_all_answered(two: Siblings):
     clients = [await two.connect() for _ in range(200)]
     answers = await asyncio.gather(*(client.ask(GIVEN) for client in clients))
     assert {answer[:1] for answer in answers} <= {b"0", b"1"}
@@ -263,7 +303,7 @@ async def test_many_at_once_are_all_answered(two: Two):
 
 
 async def test_a_client_that_leaves_while_it_is_handed_over_is_forgotten(
-    two: Two, caplog: pytest.LogCaptureFixture
+    two: Siblings, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.WARNING):
         for _ in range(20):
@@ -282,10 +322,10 @@ def _open_connections(server: HttpServer) -> int:
 
 def test_what_lies_in_the_inbox_of_one_that_is_away_goes_to_the_others_by_turns(inboxes: list[Inbox]):
     away = Inbox.make()
-    pairs = [socket.socketpair() for _ in range(4)]
+    turn, pairs = 0, [socket.socketpair() for _ in range(4)]
     for number, (own, _) in enumerate(pairs):
         assert hand(away.others_end, own.fileno(), b"%d" % number, 1)
-    pass_on(away.own, [inbox.others_end for inbox in inboxes])
+        turn = pass_on(away.own, [inbox.others_end for inbox in inboxes], turn)
     arrived = [list(handed(inbox.own)) for inbox in inboxes]
     got = [[(one.head, one.hops) for one in some] for some in arrived]
     for one in chain.from_iterable(arrived):

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import logging
+import resource
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
@@ -11,7 +12,7 @@ import structlog
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
-from juinie_shared.runtime.http_server import HttpLimits, HttpServer
+from juinie_shared.runtime.http_server import OWN_DESCRIPTORS, HttpLimits, HttpServer
 from juinie_shared.runtime.logs import configure_logs
 from juinie_testkit.waits import eventually
 
@@ -405,6 +406,25 @@ async def test_one_connection_too_many_is_closed_and_room_is_made_when_one_leave
     welcome = await served.client()
     welcome.send(request(b"Content-Length: 0"))
     assert (await welcome.response()).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.fixture
+def few_descriptors() -> Generator[int]:
+    """For so many connections, and what a process needs besides."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OWN_DESCRIPTORS + 3, before[1]))
+    yield 3
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_no_more_connections_are_held_than_there_are_descriptors(few_descriptors: int, served: Served):
+    """They are closed while some are left, and not left to wait while none is."""
+    held = [await served.client() for _ in range(few_descriptors)]
+    for client in held:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    await eventually(lambda: served.app.requests == len(held), 10, "all of them served")
+    assert await (await served.client()).until_closed() == b""
+    assert served.refused == 1
 
 
 @pytest.mark.parametrize("host", [b"a b", b"u@a", b"a/b", b"a,b", b"a\xff", b"a\\b", b"a?b", b"a#b", b"<a>"])

@@ -65,6 +65,31 @@ asyncio.run(live())
 """
 
 
+LEAVES_ALONE = """
+import socket
+from juinie_shared.runtime.hand_over import hand, handed
+
+async def live():
+    me.tell_started(0)
+    (directory / f"started-{me.index}").touch()
+    if me.index == 1:
+        me.tell_leaving()
+        while not (directory / "started-0").exists():
+            await asyncio.sleep(0.01)
+        inboxes, (own, _) = me.take_inboxes(), socket.socketpair()
+        while not hand(inboxes[1], own.fileno(), b"head", 1):
+            await asyncio.sleep(0.01)
+    else:
+        inbox = me.take_inbox()
+        while not (came := [one.head for one in handed(inbox)]):
+            await asyncio.sleep(0.01)
+        (directory / "came.new").write_bytes(came[0])
+        (directory / "came.new").rename(directory / "came")
+    await asyncio.Event().wait()
+"""
+"""The second child hands itself a connection once it has said that it leaves."""
+
+
 class Family:
     """A parent, and where its children write."""
 
@@ -143,6 +168,25 @@ async def until_said(made: Family, text: str) -> str:
 
 async def all_gone(pids: set[int]) -> None:
     await eventually(lambda: not any(map(is_there, pids)), SOON, "no child is left")
+
+
+async def test_more_descriptors_than_1024_are_no_fault(tmp_path):
+    many = "import resource; most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))"
+    with family(tmp_path, parent=f"{many}; held = [os.dup(0) for _ in range(1100)]") as made:
+        await made.until_up()
+        os.kill(made.lives_of(1)[0], signal.SIGKILL)
+        await eventually(lambda: len(made.lives_of(1)) == 2, SOON, "another one")
+        await made.until_up()
+        made.process.terminate()
+        assert made.wait()[0] == 0
+
+
+async def test_what_is_handed_to_a_child_that_is_leaving_goes_to_its_sibling(tmp_path):
+    """Also one that leaves alone and takes its time."""
+    with family(tmp_path, LEAVES_ALONE) as made:
+        await eventually(lambda: (tmp_path / "came").exists(), SOON, "the connection came to the other one")
+        assert (tmp_path / "came").read_bytes() == b"head"
+        assert len(made.lives_of(0)) == len(made.lives_of(1)) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import sys
 from collections.abc import AsyncGenerator, Generator
@@ -193,6 +194,20 @@ async def test_sibling_that_hangs_is_told_however_often_it_was_asked(meeting: Me
     answers = await asyncio.gather(*(asked.ask("/livez") for _ in range(200)))
     assert answers == [(503, b'{"status":"hangs","processes":[1]}')] * 200
     assert (await asked.ready())[1]["waiting_for"] == ["Process 1: It does not answer."]
+
+
+async def test_who_has_no_descriptor_left_to_ask_with_says_of_nobody_that_it_hangs(meeting: MeetingPoint):
+    """Its sibling may be well: that is no reason to start all again."""
+    asked = Service(siblings(meeting)[0])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = os.dup(0)
+    os.close(highest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, before[1]))
+    try:
+        answer = await asked.ask("/livez")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert answer == (200, b'{"status":"ok"}')
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs another user")

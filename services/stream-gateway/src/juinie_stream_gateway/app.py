@@ -134,12 +134,18 @@ class _Gateway:
             store.find_run,
             self._readiness.database_seen.is_set,
         )
+        places = Places(self.counts, _place_limits(settings))
         self._streams = OpenStreams(
             Follower(hub, self._backfill, reader.listen),
             telemetry,
             OutletLimits(settings.stream_buffer_bytes),
-            Places(self.counts, _place_limits(settings)),
+            places,
         )
+
+        def has_room() -> bool:
+            """For a stream of a sibling's: who has not seen the database yet would refuse it."""
+            return places.has_room() and self._readiness.database_seen.is_set()
+
         tail = TailCheck(hub, store.read_runs, settings.tail_check_seconds, settings.tail_poll_seconds)
         credentials = CredentialCheck(hub, store.valid_keys, keys.forget, settings.credential_check_seconds)
         self.background: list[Callable[[], Coroutine[None, None, None]]] = [
@@ -155,7 +161,12 @@ class _Gateway:
         self.probes = Probes(self._readiness.missing, telemetry.registry, sibling)
         cors = Cors(settings.cors_origins, settings.env == "dev", ("GET",))
         owner = sibling and Owner(
-            sibling.index, sibling.count, reader.place_of, hub.watchers_of, telemetry.handed_over.inc
+            sibling.index,
+            sibling.count,
+            reader.place_of,
+            hub.watchers_of,
+            telemetry.handed_over.inc,
+            has_room,
         )
         self.server = HttpServer(
             http_app(StreamRoute(gate, self._streams), self.probes.apps, cors, owner and owner.takes),
@@ -165,6 +176,7 @@ class _Gateway:
             cors,
             telemetry.connections_refused.inc,
             sibling=sibling,
+            has_room=has_room,
         )
 
     async def drain_when(self, stopping: asyncio.Event, background: list[asyncio.Task[None]]) -> None:

@@ -11,13 +11,18 @@ RUN = "01a218a5-2a58-778b-bfad-4af620e95486"
 
 
 def owner(
-    index: int = 0, count: int = 4, place: tuple[int, int] | None = (6, 12), watchers: int = 0
+    index: int = 0,
+    count: int = 4,
+    place: tuple[int, int] | None = (6, 12),
+    watchers: int = 0,
+    *,
+    room: bool = True,
 ) -> Owner:
     def place_of(run_id: RunId) -> tuple[int, int] | None:
         assert str(run_id) == RUN
         return place
 
-    return Owner(index, count, place_of, lambda _: watchers, lambda: None)
+    return Owner(index, count, place_of, lambda _: watchers, lambda: None, lambda: room)
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -64,6 +69,19 @@ def test_those_who_came_and_went_long_ago_are_not_counted(monkeypatch):
 def test_a_run_with_few_watchers_is_not_spread():
     mine = owner(2, watchers=SPREAD_FROM - 1)
     assert {mine.of(RUN, 1) for _ in range(8)} == {2}
+
+
+@pytest.mark.parametrize("hops", [0, 1], ids=["who came here", "who was handed over"])
+def test_what_an_owner_has_no_room_for_goes_to_the_others_by_turns(hops):
+    mine = owner(2, room=False)
+    assert [mine.of(RUN, hops) for _ in range(6)] == [3, 0, 1, 3, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "place", [None, (2, 3), (5, 12)], ids=["Kafka is away", "few partitions", "another's"]
+)
+def test_room_is_the_owners_matter(place):
+    assert owner(place=place, room=False).of(RUN, 0) == (1 if place == (5, 12) else 0)
 
 
 @pytest.mark.parametrize("index", range(4))

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 LAST_HOP = 2
-"""Who is handed a connection after so many hops keeps it."""
+"""Who is handed a connection after so many hops does not ask who else should serve it."""
+_MOST_HOPS = 255
 AT_ONCE = 64
 """So many are taken from an inbox before others have their turn."""
 _MOST_BYTES = 64 * 1024
@@ -81,18 +82,21 @@ def handed(own: socket.socket) -> Iterator[Handed]:
 
 
 def hand_on(one: Handed, inboxes: Iterable[socket.socket]) -> bool:
-    """Let the first of these who can take it keep it; it is closed here then."""
-    given = any(hand(inbox, one.connection.fileno(), one.head, LAST_HOP) for inbox in inboxes)
+    """Give it to the first of these who can take it, as far as its inbox shows; it is closed here then."""
+    hops = min(max(LAST_HOP, one.hops + 1), _MOST_HOPS)
+    given = any(hand(inbox, one.connection.fileno(), one.head, hops) for inbox in inboxes)
     if given:
         one.connection.close()
     return given
 
 
-def pass_on(own: socket.socket, inboxes: Sequence[socket.socket]) -> None:
-    """Give what lies in an inbox to others, by turns, who keep it; where none can take it, close it."""
-    for number, one in enumerate(islice(handed(own), AT_ONCE)):
-        if not hand_on(one, round_from(number, inboxes)):
+def pass_on(own: socket.socket, inboxes: Sequence[socket.socket], turn: int = 0) -> int:
+    """Give what lies in an inbox to others, by turns; where none can take it, close it. Gives whose turn it is then."""
+    for one in islice(handed(own), AT_ONCE):
+        if not hand_on(one, round_from(turn, inboxes)):
             one.connection.close()
+        turn += 1
+    return turn
 
 
 def round_from(place: int, inboxes: Sequence[socket.socket]) -> list[socket.socket]:

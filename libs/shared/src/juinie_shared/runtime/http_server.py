@@ -11,10 +11,11 @@ answer is the last one of its connection; then what rests is closed, and never w
 import asyncio
 import contextlib
 import re
+import resource
 import select
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Self, override
@@ -32,6 +33,8 @@ from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.slow_readers import Reader, SlowReaders
 from juinie_shared.runtime.tcp import cut
 
+OWN_DESCRIPTORS = 256
+"""What a process needs beside its clients' connections: to Postgres, Kafka, a collector, its siblings, and for files."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60 s): or one would send a request into a connection that we close."""
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
@@ -467,6 +470,14 @@ def _nothing() -> None:
     pass
 
 
+def _that_can_be_held(limits: HttpLimits) -> HttpLimits:
+    """Fewer connections where the process may not have so many descriptors: it closes them then, and has some left for its own work."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return limits
+    return replace(limits, connections=min(limits.connections, max(1, descriptors - OWN_DESCRIPTORS)))
+
+
 class _Queue(list[Any]):
     """Of requests that wait for the one before: as a deque, without the 760 bytes of an empty one."""
 
@@ -518,14 +529,16 @@ class HttpServer:
         on_refused: Callable[[], None] = lambda: None,
         on_unread: Callable[[], None] = lambda: None,
         sibling: Sibling | None = None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """`on_refused` is called for every connection that was one too many, `on_unread` for one whose answer is not read.
 
-        Who is a `sibling` shares the port with others: its parent has taken it.
+        Who is a `sibling` shares the port with others: its parent has taken it. What they hand to it while it has no room,
+        beside the limit of connections, it lets another one have.
         """
         self._host, self._port, self._cors, self._sibling = host, port, cors, sibling
-        self._on_refused, self._on_unread = on_refused, on_unread
-        self._app, self._limits = app, limits or HttpLimits()
+        self._on_refused, self._on_unread, self._has_room = on_refused, on_unread, has_room
+        self._app, self._limits = app, _that_can_be_held(limits or HttpLimits())
         self._readers = SlowReaders(self._connections, self._limits.unread_seconds, self._limits.unread_bytes)
         self._server: _Server | None = None
         self._taking: set[asyncio.Task[None]] = set()
@@ -595,7 +608,8 @@ class HttpServer:
         finally:
             stop.cancel()
             looking.cancel()
-            if inbox is not None:
+            if self._sibling is not None and inbox is not None:
+                self._sibling.tell_leaving()  # what is handed to it from now on, its parent passes on
                 asyncio.get_running_loop().remove_reader(inbox)
                 inbox.close()
             if self._taking:
@@ -614,13 +628,13 @@ class HttpServer:
         protocol: type[GuardedProtocol],
         make: Callable[[], GuardedProtocol],
     ) -> None:
-        """What siblings have handed over. Where there is no room, or the end is near, it goes to another one, once."""
+        """What siblings have handed over. Where there is no room, or the end is near, it goes to the next, until all have had it."""
         connections = self._server.server_state.connections if self._server else ()
         others = round_from(sibling.index + 1, protocol.inboxes)[:-1]
         for one in islice(handed(inbox), AT_ONCE):
             held = len(connections) + len(self._taking)
-            unwelcome = protocol.last_call or held >= self._limits.connections
-            if not (unwelcome and one.hops < LAST_HOP and hand_on(one, others)):
+            welcome = held < self._limits.connections and self._has_room() and not protocol.last_call
+            if welcome or one.hops >= max(LAST_HOP, sibling.count) or not hand_on(one, others):
                 task = asyncio.create_task(_go_on_with(one, make))
                 self._taking.add(task)
                 task.add_done_callback(self._taking.discard)

@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+_AT_ONCE = 128
+
 
 @dataclass(frozen=True, slots=True)
 class MeetingPoint:
@@ -38,9 +40,9 @@ def meeting_point(count: int) -> Generator[MeetingPoint]:
 
 
 def turn_away(listener: socket.socket) -> None:
-    """Close all that wait, unanswered: the process that was to answer them is not there."""
+    """Close those who wait, unanswered: the process that was to answer them is not there."""
     with suppress(OSError):  # none waits any more
-        while True:
+        for _ in range(_AT_ONCE):
             peer, _ = listener.accept()
             peer.close()
 

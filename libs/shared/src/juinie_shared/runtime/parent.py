@@ -8,6 +8,7 @@ time and later the more often that happens, and its siblings are left alone. Whi
 get all connections.
 """
 
+import math
 import select
 import signal
 import socket
@@ -45,6 +46,8 @@ class Parent:
     processes: int
     drain_seconds: float
     _places: list[Place] = field(default_factory=list[Place])
+    _turn: int = 0
+    """Who is given the next connection that lies with one who is away."""
     _signals: int = 0
     _stopping: bool = False
     _kill_at: float = float("inf")
@@ -108,18 +111,20 @@ class Parent:
         starts = [place.start_at for place in self._places if not place.process and not self._stopping]
         due = min([self._kill_at, *starts])
         timeout = None if due == float("inf") else max(0.0, due - time.monotonic())
-        absent = [place for place in self._places if not place.has_started()]
-        lines = [place.line for place in absent if place.line is not None]
-        waited = [woken, *lines, *(place.asked for place in absent), *(place.inbox.own for place in absent)]
-        if woken in select.select(waited, [], [], timeout)[0]:
+        away = [place for place in self._places if place.is_away()]
+        lines = [place.line for place in self._places if place.line is not None]
+        poll = select.poll()  # `select` knows no descriptor above 1,023
+        for waited in (woken, *lines, *(place.asked for place in away), *(place.inbox.own for place in away)):
+            poll.register(waited, select.POLLIN)
+        if (woken.fileno(), select.POLLIN) in poll.poll(timeout and math.ceil(timeout * 1000)):
             woken.recv(4096)
 
     def _answer_for_absent(self) -> None:
-        present = [place.inbox.others_end for place in self._places if place.has_started()]
+        present = [place.inbox.others_end for place in self._places if not place.is_away()]
         for place in self._places:
-            if not place.has_started():
+            if place.is_away():
                 turn_away(place.asked)
-                pass_on(place.inbox.own, present)
+                self._turn = pass_on(place.inbox.own, present, self._turn)
 
     def _look_at_children(self) -> None:
         for place in self._places:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from juinie_shared.runtime.hand_over import Inbox
 from juinie_shared.runtime.port import BACKLOG, SPREAD_BY_SYSTEM
-from juinie_shared.runtime.sibling import STARTED, Sibling
+from juinie_shared.runtime.sibling import LEAVING, STARTED, Sibling
 
 
 @dataclass(slots=True)
@@ -65,6 +65,10 @@ class Place:
         started = STARTED in self._hear()
         self.has_served = self.has_served or started
         return started
+
+    def is_away(self) -> bool:
+        """Whether nobody here takes what siblings hand over or ask: there is no process, it has not started, or it is leaving."""
+        return not self.has_started() or LEAVING in self._hear()
 
     def told(self, word: str) -> list[str]:
         """What the process has said with this word before it."""

@@ -78,6 +78,7 @@ def _tell(fault: BaseException, sibling: Sibling | None) -> None:
 
 
 def _run_parent(parent: Parent) -> NoReturn:
+    allow_descriptors()
     try:
         code = parent.run()
     except JuinieError as error:

@@ -102,7 +102,7 @@ class EdgeSettings(ServiceSettings):
     )  # fmt: skip
     max_connections: int = Field(
         12_000, ge=1, validation_alias="JUINIE_MAX_CONNECTIONS",
-        description="Connections open at once in this process, streams included; one more is closed as it comes.",
+        description="Connections open at once in this process, streams included; one more is closed as it comes. Fewer where the process may not have 256 descriptors more than that.",
     )  # fmt: skip
     stream_token_keys: SecretStr | None = Field(
         None, validate_default=True, validation_alias="JUINIE_STREAM_TOKEN_KEYS",

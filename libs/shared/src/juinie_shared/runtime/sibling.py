@@ -1,7 +1,8 @@
 """One of several processes of a service that share its port: what it gets from its parent, and what it tells it.
 
 Parent and child hold the ends of a socket. The parent writes `STOP`; when it is gone, the child reads the end and goes
-at once. The child writes lines: that it `STARTED`, or what ends it, a `FAULT` of its own or a `WRONG_SETUP`, which is all of theirs.
+at once. The child writes lines: that it `STARTED`, that it is `LEAVING`, or what ends it, a `FAULT` of its own or a `WRONG_SETUP`, which is
+all of theirs.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import msgspec
 
 STOP = b"."
 STARTED = "started"
+LEAVING = "leaving"
 FAULT = "fault: "
 WRONG_SETUP = "wrong setup: "
 _VARIABLE = "JUINIE_SIBLING"
@@ -74,6 +76,10 @@ class Sibling:
     def tell_started(self, _port: int) -> None:
         """It listens: what ends it now is its own, and not the setup's."""
         self._tell(STARTED)
+
+    def tell_leaving(self) -> None:
+        """It takes nothing from its siblings any more."""
+        self._tell(LEAVING)
 
     def tell_fault(self, message: str) -> None:
         """What ends this process, and may pass."""

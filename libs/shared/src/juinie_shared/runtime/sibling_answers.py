@@ -62,12 +62,10 @@ class SiblingAnswers:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await _ask(self._sibling.address_of(index), question)
             return decode(answer) if answer else No.ABSENT
-        except (ConnectionError, FileNotFoundError, msgspec.DecodeError):
-            return No.ABSENT
-        except (
-            OSError
-        ):  # TimeoutError; BlockingIOError: what it has not accepted is as much as the kernel keeps
+        except (TimeoutError, BlockingIOError):  # what it has not accepted is as much as the kernel keeps
             return No.SILENT
+        except (OSError, msgspec.DecodeError):  # also where this process has no descriptor left to ask with
+            return No.ABSENT
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError, TimeoutError, ValueError):

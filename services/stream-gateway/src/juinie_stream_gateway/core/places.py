@@ -45,13 +45,17 @@ class Places:
         self._counts, self._limits = counts, limits
         self._open = 0
 
+    def has_room(self) -> bool:
+        """Whether this process has any left, for whomever."""
+        return self._open < self._limits.process
+
     def take(self, holder: Principal, run_id: RunId) -> Place:
         """
         Raises:
             TooManyStreams: no place is left.
         """
         limits = self._limits_of(holder, run_id)
-        if self._open >= self._limits.process:
+        if not self.has_room():
             raise TooManyStreams
         if any(self._counts.total(name) >= limit for name, limit in limits.items()):
             raise TooManyStreams

@@ -1,8 +1,8 @@
 """Among several processes: a run's watchers go to the one that reads its partition, so that no partition is read by all of them.
 
-A partition belongs to the process whose index it has, counted round. A run with very many watchers is spread over all,
-and so is everything where there are fewer partitions than processes. What cannot be handed over is served where it came, which costs
-more and changes nothing.
+A partition belongs to the process whose index it has, counted round. A run with very many watchers is spread over all, and the others take
+by turns what an owner has no room for. Where there are fewer partitions than processes, all stays where it comes, as does what cannot be
+handed over; that costs more and changes nothing.
 """
 
 import time
@@ -20,7 +20,10 @@ COUNTED_SECONDS = 10.0
 
 
 class Owner:
-    """`place_of` gives a run's partition and how many there are, None while Kafka is away; `watchers` how many the run has here."""
+    """`place_of` gives a run's partition and how many there are, None while Kafka is away; `watchers` how many the run has here.
+
+    `has_room`: whether another stream could be served here at all.
+    """
 
     def __init__(
         self,
@@ -29,9 +32,15 @@ class Owner:
         place_of: Callable[[RunId], tuple[int, int] | None],
         watchers: Callable[[RunId], int],
         handed_over: Callable[[], None],
+        has_room: Callable[[], bool],
     ) -> None:
         self._index, self._count = index, count
-        self._place_of, self._watchers, self._handed_over = place_of, watchers, handed_over
+        self._place_of, self._watchers, self._handed_over, self._has_room = (
+            place_of,
+            watchers,
+            handed_over,
+            has_room,
+        )
         self._turn = index
         self._came = Counter[RunId]()
         self._counted_until = 0.0
@@ -49,9 +58,16 @@ class Owner:
         if owner != self._index:
             return self._index if hops else owner
         if self._has_many(run_id):
-            self._turn = (self._turn + 1) % self._count
-            return self._turn
-        return self._index
+            return self._next()
+        return self._index if self._has_room() else self._next_but_me()
+
+    def _next(self) -> int:
+        self._turn = (self._turn + 1) % self._count
+        return self._turn
+
+    def _next_but_me(self) -> int:
+        following = self._next()
+        return self._next() if following == self._index else following
 
     def _has_many(self, run_id: RunId) -> bool:
         """Those who came a moment ago count as well: in a storm most of them are still to be let in."""
