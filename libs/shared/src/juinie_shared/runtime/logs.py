@@ -1,10 +1,13 @@
 """Structured logs: an event name and keys, one JSON object a line, on stderr."""
 
+import asyncio
+import atexit
 import logging
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal, TextIO, override
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
@@ -20,22 +23,19 @@ def configure_logs(
     that takes longer than all else that a log line needs. `process`: which of several this is, named on every line.
     """
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_time,
         _add_trace_id,
         _constant(service=service) if process is None else _constant(service=service, process=process),
     ]
-    render: Any = (
-        structlog.processors.JSONRenderer(serializer=_json)
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    render: Any = _json if form == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     last = [structlog.processors.format_exc_info, render]
+    writer = Writer(sys.stderr)
+    atexit.register(writer.write_gathered)
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=_writer(sys.stderr),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -59,25 +59,59 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return structlog.stdlib.get_logger(f"juinie.{name}")
 
 
-class _Writer(structlog.WriteLogger):
-    """A line that cannot be written is lost, as with the standard library's: a full disk, or a pipe that nobody reads, ends no service."""
+class Writer:
+    """Writes lines. Those of one turn of the loop go out together at its end: a write takes as long as all else that a line needs.
 
-    @override
-    def msg(self, message: str) -> None:
-        with suppress(OSError, ValueError):
-            super().msg(message)
+    A warning, or what is worse, goes out at once, behind what came before it: it may be the last word. A line that cannot be
+    written is lost, as with the standard library's: a full disk, or a pipe that nobody reads, ends no service.
+    """
 
-    log = debug = info = warn = warning = msg  # one for each level, as structlog has them
-    fatal = failure = err = error = critical = exception = msg
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._gathered: list[str] = []
+        self._writes_in: asyncio.AbstractEventLoop | None = None
+        """The loop that will write what is gathered."""
+        self._lock = Lock()
+
+    def msg(self, line: str) -> None:
+        """Write it at once."""
+        with self._lock:
+            self._gathered.append(line)
+        self.write_gathered()
+
+    def gather(self, line: str) -> None:
+        """Write it at the end of this turn; at once where no loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.msg(line)
+            return
+        with self._lock:
+            self._gathered.append(line)
+        if self._writes_in is not loop:
+            self._writes_in = loop
+            loop.call_soon(self.write_gathered)
+
+    def write_gathered(self) -> None:
+        with self._lock, suppress(OSError, ValueError):
+            self._writes_in = None
+            if self._gathered:
+                lines, self._gathered = self._gathered, []
+                self._file.write("\n".join(lines) + "\n")
+                self._file.flush()
+
+    debug = info = gather  # one for each level, as structlog has them
+    log = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
-def _writer(file: TextIO) -> Callable[..., _Writer]:
-    return lambda *_: _Writer(file)
-
-
-def _json(event: dict[str, Any], **_: Any) -> str:
+def _json(_logger: Any, _method: str, event: dict[str, Any]) -> str:
     """Values that JSON does not have, as text."""
     return orjson.dumps(event, default=repr).decode()
+
+
+def _add_time(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return event
 
 
 def _add_trace_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +123,7 @@ def _add_trace_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str
 
 def _constant(**pairs: str | int) -> Any:
     def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-        return {**event, **pairs}
+        event.update(pairs)
+        return event
 
     return add
