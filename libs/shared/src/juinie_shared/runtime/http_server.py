@@ -27,6 +27,7 @@ from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.direct_body import DirectBody
 from juinie_shared.runtime.hand_over import AT_ONCE, LAST_HOP, Handed, hand, hand_on, handed, round_from
 from juinie_shared.runtime.lean_event import LeanEvent
+from juinie_shared.runtime.one_write import OneWrite
 from juinie_shared.runtime.port import BACKLOG, take_port
 from juinie_shared.runtime.problems import Problem, problem
 from juinie_shared.runtime.sibling import Sibling
@@ -242,6 +243,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.message_event = LeanEvent(is_set=cycle.message_event.is_set())
         self._running, self._body, self._rest, self._goes_on = cycle, None, None, False
+        OneWrite(cycle)
         self._start_task(cycle, app(cycle.scope, cycle.receive, cycle.send))
 
     def _start_task(self, cycle: RequestResponseCycle, work: Awaitable[None]) -> None:
@@ -268,6 +270,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._tended = None
             if cycle.response_complete:
                 cycle.on_response = _nothing  # leaves no circle for the collector
+            if isinstance(cycle.transport, OneWrite):
+                cycle.transport.let_go()
 
     async def _break_off(
         self, cycle: RequestResponseCycle, why: str, error: BaseException | None = None
