@@ -6,12 +6,13 @@ the outbox row and the Kafka header.
 
 import os
 import secrets
-from typing import override
+from typing import Any, override
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 LAST_SPANS_SECONDS = 2.0
@@ -41,14 +42,50 @@ def configure_tracing(service: str) -> TracerProvider:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         provider.add_span_processor(PromptSpanProcessor(OTLPSpanExporter()))
+    else:
+        provider.sampler = Unrecorded(provider.sampler)
     return provider
 
 
+class _Unseen:
+    """A decision that the SDK has no word for: what goes on with the trace may be recorded elsewhere, this span is not."""
+
+    @staticmethod
+    def is_sampled() -> bool:
+        return True
+
+    @staticmethod
+    def is_recording() -> bool:
+        return False
+
+
+class Unrecorded(Sampler):
+    """As another sampler, where nobody would see what a span records: it has its ids and its flags, and nothing else is made."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    @override
+    def should_sample(self, *args: Any, **named: Any) -> SamplingResult:
+        result = self._sampler.should_sample(*args, **named)
+        if result.decision.is_sampled():
+            result.decision = _UNSEEN
+        return result
+
+    @override
+    def get_description(self) -> str:
+        return f"Unrecorded{{{self._sampler.get_description()}}}"
+
+
+_UNSEEN: Any = _Unseen()
+
+
 def current_traceparent() -> str | None:
-    """The current span as W3C `traceparent`, or None outside a span."""
-    carrier: dict[str, str] = {}
-    _PROPAGATOR.inject(carrier)
-    return carrier.get("traceparent")
+    """The current span as W3C `traceparent` (Trace Context, §3.2), or None outside a span."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def trace_id_of(traceparent: str | None) -> str:
