@@ -100,7 +100,10 @@ async def test_no_run_is_taken_for_a_worker_whose_key_was_revoked(clock: Clock, 
     await other.aclose()
 
 
-async def test_a_body_that_takes_long_is_refused_with_its_key(clock: Clock, api: Any):
+async def test_a_body_that_takes_long_is_refused_with_its_key(
+    clock: Clock, api: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(call, "AT_ONCE_SECONDS", 0)
     run_id = (await api.create())["run_id"]
     begun, go_on = asyncio.Event(), asyncio.Event()
 

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 
 from juinie_api.core.windows import Policy, Use, Windows
 from juinie_api.edges.auth import api_key
+from juinie_api.edges.head import Head
 from juinie_api.edges.rate_headers import rate_headers
 from juinie_shared.db.keys import Principal
 from juinie_shared.domain.errors import LimitReached
@@ -29,15 +30,19 @@ _ALWAYS = [(b"referrer-policy", b"no-referrer")]
 
 
 class Admitted:
-    """What the route finds in the request's state: who calls, and which limits hold for them.
+    """What the route finds in the request's state: who calls, and which limits hold for them; and the request's headers.
 
     `ask_again` asks the key ring once more, for requests that go on for a while. Raises as it does.
     """
 
     def __init__(
-        self, principal: Principal, policies: Sequence[Policy], ask_again: Callable[[], Awaitable[object]]
+        self,
+        principal: Principal,
+        policies: Sequence[Policy],
+        ask_again: Callable[[], Awaitable[object]],
+        head: Head,
     ) -> None:
-        self.principal, self.policies, self.ask_again = principal, policies, ask_again
+        self.principal, self.policies, self.ask_again, self.head = principal, policies, ask_again, head
 
 
 class Admission:
@@ -57,8 +62,9 @@ class Admission:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
+        head = Head(scope["headers"])
         try:
-            key = api_key(Headers(scope=scope))
+            key = api_key(head)
             principal = await self._keys.principal(key)
         except Exception as error:  # noqa: BLE001 - raised again by the route, where each has its answer
             scope.setdefault("state", {})["admitted"] = error
@@ -66,7 +72,7 @@ class Admission:
             return
         policies = self._windows.policies(principal)
         scope.setdefault("state", {})["admitted"] = Admitted(
-            principal, policies, partial(self._keys.principal, key)
+            principal, policies, partial(self._keys.principal, key), head
         )
         if not policies:
             await self._app(scope, receive, send)

@@ -1,7 +1,6 @@
 """Who calls: `Authorization: Bearer <api key>`, or the same key as `X-Api-Key`."""
 
-from starlette.datastructures import Headers
-
+from juinie_api.edges.head import Head
 from juinie_api.edges.problems import Refused
 from juinie_shared.domain.errors import NotAuthenticated
 
@@ -15,14 +14,14 @@ SECURITY_SCHEMES = {
 }
 
 
-def api_key(headers: Headers) -> str:
+def api_key(head: Head) -> str:
     """The key that the request shows.
 
     Raises:
         NotAuthenticated: none, or not as a bearer.
         Refused: more than one, so that it is not clear who calls.
     """
-    bearers, keys = headers.getlist("authorization"), headers.getlist("x-api-key")
+    bearers, keys = head.all(b"authorization"), head.all(b"x-api-key")
     if len(bearers) + len(keys) > 1:
         raise Refused(400, "repeated_credential", "Give one API key, once.")
     if keys:

@@ -1,15 +1,17 @@
 """Read a request's body: its type and coding, its size while it arrives, its JSON, and all its faults at once."""
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from itertools import islice
+from typing import Any
 
 import msgspec
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from juinie_api.edges import json_text
 from juinie_api.edges.faults import TOO_LARGE, faults_of
+from juinie_api.edges.head import Head
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused
 from juinie_api.edges.schemas import Body
@@ -25,26 +27,68 @@ _GZIP_MEMBERS = 100
 """Programs that compress in parallel write one a block; a body of thousands is made to cost us time."""
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
+type Receive = Callable[[], Awaitable[Any]]
+"""ASGI's."""
+
+
+async def read_body(receive: Receive, head: Head, limit_bytes: int) -> bytes:
     """The body, decompressed.
 
     Raises:
         Refused: 415 for another type or coding, 413 as soon as it is too large, 400 for broken gzip.
+        ClientDisconnect: the client left before all of it was there.
     """
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    coding = (head.get(b"content-encoding") or "identity").strip().lower()
     if coding not in {"identity", "gzip", ""}:
         raise Refused(415, "unsupported_coding", "Content-Encoding may be gzip or identity.")
-    chunks = request.stream()
     if coding == "gzip":
-        chunks = _gunzip(chunks, limit_bytes)
+        body = await _joined(_gunzip(_chunks(receive), limit_bytes), limit_bytes)
+    else:
+        body = await _plain(receive, limit_bytes)
+    if body:
+        _require_json_type(head.get(b"content-type") or "")
+    return body
+
+
+async def _plain(receive: Receive, limit_bytes: int) -> bytes:
+    """Most often it is there as a whole, and copied no more."""
+    body, more = await _next(receive)
+    if len(body) > limit_bytes:
+        raise _too_large(limit_bytes)
+    if not more:
+        return body
+    chunks = bytearray(body)
+    while more:
+        chunk, more = await _next(receive)
+        chunks += chunk
+        if len(chunks) > limit_bytes:
+            raise _too_large(limit_bytes)
+    return bytes(chunks)
+
+
+async def _joined(chunks: AsyncIterator[bytes], limit_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in chunks:
         body += chunk
         if len(body) > limit_bytes:
             raise _too_large(limit_bytes)
-    if body:
-        _require_json_type(request.headers.get("content-type", ""))
     return bytes(body)
+
+
+async def _chunks(receive: Receive) -> AsyncGenerator[bytes]:
+    more = True
+    while more:
+        chunk, more = await _next(receive)
+        if chunk:
+            yield chunk
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    """What came of the body, and whether more is to come."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 async def refuse_body(request: Request) -> None:

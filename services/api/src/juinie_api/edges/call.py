@@ -5,7 +5,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any
@@ -53,10 +53,15 @@ LEASE = "Juinie-Lease"
 LOOK_AGAIN_SECONDS = 25.0
 """How long a request waits without a look at its key. The key ring's 30 s come before: together less than the 60 s after
 which no revoked key is good for anything."""
+AT_ONCE_SECONDS = 1.0
+"""A body that is there so soon was asked for by a key that was looked at just before."""
 _NO_LEASE = UUID(int=0)
 _NOTHING_WRITTEN = (Permanent, LimitReached, RunLocked, DatabaseBusy)
 """Refusals. Of all else nobody knows, as of an answer that did not come: it may have been written."""
-_ONCE_ONLY = (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID", "Content-Type", "Content-Encoding")
+_ONCE_ONLY = {
+    name.lower().encode(): name
+    for name in (IDEMPOTENCY_KEY, LEASE, "Last-Event-ID", "Content-Type", "Content-Encoding")
+}
 _WITHOUT_BODY = frozenset({"GET", "DELETE"})
 
 
@@ -116,6 +121,7 @@ class Call:
         self.services = services
         self.principal = admitted.principal
         self.pool: Pool = services.pools.of(admitted.principal.tenant_id)
+        self._head = admitted.head
         self._policies = admitted.policies
         self._ask_again = admitted.ask_again
         self._request = request
@@ -149,17 +155,22 @@ class Call:
         """The body as it came, decompressed."""
         if self._request.scope["query_string"]:
             self.query(Query)
-        raw = await read_body(self._request, self.services.limits.request_bytes)
-        await self.look_again()  # a body may take minutes to arrive
+        until = time.monotonic() + AT_ONCE_SECONDS
+        raw = await read_body(self._request.receive, self._head, self.services.limits.request_bytes)
+        if time.monotonic() >= until:
+            await self.look_again()  # a body may take minutes to arrive
         return raw
 
-    @asynccontextmanager
-    async def charged(self, events: int, size: int) -> AsyncGenerator[Charge]:
+    def charged(self, events: int, size: int) -> AbstractAsyncContextManager[Charge]:
         """Around what writes the body: so many events, so many bytes. Given back where nothing of it was written.
 
         Raises:
             QuotaExceeded: one of the limits of this tenant or key is used up.
         """
+        return self._charged(events, size) if self._policies else nullcontext(Charge())
+
+    @asynccontextmanager
+    async def _charged(self, events: int, size: int) -> AsyncGenerator[Charge]:
         charge, costs, windows = Charge(), {Use.EVENTS: events, Use.BYTES: size}, self.services.windows
         window = await windows.charge(self._policies, costs)
         try:
@@ -191,14 +202,14 @@ class Call:
         return limit_of(self.principal.tenant_quotas, Quota.ACTIVE_RUNS, self.services.limits.active_runs)
 
     def idempotency_key(self) -> str | None:
-        key = self._request.headers.get(IDEMPOTENCY_KEY)
+        key = self._head.get(b"idempotency-key")
         if key is None or (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
             return key
         raise Refused(400, "bad_idempotency_key", "Idempotency-Key has 1 to 255 printable ASCII characters.")
 
     def lease(self) -> UUID | None:
         """The lease token that the request shows. Text that is none stands for one that no run ever has."""
-        text = self._request.headers.get(LEASE)
+        text = self._head.get(b"juinie-lease")
         return None if text is None else parse_run_id(text) or _NO_LEASE
 
     def required_lease(self) -> UUID:
@@ -258,7 +269,7 @@ class Call:
         await self.look_again()
 
     def header(self, name: str) -> str | None:
-        return self._request.headers.get(name)
+        return self._head.get(name.lower().encode())
 
     def path(self, name: str) -> str:
         """What stands in the path."""
@@ -293,10 +304,12 @@ async def authenticated(request: Request) -> Call:
     if isinstance(admitted, Exception):
         raise admitted
     request.state.tenant_id = str(admitted.principal.tenant_id)
-    for name in _ONCE_ONLY:
-        if len(request.headers.getlist(name)) > 1:
-            raise Refused(400, "repeated_header", f"{name} may be given once.")
-    _require_json_accepted(request.headers.getlist("accept"))
+    head = admitted.head
+    for name, spoken in _ONCE_ONLY.items():
+        if head.count(name) > 1:
+            raise Refused(400, "repeated_header", f"{spoken} may be given once.")
+    if b"accept" in head:
+        _require_json_accepted(head.all(b"accept"))
     if request.method in _WITHOUT_BODY:
         await refuse_body(request)
     return Call(request, services, admitted)

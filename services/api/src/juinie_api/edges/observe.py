@@ -4,13 +4,12 @@ ours that shows nothing of them.
 
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from juinie_api import telemetry
 from juinie_api.edges.problems import internal
 from juinie_shared.runtime.logs import get_logger
-
-_log = get_logger("api")
 
 _ALWAYS = {
     b"cache-control": b"no-store",
@@ -23,6 +22,9 @@ class Observed:
 
     def __init__(self, app: Any, metrics: telemetry.Metrics) -> None:
         self._app, self._metrics = app, metrics
+        self._log = get_logger("api").bind()
+        self._observe: dict[tuple[str, str, int], Callable[[float], None]] = {}
+        """By labels, each looked up once."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -40,7 +42,7 @@ class Observed:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the last place where it can become an answer
-            _log.error(telemetry.REQUEST_FAILED, error=type(error).__name__, at=_where(error))
+            self._log.error(telemetry.REQUEST_FAILED, error=type(error).__name__, at=_where(error))
             if not status:
                 refusal = internal()
                 await send_with_headers(
@@ -52,9 +54,12 @@ class Observed:
     def _report(self, scope: Any, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if route != "none" else "other"
-        self._metrics.request_seconds.labels(method, route, str(status)).observe(seconds)
+        labels = (method, route, status)
+        if labels not in self._observe:
+            self._observe[labels] = self._metrics.request_seconds.labels(method, route, str(status)).observe
+        self._observe[labels](seconds)
         tenant_id = scope.get("state", {}).get("tenant_id")
-        _log.info(
+        self._log.info(
             telemetry.REQUEST,
             method=method, route=route, status=status, duration_seconds=round(seconds, 6), tenant_id=tenant_id,
         )  # fmt: skip

@@ -6,13 +6,14 @@ refusals, same log line and metrics; a server span with the same name and attrib
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +30,11 @@ type Handler = Callable[[Request, Any], Awaitable[Response]]
 
 class _Route:
     path = "/v1/runs/{run_id}/events"
+
+
+_NAME = f"POST {_Route.path}"
+_TRACE_HEADERS = (b"traceparent", b"tracestate")
+_NO_PARENT = Context()
 
 
 class Straight:
@@ -52,10 +58,15 @@ class Straight:
             await self._app(scope, receive, send)
             return
         scope.update(app=self._app, route=_Route, path_params={"run_id": found[1]})
-        with self._tracer.start_as_current_span(
-            f"POST {_Route.path}", _parent_of(scope), SpanKind.SERVER, attributes=_attributes(scope)
-        ) as span:
-            await self._observed(scope, receive, _telling(span, send))
+        span = self._tracer.start_span(
+            _NAME, _parent_of(scope), SpanKind.SERVER, attributes=_attributes(scope)
+        )
+        token = attach(set_span_in_context(span))
+        try:
+            await self._observed(scope, receive, send)
+        finally:
+            detach(token)
+            span.end()
 
     async def _answered(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive, send)
@@ -64,34 +75,30 @@ class Straight:
         except Exception as error:
             refuse = next((self._refusals[cls] for cls in type(error).__mro__ if cls in self._refusals), None)
             if refuse is None:
+                _tell(get_current_span(), 500)
                 raise
             response = await refuse(request, error)
+        _tell(get_current_span(), response.status_code)
         await response(scope, receive, send)
 
 
 def _parent_of(scope: Any) -> Context:
-    wanted = (b"traceparent", b"tracestate")
-    return _PROPAGATOR.extract(
-        {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in wanted}
-    )
+    found = {
+        name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _TRACE_HEADERS
+    }
+    return _PROPAGATOR.extract(found) if found else _NO_PARENT
 
 
-def _telling(span: Span, send: Any) -> Any:
-    async def send_and_tell(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            span.set_attribute("http.response.status_code", status)
-            if status >= 500:
-                span.set_attribute("error.type", str(status))
-                span.set_status(StatusCode.ERROR)
-        await send(message)
-
-    return send_and_tell
+def _tell(span: Span, status: int) -> None:
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_attribute("error.type", str(status))
+        span.set_status(StatusCode.ERROR)
 
 
 def _attributes(scope: Any) -> dict[str, Any]:
     """As the semantic conventions for HTTP servers name them."""
-    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
     return {
         "url.scheme": scope["scheme"],
         "http.request.method": "POST",
@@ -102,10 +109,11 @@ def _attributes(scope: Any) -> dict[str, Any]:
     }
 
 
-def _server(host: str) -> dict[str, Any]:
+@lru_cache(maxsize=100)
+def _server(host: bytes) -> Mapping[str, Any]:
     """Nothing of a host that cannot be one: whoever sends that is refused as anybody else."""
     try:
-        server = urlsplit(f"//{host}")
+        server = urlsplit(f"//{host.decode('latin-1')}")
         name, port = server.hostname, server.port or 80
     except ValueError:
         return {}
