@@ -17,7 +17,14 @@ from juinie_shared.runtime.logs import configure_logs
 from juinie_testkit.waits import eventually
 
 LIMITS = HttpLimits(
-    head_bytes=2048, headers=20, head_seconds=0.2, body_stall_seconds=0.2, body_seconds=2, connections=5
+    head_bytes=2048,
+    headers=20,
+    head_seconds=0.2,
+    body_stall_seconds=0.2,
+    body_seconds=2,
+    connections=5,
+    pipelined=8,
+    pipelined_in_all=12,
 )
 ORIGIN = b"http://localhost:5173"
 
@@ -28,12 +35,14 @@ class Application:
     def __init__(self) -> None:
         self.requests = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.begun, self.disconnects = asyncio.Event(), asyncio.Event()
+        self.begun, self.disconnects, self.release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.requests += 1
         self.headers = scope["headers"]
         self.begun.set()
+        if scope["path"] == "/held":
+            await self.release.wait()
         while scope["path"] == "/wait":
             if (await receive())["type"] == "http.disconnect":
                 self.disconnects.set()
@@ -81,12 +90,19 @@ class Client:
 class Served:
     def __init__(self, app: Application, port: int) -> None:
         self.app, self.port, self.refused = app, port, 0
+        self.server: HttpServer | None = None
         self._writers: list[asyncio.StreamWriter] = []
 
     async def client(self) -> Client:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         self._writers.append(writer)
         return Client(reader, writer)
+
+    @property
+    def waiting(self) -> int:
+        """Requests behind others, as the server counts them."""
+        assert self.server
+        return self.server._connections()[0].queues.length
 
     def close(self) -> None:
         for writer in self._writers:
@@ -102,6 +118,7 @@ async def served() -> AsyncGenerator[Served]:
         made.refused += 1
 
     server = HttpServer(app, "127.0.0.1", 0, LIMITS, Cors((), dev=True, methods=("GET",)), count)
+    made.server = server
     listener = server.bind()
     serving = asyncio.create_task(server.serve(listener, stopping, drain_seconds=1))
     assert server.bound_port
@@ -406,6 +423,47 @@ async def test_one_connection_too_many_is_closed_and_room_is_made_when_one_leave
     welcome = await served.client()
     welcome.send(request(b"Content-Length: 0"))
     assert (await welcome.response()).startswith(b"HTTP/1.1 200 ")
+
+
+HELD = b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n"
+SHORT = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("more", [8, 9, 2000])
+async def test_few_requests_wait_behind_another_and_what_is_beyond_them_is_refused_in_its_turn(
+    served: Served, more: int
+):
+    """Each is ten times as large once it is read, and thousands come in one read."""
+    client = await served.client()
+    client.send(HELD + b"".join(SHORT % number for number in range(more)))
+    await eventually(served.app.begun.is_set, 10, "the first one")
+    served.app.release.set()
+    answers = [await client.response() for _ in range(LIMITS.pipelined + 1)]
+    assert {answer[:15] for answer in answers} == {b"HTTP/1.1 200 OK"}
+    if more > LIMITS.pipelined:
+        refusal = await client.until_closed()
+        assert refusal.startswith(b"HTTP/1.1 400 ")
+        assert b"Too many requests wait" in refusal
+    assert served.app.requests == LIMITS.pipelined + 1
+
+
+async def test_those_who_wait_on_all_connections_are_counted_together_until_they_are_answered_or_gone(
+    served: Served,
+):
+    first, second, third = [await served.client() for _ in range(3)]
+    for client in (first, second):
+        served.app.begun.clear()
+        client.send(HELD + SHORT % 1 * 6)
+        await eventually(served.app.begun.is_set, 10, "its first one")
+    third.send(SHORT % 1 + SHORT % 2)
+    assert (await third.response()).startswith(b"HTTP/1.1 200 ")
+    assert (await third.until_closed()).startswith(b"HTTP/1.1 400 ")
+    assert served.waiting == 12
+    second.writer.transport.abort()
+    served.app.release.set()
+    for _ in range(7):
+        assert (await first.response()).startswith(b"HTTP/1.1 200 ")
+    await eventually(lambda: served.waiting == 0, 10, "the second is seen to have left")
 
 
 @pytest.fixture

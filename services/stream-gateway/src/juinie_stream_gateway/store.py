@@ -125,11 +125,13 @@ class Store:
         """The next events after `after_seq`; None when the run is gone. Raises likewise."""
         return self._pages.ask((run_id, after_seq))
 
-    async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow]:
-        """The rows of these runs; those that are gone are left out. Waits for nobody: it keeps open streams true."""
+    async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow | None]:
+        """The rows of these runs; those that are gone are left out, and None stands for one that says what this version does not
+        know. Waits for nobody: it keeps open streams true.
+        """
         async with self._pool.connection() as connection:
             rows = await connection.fetch(READ_RUNS, list(run_ids))
-        return {RunId(row["run_id"]): _run_row(row) for row in rows}
+        return {RunId(row["run_id"]): _known_row(row) for row in rows}
 
     async def valid_keys(self, key_ids: Collection[KeyId]) -> set[KeyId]:
         """Those of these keys that are neither revoked nor expired."""
@@ -160,6 +162,13 @@ def _columns(asked: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
 
 def _run_row(row: Mapping[str, Any]) -> RunRow:
     return RunRow(Seq(row["last_seq"]), RunStatus(row["status"]), Seq(row["retained_from_seq"]))
+
+
+def _known_row(row: Mapping[str, Any]) -> RunRow | None:
+    try:
+        return _run_row(row)
+    except ValueError:
+        return None
 
 
 def _events(row: Mapping[str, Any]) -> tuple[Event, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable
+from typing import cast
 
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
 from juinie_shared.domain.runs import RunStatus
@@ -31,7 +32,11 @@ class Outlet:
 
     def finish(self) -> None: ...
 
-    def reconnect(self, reason: str) -> None: ...
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+
+    def reconnect(self, reason: str) -> None:
+        self.closed.append(reason)
 
     async def flush(self) -> None: ...
 
@@ -43,11 +48,16 @@ class Database:
 
     def __init__(self) -> None:
         self.last_seqs: dict[RunId, int] = {}
+        self.unknown: set[RunId] = set()
         self.asked: set[RunId] = set()
 
-    async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow]:
+    async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow | None]:
         self.asked = set(run_ids)
-        return {run_id: RunRow(Seq(self.last_seqs[run_id]), RunStatus.RUNNING) for run_id in run_ids}
+        return {
+            run_id: None if run_id in self.unknown else RunRow(Seq(last_seq), RunStatus.RUNNING)
+            for run_id, last_seq in self.last_seqs.items()
+            if run_id in self.asked
+        }
 
 
 def watched(hub: Hub, database: Database) -> Room:
@@ -77,3 +87,19 @@ async def test_all_runs_are_asked_about_sooner_while_kafka_owes_any() -> None:
     await tail.check(tail.due())
     await tail.check(tail.due(everyone=False))
     assert database.asked == {late.run_id}
+
+
+async def test_a_row_of_a_later_version_and_one_that_is_gone_are_their_watchers_matter_alone() -> None:
+    database = Database()
+    hub = Hub(RecentFrames(10**6), list[Room]().append, asyncio.get_running_loop().call_soon)
+    tail = TailCheck(hub, database.read_runs, 1.0, 0.5)
+    later, gone, well = (watched(hub, database) for _ in range(3))
+    database.unknown.add(later.run_id)
+    del database.last_seqs[gone.run_id]
+
+    await tail.check(tail.due())
+    assert [closed(room) for room in (later, gone, well)] == [["internal"], ["deleted"], []]
+
+
+def closed(room: Room) -> list[str]:
+    return [reason for watcher in room.watchers for reason in cast("Outlet", watcher.outlet).closed]

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, Self, override
+from typing import Any, ClassVar, Self, SupportsIndex, override
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -53,6 +53,10 @@ class HttpLimits:
 
     head_bytes: int = 32 * 1024
     headers: int = 100
+    pipelined: int = 200
+    """Requests of a connection that wait for the answer before them. They come many in one read, and each is ten times as large once it is read."""
+    pipelined_in_all: int = 10_000
+    """Those of all connections."""
     head_seconds: float = 10.0
     body_stall_seconds: float = 30.0
     body_seconds: float = 300.0
@@ -77,6 +81,10 @@ class _Ambiguous(Exception):
     """A proxy in front may take this for another request than we do."""
 
 
+class _TooManyWait(Exception):
+    """Requests, behind others."""
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with `HttpLimits`.
 
@@ -90,6 +98,7 @@ class GuardedProtocol(HttpToolsProtocol):
     limits: ClassVar[HttpLimits] = HttpLimits()
     readers: "ClassVar[SlowReaders[GuardedProtocol] | None]" = None
     cors: ClassVar[Cors | None] = None
+    queues: "ClassVar[_Queues]"
     inboxes: ClassVar[Sequence[socket.socket]] = ()
     """Of all siblings, by index; of none where this process is alone."""
     last_call: ClassVar[bool] = False
@@ -97,7 +106,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     __slots__ = (
         "_body", "_body_until", "_goes_on", "_handed", "_head_bytes", "_hops", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow",
-        "_rest", "_running", "_tended", "_timer", "_too_large", "_trailers", "reader",
+        "_rest", "_running", "_tended", "_timer", "_too_large", "_too_many", "_trailers", "reader",
     )  # fmt: skip
     # With uvicorn's own they would be too many for the compact form that Python keeps few attributes in: 1 KB more a connection.
 
@@ -111,7 +120,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """How often siblings handed this connection over, for the request that is being read or answered."""
         self._head_bytes = 0
         """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
-        self._too_large = False
+        self._too_large = self._too_many = False
         self._trailers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._body_until = 0.0
@@ -143,7 +152,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self.pipeline = _Queue()  # pyright: ignore[reportAttributeAccessIssue] - used as one
+        self.pipeline = _Queue(self.queues)  # pyright: ignore[reportAttributeAccessIssue] - used as one
         self.flow._is_writable_event = LeanEvent(is_set=True)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - nobody waits for it yet
         if len(self.connections) > self.limits.connections:
             self.on_refused()
@@ -164,6 +173,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
+        self.pipeline.clear()
         self._look_at_body()
         on_left, self._on_left, self._on_slow = self._on_left, None, None
         if on_left is not None:
@@ -233,6 +243,9 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _HeadTooLarge
         if not self.url.startswith(b"/") or self._hides_a_body() or self._is_ambiguous():
             raise _Ambiguous
+        if self._too_many_wait():
+            self._too_many = True
+            raise _TooManyWait
         self._in_head, self._in_body, self._trailers = False, True, 0
         self._body_until = self.loop.time() + self.limits.body_seconds
         super().on_headers_complete()
@@ -393,6 +406,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Refuse what the parser could not read, or what was too large to go on reading, and close."""
         if self._too_large:
             refusal = problem(431, "headers_too_large", "The request's headers are too many or too large.")
+        elif self._too_many:
+            refusal = problem(400, "bad_request", "Too many requests wait for the answers before them.")
         else:
             refusal = problem(400, "bad_request", "This is no HTTP request that can be read.")
         answer = self._plain_answer(refusal)
@@ -435,7 +450,17 @@ class GuardedProtocol(HttpToolsProtocol):
         return b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", refusal.body])
 
     def _is_idle(self) -> bool:
-        return not self._in_body and (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
+        return not self._in_body and self._is_answered()
+
+    def _too_many_wait(self) -> bool:
+        """Whether there is no place for another one behind those that are not answered yet."""
+        is_full = (
+            len(self.pipeline) >= self.limits.pipelined or self.queues.length >= self.limits.pipelined_in_all
+        )
+        return is_full and not self._is_answered()
+
+    def _is_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
 
     def _hides_a_body(self) -> bool:
         """The parser takes a request that offers an upgrade to have no body, and its body for the next request."""
@@ -482,16 +507,38 @@ def _that_can_be_held(limits: HttpLimits) -> HttpLimits:
     return replace(limits, connections=min(limits.connections, max(1, descriptors - OWN_DESCRIPTORS)))
 
 
+@dataclass(slots=True)
+class _Queues:
+    """How many requests wait, of all connections."""
+
+    length: int = 0
+
+
 class _Queue(list[Any]):
     """Of requests that wait for the one before: as a deque, without the 760 bytes of an empty one."""
 
-    __slots__ = ()
+    __slots__ = ("_all",)
+
+    def __init__(self, all_of_them: _Queues) -> None:
+        super().__init__()
+        self._all = all_of_them
 
     def appendleft(self, waiting: Any) -> None:
         self.insert(0, waiting)
+        self._all.length += 1
+
+    @override
+    def pop(self, index: SupportsIndex = -1) -> Any:
+        self._all.length -= 1
+        return super().pop(index)
 
     def popleft(self) -> Any:
         return self.pop(0)
+
+    @override
+    def clear(self) -> None:
+        self._all.length -= len(self)
+        super().clear()
 
 
 def _has_unread_bytes(transport: asyncio.Transport) -> bool:
@@ -581,6 +628,7 @@ class HttpServer:
             "limits": self._limits,
             "cors": self._cors,
             "readers": self._readers,
+            "queues": _Queues(),
             "on_refused": staticmethod(self._on_refused),
             "on_unread": staticmethod(self._on_unread),
             "inboxes": self._sibling.take_inboxes() if self._sibling else (),

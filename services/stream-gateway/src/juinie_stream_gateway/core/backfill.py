@@ -6,8 +6,15 @@ from weakref import WeakKeyDictionary
 
 from juinie_shared.domain.errors import Transient
 from juinie_shared.domain.ids import RunId, Seq
+from juinie_shared.runtime.logs import get_logger
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.store import Page
+from juinie_stream_gateway.telemetry import LOG_STREAM_FAILED
+
+INTERNAL = "internal"
+"""Why watchers are sent away by a fault of ours: they come again."""
+
+_log = get_logger("stream")
 
 type ReadPage = Callable[[RunId, Seq], Awaitable[Page | None]]
 type Count = Callable[[], None]
@@ -43,15 +50,18 @@ class Backfill:
 
     async def refill(self, hub: Hub, room: Room) -> None:
         """What `Splice.begin_read` asked for. Never joins a flight: that one may have begun before the news came."""
+        page: Page | None = None
         try:
             self._count_refill()
             page = await self._read_page(room.run_id, room.splice.head or Seq(0))
+            if page is None:
+                hub.take_page(room, None)
         except Transient:
-            hub.end_read(room, None)  # the tail check asks again
-            return
-        if page is None:
-            hub.take_page(room, None)
-        else:
+            pass  # the tail check asks again
+        except Exception:  # noqa: BLE001 - one run's: its watchers are told, and all others go on
+            _log.exception(LOG_STREAM_FAILED, run_id=str(room.run_id))
+            hub.close_room(room, INTERNAL)
+        finally:
             hub.end_read(room, page)
 
     async def _read(self, room: Room, after_seq: Seq) -> Page | None:

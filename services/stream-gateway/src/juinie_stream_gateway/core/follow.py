@@ -36,7 +36,7 @@ class Follower:
         this again. False: the outlet is closing.
         """
         try:
-            if not watcher.outlet.closing:
+            if watcher.outlet.idle:  # else there is enough for it to take
                 self._show_recent(room, watcher)
             await watcher.outlet.flush()  # the first bytes, before anything that may take time
             if not (watcher.live or watcher.outlet.closing):

@@ -8,14 +8,15 @@ broker or the publisher that fails.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from juinie_shared.domain.ids import RunId
 from juinie_shared.runtime.tries import Tries
+from juinie_stream_gateway.core.backfill import INTERNAL
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.store import RunRow
 
-type ReadRuns = Callable[[Collection[RunId]], Awaitable[dict[RunId, RunRow]]]
+type ReadRuns = Callable[[Collection[RunId]], Awaitable[Mapping[RunId, RunRow | None]]]
 
 
 class TailCheck:
@@ -46,6 +47,9 @@ class TailCheck:
         heads_before = [room.splice.head for room in due]
         rows = await self._read_runs([room.run_id for room in due])
         for room, head_before in zip(due, heads_before, strict=True):
-            if room.watchers:
-                self._hub.take_row(room, rows.get(room.run_id), head_before)
+            row = rows.get(room.run_id)
+            if row is None and room.run_id in rows:
+                self._hub.close_room(room, INTERNAL)  # to another gateway, perhaps of the version that knows
+            elif room.watchers:
+                self._hub.take_row(room, row, head_before)
         self._doubtful = any(room.splice.behind and room.splice.owed for room in due)

@@ -11,6 +11,7 @@ from typing import Any
 
 from juinie_shared.domain.errors import Draining
 from juinie_shared.runtime.logs import get_logger
+from juinie_stream_gateway.core.backfill import INTERNAL
 from juinie_stream_gateway.core.follow import Follower
 from juinie_stream_gateway.core.places import Place, Places
 from juinie_stream_gateway.core.start import Start
@@ -22,7 +23,6 @@ from juinie_stream_gateway.edges.trace import RequestTrace, tell_failed
 from juinie_stream_gateway.telemetry import LOG_STREAM_ENDED, LOG_STREAM_FAILED, Telemetry
 
 CREDENTIAL = "credential"
-INTERNAL = "internal"
 
 _log = get_logger("stream")
 
@@ -72,12 +72,12 @@ class OpenStream:
         self._began = time.monotonic()
         self._outlet = outlet = ResponseOutlet(connection, streams.limits)
         self._watcher = Watcher(outlet, start, admitted.types)
-        holder = admitted.caller.principal
-        self._room = streams.follower.join(admitted.run_id, holder.tenant_id, holder.key_id, self._watcher)
         self._expiry = _expire(outlet, admitted.caller.expires_in_seconds)
         told = connection.when_left(outlet.left)
         self._leaving = None if told else create_task(self._until_left())
         connection.when_slow(outlet.give_up)
+        holder = admitted.caller.principal
+        self._room = streams.follower.join(admitted.run_id, holder.tenant_id, holder.key_id, self._watcher)
         streams.began(outlet)
 
     async def run(self, receive: Receive, send: Send) -> None:

@@ -11,12 +11,13 @@ from juinie_shared.contracts.sse import MEDIA_TYPE, preamble
 from juinie_shared.domain.errors import Draining, Permanent, Transient
 from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.runtime.logs import get_logger
+from juinie_stream_gateway.core.backfill import INTERNAL
 from juinie_stream_gateway.core.places import Place
 from juinie_stream_gateway.core.turnstile import Turnstile
 from juinie_stream_gateway.core.watcher import RETRY_MS
 from juinie_stream_gateway.edges.admit import Admitted, Gate
 from juinie_stream_gateway.edges.connection import Headers, HttpConnection, Receive, Send
-from juinie_stream_gateway.edges.open_stream import INTERNAL, OpenStream, OpenStreams
+from juinie_stream_gateway.edges.open_stream import OpenStream, OpenStreams
 from juinie_stream_gateway.edges.outlet import ResponseOutlet
 from juinie_stream_gateway.edges.problems import refusal
 from juinie_stream_gateway.edges.trace import RequestTrace
