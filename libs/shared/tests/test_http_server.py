@@ -5,6 +5,7 @@ import gzip
 import logging
 import resource
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import structlog
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
-from juinie_shared.runtime.http_server import OWN_DESCRIPTORS, HttpLimits, HttpServer
+from juinie_shared.runtime.http_server import OWN_DESCRIPTORS, GuardedProtocol, HttpLimits, HttpServer
 from juinie_shared.runtime.logs import configure_logs
 from juinie_testkit.waits import eventually
 
@@ -33,7 +34,7 @@ class Application:
     """Reads the body and answers with its length; counts what reached it."""
 
     def __init__(self) -> None:
-        self.requests = 0
+        self.requests = self.asked = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.begun, self.disconnects, self.release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -41,13 +42,15 @@ class Application:
         self.requests += 1
         self.headers = scope["headers"]
         self.begun.set()
+        if scope["path"] == "/asks":
+            await self.ask_again_and_again(receive)
         if scope["path"] == "/held":
             await self.release.wait()
         while scope["path"] == "/wait":
             if (await receive())["type"] == "http.disconnect":
                 self.disconnects.set()
                 return
-        size, more = 0, True
+        size, more = 0, scope["path"] not in {"/early", "/asks"}
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -62,6 +65,14 @@ class Application:
             }
         )
         await send({"type": "http.response.body", "body": str(size).encode()})
+
+    async def ask_again_and_again(self, receive: Any) -> None:
+        """As who waits long, and looks whether the client is still there."""
+        while not self.release.is_set():
+            with suppress(TimeoutError):
+                if (await asyncio.wait_for(receive(), 0.002))["type"] == "http.disconnect":
+                    return
+            self.asked += 1
 
 
 class Client:
@@ -101,8 +112,12 @@ class Served:
     @property
     def waiting(self) -> int:
         """Requests behind others, as the server counts them."""
+        return self.connections[0].queues.length
+
+    @property
+    def connections(self) -> list[GuardedProtocol]:
         assert self.server
-        return self.server._connections()[0].queues.length
+        return self.server._connections()
 
     def close(self) -> None:
         for writer in self._writers:
@@ -464,6 +479,34 @@ async def test_those_who_wait_on_all_connections_are_counted_together_until_they
     for _ in range(7):
         assert (await first.response()).startswith(b"HTTP/1.1 200 ")
     await eventually(lambda: served.waiting == 0, 10, "the second is seen to have left")
+
+
+async def test_little_of_a_body_is_read_while_the_request_before_it_is_answered(served: Served):
+    """However often that one looks for its client."""
+    client = await served.client()
+    client.send(
+        b"GET /asks HTTP/1.1\r\nHost: a\r\n\r\n" + request(b"Content-Length: 9000000", body=b"x" * 8_000_000)
+    )
+    await eventually(lambda: served.app.asked > 100, 10, "many looks")
+    (connection,) = served.connections
+    assert len(connection.cycle.body) < 1_000_000
+    served.app.release.set()
+    await client.response()
+    client.send(b"x" * 1_000_000)
+    assert (await client.response()).endswith(b"\r\n9000000")
+
+
+async def test_nothing_of_a_request_is_kept_once_it_is_answered(served: Served):
+    """Its connection may rest for long."""
+    client = await served.client()
+    client.send(
+        b"POST /early HTTP/1.1\r\nHost: a\r\nX: %b\r\nContent-Length: 60000\r\n\r\n%b"
+        % (b"y" * 999, b"x" * 60_000)
+    )
+    await client.response()
+    (connection,) = served.connections
+    await eventually(lambda: connection.cycle.scope == {"method": "POST"}, 10, "its head is let go")
+    assert (connection.cycle.body, connection.headers) == (b"", [])
 
 
 @pytest.fixture

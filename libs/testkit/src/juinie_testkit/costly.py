@@ -37,6 +37,8 @@ def costly_bodies() -> dict[str, tuple[str, bytes]]:
         "backslashes before a lone surrogate": ("create", b'{"agent":"' + b"\\\\" * 500_000 + b'\\ud800"}'),
         "lone surrogates": ("create", b'{"agent":"' + b"\\ud800" * 170_000 + b'"}'),
         "a huge number": ("create", b'{"agent":"a","timeout_seconds":' + b"9" * 1_000_000 + b"}"),
+        "a long name with an escape": ("create", b'{"' + b"a" * 1_000_000 + b'\\/b":1}'),
+        "long texts in lists": ("append", b'{"events":[' + b",".join([_text(250_000)] * 4) + b"]}"),
         "deep agents": ("claim", _filled(b'{"worker_id":"w","agents":[', b"[" * 900 + b"]" * 900, b"]}")),
         "huge numbers for agents": ("claim", _filled(b'{"worker_id":"w","agents":[', b"9" * 4000, b"]}")),
     }
@@ -45,6 +47,10 @@ def costly_bodies() -> dict[str, tuple[str, bytes]]:
 def events(event: bytes) -> bytes:
     """A thousand times this event."""
     return b'{"events":[' + b",".join([event] * 1000) + b"]}"
+
+
+def _text(length: int) -> bytes:
+    return b'{"type":"x","data":["' + b"a" * length + b'"]}'
 
 
 def _data(value: bytes, times: int) -> bytes:

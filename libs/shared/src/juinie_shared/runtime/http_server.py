@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any, ClassVar, Self, SupportsIndex, override
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from juinie_shared.runtime.cors import Cors
@@ -44,6 +45,7 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _LAST = {"Connection": "close", "Vary": "Origin", **dict([_NOSNIFF])}
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*")
 """A host and a port (RFC 3986 §3.2.2). No comma: it would be two headers that somebody put together."""
+_NO_BODY = bytearray()
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -152,8 +154,8 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self.pipeline = _Queue(self.queues)  # pyright: ignore[reportAttributeAccessIssue] - used as one
-        self.flow._is_writable_event = LeanEvent(is_set=True)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - nobody waits for it yet
+        self.pipeline = queue = _Queue(self.queues)  # pyright: ignore[reportAttributeAccessIssue] - used as one
+        self.flow = _Flow(transport, queue)
         if len(self.connections) > self.limits.connections:
             self.on_refused()
             transport.abort()
@@ -281,8 +283,9 @@ class GuardedProtocol(HttpToolsProtocol):
         finally:
             if self._tended is cycle:
                 self._tended = None
-            if cycle.response_complete:
-                cycle.on_response = _nothing  # leaves no circle for the collector
+            if cycle.response_complete:  # the next request may be long in coming
+                cycle.on_response, cycle.body = _nothing, _NO_BODY
+                self._let_go(cycle)
             if isinstance(cycle.transport, OneWrite):
                 cycle.transport.let_go()
 
@@ -491,7 +494,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        if not self.transport.is_closing():
+        left = self._body_until - self.loop.time()
+        if self._in_body and self.flow.read_paused and left > 0:
+            self._arm(min(self.limits.body_stall_seconds, left))  # it is we who do not read
+        elif not self.transport.is_closing():
             self.transport.close()
 
 
@@ -535,10 +541,28 @@ class _Queue(list[Any]):
     def popleft(self) -> Any:
         return self.pop(0)
 
+    def body_bytes(self) -> int:
+        """Of all that wait, as far as they have come."""
+        return sum([len(cycle.body) for cycle, _ in self])
+
     @override
     def clear(self) -> None:
         self._all.length -= len(self)
         super().clear()
+
+
+class _Flow(FlowControl):
+    """uvicorn's, but a request that reads its body, or asks whether its client is there, lets no more be read behind it than is held anyway."""
+
+    def __init__(self, transport: asyncio.Transport, queue: _Queue) -> None:
+        super().__init__(transport)
+        self._is_writable_event = LeanEvent(is_set=True)  # nobody waits for it yet
+        self._queue = queue
+
+    @override
+    def resume_reading(self) -> None:
+        if not self._queue or self._queue.body_bytes() <= HIGH_WATER_LIMIT:
+            super().resume_reading()
 
 
 def _has_unread_bytes(transport: asyncio.Transport) -> bool:
