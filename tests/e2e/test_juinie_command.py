@@ -134,15 +134,15 @@ async def test_record_under_the_runs_key_that_is_none_of_it_is_found(
     assert "is no event of the run" in printed
 
 
-async def put_by_hand(stack: Stack, run_id: str, topic: str, *seqs: int) -> None:
-    """The run's records, of these seqs, in this order, on a topic of their own."""
+async def put_by_hand(stack: Stack, run_id: str, topic: str, *seqs: int, **configs: str) -> None:
+    """The run's records, of these seqs, in this order, on a topic of their own, of this configuration."""
 
     def ours(records: list[Record]) -> list[Record]:
         return [record for record in records if record.key == run_id.encode()]
 
     servers = stack.kafka_bootstrap_servers
     records = ours(await read_topic(servers, stack.kafka_topic, lambda records: len(ours(records)) >= 5))
-    await create_topic(servers, topic)
+    await create_topic(servers, topic, **configs)
     for seq in seqs:
         record = next(record for record in records if record.value.startswith(b'{"seq":%d,' % seq))
         await produce_raw(servers, topic, record.key, record.value, record.headers)
@@ -165,17 +165,64 @@ async def test_disorder_on_kafka_is_found_and_a_dead_letter_that_came_late_is_no
     assert (code, "seq 3 came first after 4: a dead letter" in printed) == (0, True), printed
 
 
+async def remove(stack: Stack, topic: str, before_offset: int) -> None:
+    """Before this offset of the first partition, as retention does."""
+    async with admin_of(stack.kafka_bootstrap_servers) as admin:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=before_offset)})
+
+
 async def test_what_kafka_keeps_no_more_is_told_and_no_fault(stack: Stack, key: SeededKey, juinie: Client):
     run_id = await finished_run(juinie)
     topic = f"verify-{run_id}"
-    await put_by_hand(stack, run_id, topic, 1, 2, 3, 4, 5)
-    async with admin_of(stack.kafka_bootstrap_servers) as admin:
-        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=2)})
+    await put_by_hand(stack, run_id, topic, 1, 2, 3, 4, 5, retention_ms="1")
+    await remove(stack, topic, before_offset=2)
     code, printed = await verify(
         stack, key, run_id, "--kafka", stack.kafka_bootstrap_servers, "--topic", topic
     )
 
     assert (code, "seq 2 is missing: older than what Kafka keeps" in printed) == (0, True), printed
+
+
+async def test_partition_that_is_empty_by_now_excuses_no_run_that_is_younger_than_retention(
+    stack: Stack, key: SeededKey, juinie: Client
+):
+    run_id = await finished_run(juinie)
+    topic = f"verify-{run_id}"
+    await put_by_hand(stack, run_id, topic, 1, 2, 3, 4, 5)
+    await remove(stack, topic, before_offset=5)
+    kafka = ("--kafka", stack.kafka_bootstrap_servers, "--topic", topic, "--wait-seconds", "1")
+    code, printed = await verify(stack, key, run_id, *kafka)
+
+    assert (code, "seq 1 is missing" in printed) == (1, True), printed
+
+
+async def test_run_of_which_no_event_is_kept_is_whole(
+    stack: Stack, stack_pool: Pool, key: SeededKey, juinie: Client
+):
+    run_id = await finished_run(juinie)
+    await await_outbox_flush(stack_pool, run_id)
+    async with stack_pool.connection() as connection, connection.transaction():
+        await connection.execute("DELETE FROM run_event WHERE run_id = $1", run_id)
+        await connection.execute("UPDATE run SET retained_from_seq = last_seq + 1 WHERE run_id = $1", run_id)
+    kafka = ("--kafka", stack.kafka_bootstrap_servers, "--topic", stack.kafka_topic)
+    code, printed = await verify(stack, key, run_id, *kafka, "--database-url", stack.database_url)
+
+    assert (code, "none of its events is kept" in printed) == (0, True), printed
+
+
+async def test_row_behind_the_end_is_found(stack: Stack, stack_pool: Pool, key: SeededKey, juinie: Client):
+    run_id = await finished_run(juinie)
+    async with stack_pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO run_event (run_id, seq, type, data, occurred_at)"
+            " SELECT run_id, seq + 1, 'token', '1', occurred_at FROM run_event WHERE run_id = $1 AND seq = 5",
+            run_id,
+        )
+    code, printed = await verify(
+        stack, key, run_id, "--database-url", stack.database_url, "--wait-seconds", "3"
+    )
+
+    assert (code, "6 rows, not 5" in printed) == (1, True), printed
 
 
 async def test_run_that_does_not_exist_cannot_be_verified(stack: Stack, key: SeededKey):

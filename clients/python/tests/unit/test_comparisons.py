@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
+from juinie.client import Client
 from juinie.events import RunEvent
 from juinie.verify.comparisons import (
     Record,
@@ -17,6 +19,8 @@ from juinie.verify.comparisons import (
     out_of_order,
 )
 from juinie.verify.in_postgres import faults_of_rows
+from juinie.verify.over_http import Log, check_log, read_log
+from juinie.verify.report import Report
 
 RUN_ID = "0193a1f2-7c3e-7d4b-9a55-0c6a2f1e8b70"
 TIME = "2026-11-23T12:00:00.123456Z"
@@ -89,6 +93,14 @@ def test_run_whose_older_events_are_kept_no_more_begins_later() -> None:
     assert list(faults_of_seqs(LOG[1:], 2, 3)) == []
 
 
+def test_run_of_which_no_event_is_kept_has_nothing_to_show() -> None:
+    report = Report()
+    check_log(Log(RUN, [], 4), report)
+
+    assert (report.whole, report.checks[1].what) == (True, "ends as success, and none of its events is kept")
+    assert list(faults_of_end([], RUN, 3)) == ["the run is success, its ends are at [], not at 3"]
+
+
 @pytest.mark.parametrize(
     ("events", "status"),
     [
@@ -153,3 +165,24 @@ def test_wrong_record_is_found(wrong: Record, fault: str) -> None:
 )
 def test_rows_that_differ_are_found(rows: Sequence[dict[str, Any]]) -> None:
     assert len(list(faults_of_rows(LOG, rows))) == 1
+
+
+@pytest.mark.parametrize(("status", "read"), [("success", [1, 2, 3, 4]), ("running", [1, 2, 3])])
+async def test_event_behind_the_end_is_read_and_one_that_an_open_run_got_since_is_not(
+    status: str, read: list[int]
+) -> None:
+    page = f'{{"events":[{",".join(of.raw.decode() for of in [*LOG, event(4)])}],"next_after_seq":4,"up_to_date":true}}'
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events"):
+            return httpx.Response(200, content=page)
+        return httpx.Response(200, json={**RUN, "status": status, "created_at": TIME})
+
+    url = "http://juinie.test"
+    async with Client(url, url, "jn_x", transport=httpx.MockTransport(answer)) as client:
+        log = await read_log(client, RUN_ID)
+    report = Report()
+    check_log(log, report)
+
+    assert [of.seq for of in log.events] == read
+    assert any("the events end at 4" in check.detail for check in report.checks) is (status == "success")

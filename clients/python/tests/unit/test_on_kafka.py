@@ -1,6 +1,15 @@
 """Kafka against the log: what is a fault of it, and what the protocol says can be."""
 
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+from aiokafka.structs import OffsetAndTimestamp
+
 from juinie.events import RunEvent
+from juinie.verify import on_kafka
 from juinie.verify.comparisons import Record
 from juinie.verify.on_kafka import Found, checks_of
 from juinie.verify.over_http import Log
@@ -101,3 +110,72 @@ def test_retention_excuses_nothing_that_is_younger_and_no_gap() -> None:
     assert told(Found(records(1, 3, 4, 5), kept_since_ms=since)) == (["seq 2 is missing"], [])
     assert told(Found(records(1, 2, 3, 5, 4), kept_since_ms=since)) == (["seq 4 came first after 5"], [])
     assert len(told(Found([], kept_since_ms=None))[0]) == 5
+
+
+def test_what_is_kept_no_more_is_told_to_be_unsure_where_retention_cannot_be_read() -> None:
+    unsure = "(how long Kafka keeps it cannot be read)"
+    since = NOON_MS + 500
+
+    assert told(Found(records(1, 2, 3, 4), retention_known=False)) == ([f"seq 5 is missing {unsure}"], [])
+    assert told(Found(records(2, 3, 4, 5), kept_since_ms=since, retention_known=False)) == (
+        [],
+        [f"seq 1 is missing {unsure}: older than what Kafka has left"],
+    )
+
+
+def test_record_behind_the_end_is_a_fault_and_behind_what_was_read_of_an_open_run_none() -> None:
+    found = Found(records(1, 2, 3, 4, 5, 6))
+    finished = Log({**LOG.run, "status": "success"}, EVENTS, 1)
+
+    assert told(found) == ([], [])
+    assert [fault for check in checks_of(finished, found) for fault in check.faults] == [
+        f"a record with ce_id {RUN_ID}:6 is no event of the run"
+    ]
+
+
+@pytest.mark.parametrize("first_seq", [3, 6])
+def test_records_of_events_that_the_log_keeps_no_more_are_no_fault(first_seq: int) -> None:
+    kept = Log({**LOG.run, "status": "success"}, EVENTS[first_seq - 1 :], first_seq)
+
+    assert not [fault for check in checks_of(kept, Found(records(1, 2, 3, 4, 5))) for fault in check.faults]
+
+
+class Consumer:
+    """Of one partition of five records, none of which it brings. `places` are where it is after each try."""
+
+    def __init__(self, *places: int) -> None:
+        self._places = list(places)
+
+    def assign(self, partitions: object) -> None: ...
+
+    def seek(self, partition: object, offset: int) -> None: ...
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 5)
+
+    async def offsets_for_times(self, times: dict[TopicPartition, int]) -> dict[TopicPartition, Any]:
+        return {partition: OffsetAndTimestamp(0, 0) for partition in times}
+
+    async def position(self, _: TopicPartition) -> int:
+        return self._places.pop(0) if len(self._places) > 1 else self._places[0]
+
+    async def getmany(self, *_: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        await asyncio.sleep(timeout_ms / 1e6)
+        return {}
+
+
+CREATED = Log({**LOG.run, "created_at": "2026-11-23T12:00:00.000000Z"}, EVENTS, 1)
+
+
+async def test_partition_that_brings_nothing_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(on_kafka, "_SILENCE_SECONDS", 0.1)
+    async with asyncio.timeout(20):
+        with pytest.raises(KafkaTimeoutError):
+            await on_kafka.read_records(Consumer(0, 1, 1), [TopicPartition("runs", 0)], CREATED)
+
+
+async def test_records_that_are_removed_while_they_are_read_are_not_waited_for() -> None:
+    async with asyncio.timeout(20):
+        assert await on_kafka.read_records(Consumer(0, 2, 5), [TopicPartition("runs", 0)], CREATED) == []

@@ -33,8 +33,10 @@ def faults_of_seqs(events: Sequence[RunEvent], first_seq: int, last_seq: int) ->
         yield f"the events end at {expected - 1}, the run says {last_seq}"
 
 
-def faults_of_end(events: Sequence[RunEvent], run: Mapping[str, Any]) -> Iterator[str]:
-    """A finished run's last event, and no other, is its end, and says what the run says."""
+def faults_of_end(events: Sequence[RunEvent], run: Mapping[str, Any], first_seq: int = 1) -> Iterator[str]:
+    """A finished run's last event, and no other, is its end, and says what the run says. Where none is kept there is none to say it."""
+    if first_seq > run["last_seq"] and not events:
+        return
     ends = [event for event in events if event.type == RUN_FINISHED]
     if run["status"] not in TERMINAL:
         yield from (f"seq {event.seq} is an end, but the run is {run['status']}" for event in ends)
@@ -129,6 +131,15 @@ def _faults_of_headers(event: RunEvent, record: Record) -> Iterator[str]:
             yield f"the record of seq {event.seq} has a wrong {name}"
     if not record.headers.get("ce_source", b"").startswith(b"/juinie/tenants/"):
         yield f"the record of seq {event.seq} has a wrong ce_source"
+
+
+def compared(records: Sequence[Record], first_seq: int, last_seq: int | None) -> list[Record]:
+    """Without those of events that the log no longer has, and, up to `last_seq` where there is one, of those that came after it was read."""
+
+    def is_due(seq: int | None) -> bool:
+        return seq is None or seq < 1 or (first_seq <= seq and (last_seq is None or seq <= last_seq))
+
+    return [record for record in records if is_due(_seq(record))]
 
 
 def seqs_of(records: Sequence[Record]) -> Iterator[int]:

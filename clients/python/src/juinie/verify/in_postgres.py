@@ -13,7 +13,8 @@ from juinie.verify.report import Report
 _RUN = "SELECT status, last_seq FROM run WHERE run_id = $1"
 
 _EVENTS = """
-    SELECT seq, type, data, occurred_at FROM run_event WHERE run_id = $1 AND seq <= $2 ORDER BY seq
+    SELECT seq, type, data, occurred_at FROM run_event
+    WHERE run_id = $1 AND ($2::bigint IS NULL OR seq <= $2) ORDER BY seq
 """
 
 _UNSENT = "SELECT coalesce(sum(last_seq - first_seq + 1), 0)::bigint FROM outbox WHERE run_id = $1"
@@ -25,7 +26,7 @@ async def check_postgres(database_url: str, log: Log, report: Report) -> None:
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             run = await connection.fetchrow(_RUN, log.run["run_id"])
-            rows = await connection.fetch(_EVENTS, log.run["run_id"], log.run["last_seq"])
+            rows = await connection.fetch(_EVENTS, log.run["run_id"], log.until_seq)
             unsent = await connection.fetchval(_UNSENT, log.run["run_id"])
     finally:
         await connection.close()

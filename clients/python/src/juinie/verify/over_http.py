@@ -27,9 +27,14 @@ class Log:
     def finished(self) -> bool:
         return self.run["status"] in TERMINAL
 
+    @property
+    def until_seq(self) -> int | None:
+        """Up to where a copy of it is compared: an open run goes on meanwhile, behind an end comes nothing (None)."""
+        return None if self.finished else self.run["last_seq"]
+
 
 async def read_log(client: Client, run_id: str) -> Log:
-    """The run's row, then its pages up to the row's last seq: of an open run, what is there now."""
+    """The run's row, then its pages: of an open run up to the row's last seq, what is there now; of a finished one all."""
     run = await client.get_run(run_id)
     first_seq, events = 1, list[RunEvent]()
     try:
@@ -39,7 +44,8 @@ async def read_log(client: Client, run_id: str) -> Log:
             raise
         first_seq = _kept_from(error)
         events = await _pages(client, run_id, first_seq - 1)
-    return Log(run, [event for event in events if event.seq <= run["last_seq"]], first_seq)
+    until_seq = Log(run, [], first_seq).until_seq
+    return Log(run, [event for event in events if until_seq is None or event.seq <= until_seq], first_seq)
 
 
 def _kept_from(refusal: Refused) -> int:
@@ -54,7 +60,8 @@ def check_log(log: Log, report: Report) -> None:
     first, last = log.first_seq, log.run["last_seq"]
     report.add("pages", f"seqs {first} to {last}, each once", faults_of_seqs(log.events, first, last))
     what = f"ends as {log.run['status']}" if log.finished else f"open: {log.run['status']}"
-    report.add("pages", what, faults_of_end(log.events, log.run))
+    kept = "" if first <= last else ", and none of its events is kept"
+    report.add("pages", f"{what}{kept}", faults_of_end(log.events, log.run, first))
 
 
 async def check_stream(client: Client, log: Log, report: Report, timeout_seconds: float) -> None:
