@@ -15,7 +15,7 @@ from juinie.torture.findings import Kind
 from juinie.torture.jobs import Job
 from juinie.torture.leases import STARTED, Turn
 from juinie.torture.leave import leave_of
-from juinie.torture.scene import Load, Scene
+from juinie.torture.scene import Deleted, Load, Scene
 from juinie.torture.summary import SORTS
 from juinie.torture.watching import some_watchers
 from juinie.torture.worker import work_on
@@ -27,10 +27,10 @@ LEASE_LOST = {"code": "lease_lost", "detail": "Another worker has the run."}
 type Answer = Callable[[httpx.Request], httpx.Response]
 
 
-def scene(answer: Answer, seed: int = 1, **load: Any) -> Scene:
+def scene(answer: Answer, seed: int = 1, retry_seconds: float = 60, **load: Any) -> Scene:
     """One whose API answers so."""
-    transport = httpx.MockTransport(answer)
-    client = Client("http://juinie.test", "http://juinie.test", "jn_x", transport=transport)
+    transport, url = httpx.MockTransport(answer), "http://juinie.test"
+    client = Client(url, url, "jn_x", retry_seconds=retry_seconds, transport=transport)
     return Scene(client, Load(rate=1e6, **load), random.Random(seed))
 
 
@@ -113,6 +113,46 @@ async def test_concluded_run_that_is_gone_when_it_is_read_again_is_found() -> No
     await read_some_again(there)
 
     assert set(there.checker.findings.counts) == {Kind.LOST}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "lost", "wrong"),
+    [
+        (404, "run_not_found", True, []),
+        (410, "events_gone", True, []),
+        (403, "forbidden", False, ["read again: 403 forbidden"]),
+        (404, "unknown", False, ["read again: 404 unknown"]),
+        (503, "database_unavailable", False, ["read again: No answer in time, the last try ended with: status 503"]),
+    ],
+)  # fmt: skip
+async def test_concluded_run_that_is_refused_when_it_is_read_again_is_found(
+    status: int, code: str, lost: bool, wrong: list[str]
+) -> None:
+    there = scene(lambda _: httpx.Response(status, json={"code": code}), retry_seconds=0)
+    see_all(there, [])
+    there.checker.findings.add(Kind.CORRUPT, RUN, "w", 1, "found before")
+    await read_some_again(there)
+
+    assert set(there.checker.findings.counts) == {Kind.CORRUPT, *([Kind.LOST] if lost else [])}
+    assert [*there.figures.wrong_answers] == wrong
+
+
+@pytest.mark.parametrize(
+    ("status", "wrong"),
+    [
+        (404, []),
+        (403, ["looked for again: 403 run_not_there"]),
+        (503, ["looked for again: No answer in time, the last try ended with: status 503"]),
+    ],
+)
+async def test_deleted_run_that_cannot_be_looked_for_again_is_told(status: int, wrong: list[str]) -> None:
+    code = "run_not_found" if status == 404 else "run_not_there"
+    there = scene(lambda _: httpx.Response(status, json={"code": code}), retry_seconds=0)
+    there.deleted.append(Deleted(RUN, 0.0, {}))
+    await deletions.look_for_some_again(there)
+
+    assert not there.checker.findings.counts
+    assert [*there.figures.wrong_answers] == wrong
 
 
 NOT_FOUND = {"code": "run_not_found"}

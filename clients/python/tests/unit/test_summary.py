@@ -8,7 +8,8 @@ import pytest
 from juinie.torture.findings import Kind
 from juinie.torture.scene import Load, Scene
 from juinie.torture.schedule import Episode
-from juinie.torture.summary import SORTS, Summary, added_up, doubts, not_there, summary
+from juinie.torture.summary import SORTS, Summary, added_up, doubts, not_there, summary, told
+from juinie.torture.waited import NOT_LOOKED_AT
 
 CLIENT: Any = type("NoClient", (), {"api": type("NoApi", (), {"repeats": {}})})
 
@@ -71,3 +72,21 @@ def test_sort_of_watchers_that_was_not_there_is_visible(sort: str) -> None:
     assert not_there(found) == [f"no watcher of the sort {sort} was let in"]
     assert dict(added_up([found]))[f"watchers: {sort}"] == "0"
     assert doubts(found) == []
+
+
+def test_what_was_not_looked_at_is_no_figure_and_no_fault() -> None:
+    found, seen = good(), good()
+    found["episodes"][0] |= {"published_seconds": NOT_LOOKED_AT, "live_seconds": NOT_LOOKED_AT}
+    lines, both = dict(added_up([found])), dict(added_up([found, seen]))
+
+    assert doubts(found) == []
+    assert lines["all published: network"] == lines["live again: network"] == "not looked at, 1 times"
+    assert both["all published: network"] == "median 0.2 s, longest 0.2 s, 1 times, not looked at, 1 times"
+
+
+def test_what_was_not_looked_at_is_told_so_after_its_fault() -> None:
+    unseen = Episode(("hang",), ("network",), "t", 1, 0.5, None, NOT_LOOKED_AT, NOT_LOOKED_AT, 1, 1)
+
+    assert "served never, well again after 0.5 s, all published (not looked at), live again (not" in told(
+        unseen
+    )

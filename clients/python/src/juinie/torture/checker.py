@@ -228,6 +228,10 @@ class Checker:
         elif look_of(wholes) != then.look:
             self.findings.add(Kind.CORRUPT, run, "read again", 0, "other bytes than before")
 
+    def lose(self, run: str, reader: str, what: str) -> None:
+        """A concluded run that nobody deleted is not there for who reads it again."""
+        self.findings.add(Kind.LOST, run, reader, 0, what)
+
     # ---- time and the end
 
     def look_for_late(self, at: float) -> None:

@@ -1,6 +1,6 @@
 """Runs that are deleted as soon as they have ended, while they are watched; and whether they stay away."""
 
-from juinie.errors import NoAnswer, NotFound
+from juinie.errors import NoAnswer, NotFound, Refused
 from juinie.torture.findings import Kind
 from juinie.torture.scene import Scene
 
@@ -50,4 +50,10 @@ async def look_for_some_again(scene: Scene) -> None:
             await scene.client.get_run(run.run_id)
         except NotFound:
             continue
+        except Refused as refusal:
+            scene.figures.wrong_answers[f"looked for again: {refusal.status} {refusal.code}"] += 1
+            continue
+        except NoAnswer as error:  # nor will there be one to the others: each would take as long
+            scene.figures.wrong_answers[f"looked for again: {error}"] += 1
+            return
         scene.checker.findings.add(Kind.DELETED, run.run_id, "read again", 0, "is there again")

@@ -21,7 +21,7 @@ _TRY_SECONDS = 5.0
 
 
 class Live:
-    """Of every gateway. `append` writes an event to `run_id`. Metrics that are out of reach tell nothing: then nothing is waited for."""
+    """Of every gateway. `append` writes an event to `run_id`. Metrics that are out of reach tell nothing."""
 
     def __init__(self, client: Client, run_id: str, append: Callable[[], Awaitable[object]]) -> None:
         self._client, self._run_id, self._append = client, run_id, append

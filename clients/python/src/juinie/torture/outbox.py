@@ -11,20 +11,19 @@ from juinie.client import Client
 _PATH = "/v1/admin/outbox"
 _LOOK_EVERY_SECONDS = 0.2
 _TRY_SECONDS = 5.0
-_FORBIDDEN = 403
 
 
 class Outbox:
-    """Of a whole deployment. A key without the scope `admin` may not look: then there is nothing to wait for."""
+    """Of a whole deployment. A key without the scope `admin` may not look."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     async def may_look(self) -> bool:
-        """The key has the scope for it. Asks until there is an answer."""
+        """The key is shown it. Asks until there is an answer."""
         while (answer := await self._look()) is None or answer.is_server_error:
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
-        return answer.status_code != _FORBIDDEN
+        return answer.is_success
 
     async def until_published(self, timeout_seconds: float) -> float | None:
         """Seconds from now until all that was written before now is published. None: not within the time."""

@@ -14,6 +14,7 @@ from juinie.connection import Connection, connect
 from juinie.errors import JuinieError
 from juinie.torture.live import Live
 from juinie.torture.outbox import Outbox
+from juinie.torture.waited import NOT_LOOKED_AT, Waited
 
 _TRY_EVERY_SECONDS = 0.1
 _TRY_SECONDS = 5.0
@@ -27,11 +28,20 @@ class Probe:
         self.run_id = str(uuid.uuid4())
         self._outbox = Outbox(client)
         self._live = Live(client, self.run_id, lambda: self._append(client.api.urls[:1]))
-        self._sees_outbox = self._sees_gateways = False
+        self.sees_outbox = self._sees_gateways = False
+
+    @property
+    def left_out(self) -> list[str]:
+        """What it cannot look at, a line each."""
+        told = {
+            "left out: whether all is published, and dead letters: the key cannot read the outbox": self.sees_outbox,
+            "left out: whether gateways read Kafka: their /metrics are not in reach": self._sees_gateways,
+        }
+        return [line for line, sees in told.items() if not sees]
 
     async def begin(self) -> None:
         """Create the run."""
-        self._sees_outbox = await self._outbox.may_look()
+        self.sees_outbox = await self._outbox.may_look()
         self._sees_gateways = await self._live.may_look()
         await self._client.create_run("torture-probe", run_id=self.run_id, idempotency_key=self.run_id)
 
@@ -51,19 +61,19 @@ class Probe:
             return None
         return time.monotonic() - began
 
-    async def until_published(self, timeout_seconds: float) -> float | None:
-        """Seconds from now until all that was written before now is on Kafka; 0 where the key may not see that.
+    async def until_published(self, timeout_seconds: float) -> Waited:
+        """Seconds from now until all that was written before now is on Kafka.
 
-        None: not within the time.
+        None: not within the time. `NOT_LOOKED_AT`: the key may not see that.
         """
-        return await self._outbox.until_published(timeout_seconds) if self._sees_outbox else 0.0
+        return await self._outbox.until_published(timeout_seconds) if self.sees_outbox else NOT_LOOKED_AT
 
-    async def until_live(self, timeout_seconds: float) -> float | None:
-        """Seconds from now until each gateway has shown an event that Kafka brought; 0 where their metrics are not in reach.
+    async def until_live(self, timeout_seconds: float) -> Waited:
+        """Seconds from now until each gateway has shown an event that Kafka brought.
 
-        None: not within the time.
+        None: not within the time. `NOT_LOOKED_AT`: their metrics are not in reach.
         """
-        return await self._live.until_live(timeout_seconds) if self._sees_gateways else 0.0
+        return await self._live.until_live(timeout_seconds) if self._sees_gateways else NOT_LOOKED_AT
 
     async def until_served(self, timeout_seconds: float) -> float | None:
         """Seconds from now until an append that began after now was answered by any address, and came out of any gateway.

@@ -20,6 +20,7 @@ from juinie.sse import Frame
 from juinie.torture.payloads import batch
 from juinie.torture.scene import Scene
 from juinie.torture.summary import Summary, summary
+from juinie.torture.trouble import told_what_is_in_the_way
 from juinie.torture.watcher import show
 from juinie.torture.writer import read_back
 
@@ -56,8 +57,8 @@ async def reconnects(scene: Scene, count: int, at_once: int) -> None:
 async def only_reconnects(scene: Scene, count: int, seed: int) -> Summary:
     """Without faults: what is tried is every position, at every gateway. Gives the figures."""
     began_at, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    await reconnects(scene, count, _AT_ONCE)
-    return summary(scene, (), seed, began_at, time.monotonic() - began)
+    in_the_way = await told_what_is_in_the_way(reconnects(scene, count, _AT_ONCE))
+    return summary(scene, (), seed, began_at, time.monotonic() - began, broken_off=in_the_way)
 
 
 async def _make_run(scene: Scene, finished: bool) -> tuple[str, int, bool]:

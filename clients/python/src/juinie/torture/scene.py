@@ -13,6 +13,7 @@ from juinie.torture.answers import Answers
 from juinie.torture.checker import Checker
 from juinie.torture.jobs import Job
 from juinie.torture.leave import Leave
+from juinie.torture.waited import NOT_LOOKED_AT, NotLookedAt
 
 _CONCLUDED_KEPT, _DELETED_KEPT = 1000, 50
 
@@ -59,6 +60,8 @@ class Figures:
     claims: int = 0
     leases_lost: int = 0
     """How often a worker was told that its lease is lost."""
+    dead_letters: int | NotLookedAt = NOT_LOOKED_AT
+    """Those that came meanwhile."""
     wrong_answers: Counter[str] = field(default_factory=Counter[str])
 
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
 
 from juinie.torture.delays import Delays
 from juinie.torture.probe import Probe
+from juinie.torture.trouble import first_of
+from juinie.torture.waited import Waited
 
 _TWO_AT_ONCE = 0.15
 WELL_AGAIN_SECONDS = 120.0
@@ -42,7 +43,7 @@ class Episode:
 
     `served_seconds`: from the moment the fault was there until another replica, or the same, had served a client.
     `published_seconds`: from the end until all that had been written by then was on Kafka. `live_seconds`: from the end until
-    every gateway showed what Kafka brought it.
+    every gateway showed what Kafka brought it; both may be `NOT_LOOKED_AT`.
     """
 
     names: tuple[str, ...]
@@ -51,8 +52,8 @@ class Episode:
     lasted_seconds: float
     recovery_seconds: float | None
     served_seconds: float | None
-    published_seconds: float | None
-    live_seconds: float | None
+    published_seconds: Waited
+    live_seconds: Waited
     longest_delay_seconds: float
     p99_delay_seconds: float
 
@@ -81,7 +82,7 @@ class Schedule:
             try:
                 episode = await self._episode(faults)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the torture ends
-                self.broken_off = f"{' + '.join(fault.name for fault in faults)}: {_first_of(error)}"
+                self.broken_off = f"{' + '.join(fault.name for fault in faults)}: {first_of(error)}"
                 self.stopping.set()
                 return
             self.episodes.append(episode)
@@ -149,9 +150,3 @@ class Schedule:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except TimeoutError:
             return
-
-
-def _first_of(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseException", error.exceptions[0])
-    return f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ from rich.table import Table
 from juinie.torture.findings import Kind
 from juinie.torture.scene import Scene
 from juinie.torture.schedule import Episode
+from juinie.torture.waited import NOT_LOOKED_AT, Waited
 
 type Summary = dict[str, Any]
 
@@ -50,6 +51,7 @@ def summary(
         "repeats": dict(scene.client.api.repeats),
         "wrong_answers": dict(figures.wrong_answers + scene.answers.wrong),
         "slowest_answer_seconds": round(scene.answers.slowest_seconds, 2),
+        "dead_letters": figures.dead_letters,
         "violations": {kind.value: count for kind, count in checker.findings.counts.items()},
         "first_violations": [str(violation) for violation in checker.findings.kept[:20]],
         "kinds": sorted(kinds),
@@ -73,8 +75,8 @@ def _episode(episode: Episode) -> dict[str, Any]:
     }
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 2)
+def _rounded(seconds: Waited) -> Waited:
+    return seconds if seconds is None or seconds == NOT_LOOKED_AT else round(seconds, 2)
 
 
 def clean(found: Summary) -> bool:
@@ -131,15 +133,17 @@ def occurred(found: Summary) -> set[str]:
 def told(episode: Episode) -> str:
     """One episode, for whoever looks on."""
     return (
-        f"{' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, served after {_after(episode.served_seconds)},"
-        f" well again after {_after(episode.recovery_seconds)}, all published after {_after(episode.published_seconds)},"
-        f" live again after {_after(episode.live_seconds)},"
+        f"{' + '.join(episode.names)}: {episode.lasted_seconds:.1f} s, served {_after(episode.served_seconds)},"
+        f" well again {_after(episode.recovery_seconds)}, all published {_after(episode.published_seconds)},"
+        f" live again {_after(episode.live_seconds)},"
         f" latest event {episode.longest_delay_seconds:.1f} s (99 of 100: {episode.p99_delay_seconds:.1f} s)"
     )
 
 
-def _after(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds:.1f} s"
+def _after(seconds: Waited) -> str:
+    if seconds == NOT_LOOKED_AT:
+        return f"({NOT_LOOKED_AT})"
+    return "never" if seconds is None else f"after {seconds:.1f} s"
 
 
 def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
@@ -160,6 +164,7 @@ def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
         *_faults(faults, {kind for one in all_of_them for kind in one.get("kinds", ())}),
         ("the slowest answer that no fault held up", _slowest(all_of_them)),
         *((f"violations: {kind}", str(violations[kind])) for kind in Kind),
+        ("dead letters that came", _dead_letters(all_of_them)),
         ("wrong answers", str(_counted(one["wrong_answers"] for one in all_of_them).total())),
     ]
     return [*lines, *_recoveries(episodes)]
@@ -215,6 +220,13 @@ def _slowest(all_of_them: Sequence[Summary]) -> str:
     return f"{max(one.get('slowest_answer_seconds', 0.0) for one in all_of_them):.1f} s"
 
 
+def _dead_letters(all_of_them: Sequence[Summary]) -> str:
+    """Of those that looked; and how many did not."""
+    came = [one.get("dead_letters", NOT_LOOKED_AT) for one in all_of_them]
+    looked = [count for count in came if count != NOT_LOOKED_AT]
+    return _with_unseen(str(sum(looked)) if looked else "", len(came) - len(looked))
+
+
 def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """By area, of the episodes with one fault."""
     lines = list[tuple[str, str]]()
@@ -226,12 +238,12 @@ def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         served = [seconds for episode in mine if (seconds := episode.get("served_seconds")) is not None]
         if served:
             lines.append((f"served, {area} broken", _spread(served)))
-        published = [seconds for episode in mine if (seconds := episode.get("published_seconds")) is not None]
-        if published:
-            lines.append((f"all published: {area}", _spread(published)))
-        live = [seconds for episode in mine if (seconds := episode.get("live_seconds")) is not None]
-        if live:
-            lines.append((f"live again: {area}", _spread(live)))
+        for name, key in (("all published", "published_seconds"), ("live again", "live_seconds")):
+            waited = [seconds for episode in mine if (seconds := episode.get(key)) is not None]
+            seen = [seconds for seconds in waited if seconds != NOT_LOOKED_AT]
+            if waited:
+                figures = _with_unseen(_spread(seen) if seen else "", len(waited) - len(seen))
+                lines.append((f"{name}: {area}", figures))
         if len(well) < len(mine):
             lines.append((f"not well again: {area}", str(len(mine) - len(well))))
     return lines
@@ -239,6 +251,10 @@ def _recoveries(episodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def _spread(seconds: Sequence[float]) -> str:
     return f"median {statistics.median(seconds):.1f} s, longest {max(seconds):.1f} s, {len(seconds)} times"
+
+
+def _with_unseen(figures: str, unseen: int) -> str:
+    return ", ".join(filter(None, (figures, f"{NOT_LOOKED_AT}, {unseen} times" if unseen else "")))
 
 
 def _counted(counts: Iterable[Mapping[str, int]]) -> Counter[str]:

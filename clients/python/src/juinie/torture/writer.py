@@ -21,6 +21,7 @@ _RACES = 0.3
 """Before the ends of so many of all runs, somebody writes on: each append is before the end, or refused."""
 _RACER_EVENTS = 50
 _READ_AGAIN = 100
+_GONE = 410
 _READS = 0.1
 """After so many of all appends, the run is read."""
 _READ_SECONDS = 5.0
@@ -105,8 +106,19 @@ async def read_back(scene: Scene, run_id: str) -> None:
 async def read_some_again(scene: Scene) -> None:
     """Of the runs that were concluded, some: what was read then is there still."""
     for run in scene.chance.sample(list(scene.concluded), min(_READ_AGAIN, len(scene.concluded))):
-        async with aclosing(scene.client.pages(run.run_id)) as pages:
-            scene.checker.read_again(run.run_id, [event.raw async for page in pages for event in page])
+        try:
+            async with aclosing(scene.client.pages(run.run_id)) as pages:
+                wholes = [event.raw async for page in pages for event in page]
+        except Refused as refusal:
+            if isinstance(refusal, NotFound) or refusal.status == _GONE:
+                scene.checker.lose(run.run_id, "read again", f"read again, it is gone: {refusal}")
+            else:
+                scene.figures.wrong_answers[f"read again: {refusal.status} {refusal.code}"] += 1
+        except NoAnswer as error:  # nor will there be one to the others: each would take as long
+            scene.figures.wrong_answers[f"read again: {error}"] += 1
+            return
+        else:
+            scene.checker.read_again(run.run_id, wholes)
 
 
 @dataclass
