@@ -13,7 +13,8 @@ from juinie_api.core.append import Append, Appended, Once, OneByOne
 from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, Grouped
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.tenant_pools import TenantPools
-from juinie_shared.db.pool import Pool
+from juinie_api.store.events import APPEND_MANY
+from juinie_shared.db.pool import Pool, driver_errors
 from juinie_shared.domain.errors import (
     DatabaseAway,
     DatabaseBusy,
@@ -171,6 +172,32 @@ async def test_a_locked_run_holds_up_only_itself(pool: Pool):
         assert not waiting.done()
         with pytest.raises(RunLocked):
             await waiting
+
+
+async def test_who_names_another_tenants_run_locks_nothing(pool: Pool):
+    """Nor does who is aboard beside its owner hold up, or write, anything of it."""
+    key, other = await Seed(pool).key(), await Seed(pool).key("b")
+    theirs, own = [await Seed(pool).run(owner, status="running") for owner in (key, other)]
+    each = [[theirs, own], [other.tenant_id] * 2, [None] * 2, [True] * 2, [1] * 2, [1] * 2, *[[None] * 2] * 4]
+    async with pool.transaction() as flight, pool.transaction() as owner:
+        rows = await flight.fetch(APPEND_MANY, *each, [1, 2], ["x"] * 2, ["1"] * 2, None)
+        assert [row["place"] for row in rows] == [2]
+        assert await owner.fetchval("SELECT 1 FROM run WHERE run_id = $1 FOR UPDATE NOWAIT", theirs) == 1
+        with pytest.raises(RunLocked), driver_errors():
+            await owner.fetchval("SELECT 1 FROM run WHERE run_id = $1 FOR UPDATE NOWAIT", own)
+
+
+async def test_a_run_that_two_tenants_name_in_one_flight_is_its_owners(pool: Pool):
+    key, other = await Seed(pool).key(), await Seed(pool).key("b")
+    run_id = await Seed(pool).run(key, status="running")
+    appends = [Append(run_id, tenant, [NewEvent("x", "1")]) for tenant in (other.tenant_id, key.tenant_id)]
+    async with grouped(pool) as appender:
+        refused, answer = await asyncio.gather(
+            *(appender.commit(append) for append in appends), return_exceptions=True
+        )
+    assert isinstance(refused, RunNotFound)
+    assert isinstance(answer, Appended)
+    assert answer.first_seq == 3
 
 
 async def test_one_that_cannot_be_written_fails_alone(pool: Pool):

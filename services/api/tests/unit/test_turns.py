@@ -1,6 +1,8 @@
-"""Who takes a run's row lock waits once for all: what its turn at the run took is off its wait for a connection."""
+"""Who takes a run's row lock waits once for all: what its turn at the run took is off its wait for a connection. And it
+waits for nobody who only names the run: a turn is taken before anybody knows whose run it is."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID
 
@@ -9,12 +11,13 @@ import pytest
 from juinie_api.core.append import Append, OneByOne
 from juinie_api.core.cancel import cancel
 from juinie_api.core.delete import delete
-from juinie_api.core.lanes import RunLanes
+from juinie_api.core.lanes import WIDTH, RunLanes
 from juinie_api.core.lease import heartbeat
 from juinie_shared.domain.errors import DatabaseBusy
 from juinie_shared.domain.ids import RunId, TenantId
 
 RUN, TENANT, LEASE = RunId(UUID(int=1)), TenantId(UUID(int=2)), UUID(int=3)
+OTHER = TenantId(UUID(int=4))
 TURN_SECONDS = 0.5
 
 
@@ -32,7 +35,7 @@ class FullPools:
 def wake() -> None: ...
 
 
-@pytest.mark.parametrize(
+WRITES = pytest.mark.parametrize(
     "write",
     [
         pytest.param(
@@ -43,6 +46,9 @@ def wake() -> None: ...
         pytest.param(lambda pools, lanes: heartbeat(pools, lanes, RUN, TENANT, LEASE, None), id="heartbeat"),
     ],
 )
+
+
+@WRITES
 async def test_a_connection_is_waited_for_no_longer_than_the_turn_lasts(
     write: Callable[[Any, RunLanes], Awaitable[object]],
 ):
@@ -51,3 +57,16 @@ async def test_a_connection_is_waited_for_no_longer_than_the_turn_lasts(
         await write(pools, RunLanes(TURN_SECONDS))
     (asked,) = pools.asked
     assert asked <= TURN_SECONDS
+
+
+@WRITES
+async def test_another_tenants_turns_at_a_run_hold_up_nobody(
+    write: Callable[[Any, RunLanes], Awaitable[object]],
+):
+    pools, lanes = FullPools(), RunLanes(TURN_SECONDS)
+    async with AsyncExitStack() as theirs:
+        for _ in range(WIDTH):
+            await theirs.enter_async_context(lanes.turn(OTHER, RUN))
+        with pytest.raises(DatabaseBusy):  # it came as far as the database; else its run were locked
+            await write(pools, lanes)
+    assert len(pools.asked) == 1

@@ -114,7 +114,7 @@ class OneByOne:
     async def commit(self, append: Append, waited_seconds: float = 0.0) -> Appended:
         """As `Appender.commit`. `waited_seconds`: so long was waited elsewhere; it is off what may be waited here."""
         async with (
-            self._lanes.turn(append.run_id, waited_seconds) as turn,
+            self._lanes.turn(append.tenant_id, append.run_id, waited_seconds) as turn,
             self._pools.of(append.tenant_id, turn.seconds_left()).connection() as connection,
         ):
             try:

@@ -47,7 +47,7 @@ async def cancel(
         return run_of(row or {}), False
 
     async with (
-        lanes.turn(run_id) as turn,
+        lanes.turn(tenant_id, run_id) as turn,
         pools.of(tenant_id, turn.seconds_left()).connection() as connection,
     ):
         return await again(decide)

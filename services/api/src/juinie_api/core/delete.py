@@ -15,7 +15,7 @@ async def delete(pools: TenantPools, lanes: RunLanes, run_id: RunId, tenant_id: 
         RunNotFinished: it is pending or running.
     """
     async with (
-        lanes.turn(run_id) as turn,
+        lanes.turn(tenant_id, run_id) as turn,
         pools.of(tenant_id, turn.seconds_left()).connection() as connection,
     ):
         finished = await connection.fetchval(runs.DELETE, run_id, tenant_id)

@@ -2,6 +2,8 @@
 
 Writes to one run queue for its row lock anyway; the second is there for when the first lets go. Without this, a run
 whose row stays locked would take one connection after the other from the pool, until no other run finds any.
+
+A lane is of a tenant and a run: who asks for a run of somebody else's, which nobody has looked up yet, is in nobody's way.
 """
 
 import asyncio
@@ -10,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from juinie_shared.domain.errors import RunLocked
-from juinie_shared.domain.ids import RunId
+from juinie_shared.domain.ids import RunId, TenantId
 
 WIDTH = 2
 
@@ -27,20 +29,23 @@ class Turn:
 
 
 class RunLanes:
-    """`async with lanes.turn(run_id)` around what takes the run's row lock."""
+    """`async with lanes.turn(tenant_id, run_id)` around what takes the run's row lock."""
 
     def __init__(self, wait_seconds: float) -> None:
         self._wait_seconds = wait_seconds
-        self._lanes: dict[RunId, _Lane] = {}
+        self._lanes: dict[tuple[TenantId, RunId], _Lane] = {}
 
     @asynccontextmanager
-    async def turn(self, run_id: RunId, waited_seconds: float = 0.0) -> AsyncGenerator[Turn]:
+    async def turn(
+        self, tenant_id: TenantId, run_id: RunId, waited_seconds: float = 0.0
+    ) -> AsyncGenerator[Turn]:
         """First come, first served. `wait_seconds` are for this and for what is waited for next, less what was waited before.
 
         Raises:
             RunLocked: the turn did not come in time.
         """
-        lane = self._lanes.setdefault(run_id, _Lane())
+        key = tenant_id, run_id
+        lane = self._lanes.setdefault(key, _Lane())
         lane.users += 1
         turn = Turn(self._wait_seconds - waited_seconds)
         try:
@@ -56,7 +61,7 @@ class RunLanes:
         finally:
             lane.users -= 1
             if not lane.users:
-                del self._lanes[run_id]
+                del self._lanes[key]
 
 
 class _Lane:

@@ -54,7 +54,7 @@ async def heartbeat(
         LeaseLost: the token is not that of the run's lease; a run that has ended has none.
     """
     async with (
-        lanes.turn(run_id) as turn,
+        lanes.turn(tenant_id, run_id) as turn,
         pools.of(tenant_id, turn.seconds_left()).connection() as connection,
     ):
         row = await connection.fetchrow(claims.HEARTBEAT, run_id, tenant_id, token, lease_seconds)

@@ -109,7 +109,7 @@ class Republisher:
     async def _insert(self, batch: Sequence[Span]) -> int:
         """In the lane of one of its runs: the only one, or the first of those that others may ask for at the same time."""
         async with (
-            self._lanes.turn(batch[0].run_id) as turn,
+            self._lanes.turn(self._tenant_id, batch[0].run_id) as turn,
             self._pools.of(self._tenant_id, turn.seconds_left()).connection() as connection,
         ):
             return await connection.fetchval(

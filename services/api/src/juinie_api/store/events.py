@@ -72,7 +72,8 @@ APPEND = """
 # As APPEND, for many appends to many runs, several of which may be of one run: they follow each other in the order in
 # which they are given. Only what can be written at once and plainly is: an append to a run whose row somebody else holds,
 # that has ended or is not there, with another lease, or with a key that was used before, is left out, and the caller asks
-# for it alone. Rows are taken in one order and none is waited for, so no two statements can wait for each other.
+# for it alone. Rows are taken in one order and none is waited for, so no two statements can wait for each other. None is
+# taken that is not its asker's: who names another tenant's run locks nothing.
 #
 # Each append: $1 run, $2 tenant, $3 lease, $4 may start the run, $5 how many events, $6 bytes, $7 traceparent, $8 $9 $10
 # key, route, fingerprint, $11 the place of its first event (from 1) among all events, which follow each other as the appends
@@ -89,7 +90,8 @@ APPEND_MANY = """
         SELECT run_id, tenant_id, shard, status, last_seq, attempt, lease_token,
                cancel_requested_at IS NOT NULL AS cancel_requested
         FROM run
-        WHERE run_id = ANY ($1::uuid[]) AND status IN ('pending', 'running') AND deleted_at IS NULL
+        WHERE run_id = ANY ($1::uuid[]) AND (run_id, tenant_id) IN (SELECT run_id, tenant_id FROM wanted)
+          AND status IN ('pending', 'running') AND deleted_at IS NULL
         ORDER BY run_id FOR NO KEY UPDATE SKIP LOCKED
     ), fit AS (
         SELECT wanted.*, shard, status, last_seq AS before_seq, cancel_requested,
