@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from juinie_api import app
+from juinie_api.core import wanted
 from juinie_shared.contracts.names import PENDING_CHANNEL
 from juinie_testkit.running import running
 from juinie_testkit.waits import eventually
@@ -152,3 +154,68 @@ async def test_workers_that_wait_hold_no_connection(api: Any):
     answers = await asyncio.gather(*(api.append(run_id) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {201}
     assert {(await worker).status_code for worker in workers} == {204}
+
+
+async def test_a_tenant_waits_for_the_runs_of_so_many_agents_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, api: Any
+):
+    monkeypatch.setattr(wanted, "TENANT_PAIRS", 3)
+    workers = waiting(api, 2, "a", "b", "c")
+    await api.until_waiting(2)
+    refused = await api.claim("d", wait_seconds=30)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_waiting")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert (await api.claim("d")).status_code == 204, "who does not wait takes no place"
+    async with api.client_of(await api.seed.key("b")) as other:
+        run_id = (await other.post("/v1/runs", json={"agent": "d"})).json()["run_id"]
+        claim = {"agents": ["d"], "worker_id": "w", "wait_seconds": 30}
+        assert (await other.post("/v1/claims", json=claim)).json()["run"]["run_id"] == run_id
+    await api.service.stop()
+    assert {(await worker).status_code for worker in workers} == {204}
+
+
+async def test_a_batch_that_the_database_refuses_is_not_another_tenants_failure(
+    monkeypatch: pytest.MonkeyPatch, api: Any
+):
+    """A look that takes too long is given up by the server, for its own agents alone."""
+    monkeypatch.setattr(wanted, "BATCH_PAIRS", 1)
+    look, slow = app.find_pending, api.key.tenant_id
+
+    async def find_pending(pool: Any, pairs: Any) -> Any:
+        async with pool.connection() as connection:
+            if any(tenant_id == slow for tenant_id, _ in pairs):
+                await connection.execute("SET statement_timeout = 1; SELECT pg_sleep(1)")
+        return await look(pool, pairs)
+
+    monkeypatch.setattr(app, "find_pending", find_pending)
+    workers = waiting(api, 1)
+    await api.until_waiting(1)
+    async with api.client_of(await api.seed.key("b")) as other:
+        claim = {"agents": ["d"], "worker_id": "w", "wait_seconds": 30}
+        theirs = asyncio.create_task(other.post("/v1/claims", json=claim))
+        await api.until_waiting(2)
+        run_id = (await other.post("/v1/runs", json={"agent": "d"})).json()["run_id"]
+        assert (await theirs).json()["run"]["run_id"] == run_id
+    await api.service.stop()
+    await asyncio.gather(*workers)
+
+
+async def test_the_text_of_a_claim_is_not_kept_while_its_worker_waits(api: Any):
+    worker = asyncio.create_task(api.claim("agent", worker_id="a-worker-to-look-for", wait_seconds=30))
+    await api.until_waiting(1)
+    kept = [
+        value for task in asyncio.all_tasks() if task is not worker for value in locals_of(task)
+        if isinstance(value, bytes | bytearray) and b"a-worker-to-look-for" in value
+    ]  # fmt: skip
+    assert kept == []
+    await api.service.stop()
+    assert (await worker).status_code == 204
+
+
+def locals_of(task: asyncio.Task[Any]) -> Iterator[object]:
+    """What the coroutines hold that this task has called, one from within the other."""
+    called: Any = task.get_coro()
+    while frame := getattr(called, "cr_frame", None):
+        for value in frame.f_locals.values():
+            yield from value if isinstance(value, tuple) else (value,)
+        called = called.cr_await

@@ -10,9 +10,10 @@ import pytest
 
 from juinie_api import telemetry
 from juinie_api.core import desk as desk_module
+from juinie_api.core import wanted as wanted_module
 from juinie_api.core.claim import Claim, Claimant, Waiting
 from juinie_api.core.desk import ClaimDesk
-from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, TooManyWaiting
 from juinie_shared.domain.ids import TenantId
 from juinie_testkit.waits import eventually
 
@@ -301,3 +302,67 @@ async def test_who_is_cancelled_leaves_nothing_behind(desk: ClaimDesk, database:
     assert desk.waiting == 0
     database.runs[TENANT, "a"] = ["run"]
     assert await sit(desk, "w", wait=0) == "run"
+
+
+def few_pairs(monkeypatch: pytest.MonkeyPatch, *, tenant: int, batch: int) -> None:
+    monkeypatch.setattr(wanted_module, "TENANT_PAIRS", tenant)
+    monkeypatch.setattr(wanted_module, "BATCH_PAIRS", batch)
+
+
+async def test_a_tenant_waits_for_so_many_agents_and_no_more(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    few_pairs(monkeypatch, tenant=5, batch=100)
+    workers = [sit(desk, "1", "a", "b", "c"), sit(desk, "2", "a", "d"), sit(desk, "3", "c", "b", "a", "a")]
+    await until_idle(desk, database, 3)
+    with pytest.raises(TooManyWaiting):
+        await sit(desk, "4", "a")
+    assert await sit(desk, "asks", "e", "f", wait=0) is None, "who does not wait takes no place"
+    other = sit(desk, "5", "a", "b", "c", tenant=OTHER)
+    workers.append(sit(desk, "6", "d", "a"))
+    await until_idle(desk, database, 5)
+    workers[1].cancel()
+    workers.pop().cancel()
+    await until_idle(desk, database, 3)
+    workers[1] = sit(desk, "7", "e", "f")
+    await until_idle(desk, database, 4)
+    desk.drain()
+    assert await asyncio.gather(*workers, other) == [None] * 4
+
+
+async def test_looks_are_cut_into_batches_and_tenants_take_turns(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    few_pairs(monkeypatch, tenant=1000, batch=10)
+    for n in range(20):
+        sit(desk, "many", f"{n} a", f"{n} b", f"{n} c")
+    sit(desk, "one", "x", tenant=OTHER)
+    await until_idle(desk, database, 21)
+    database.looks.clear()
+    desk.look_soon()
+    await eventually(lambda: sum(map(len, database.looks)) >= 61, 10, "a whole look")
+    first, *rest = database.looks
+    assert (OTHER, "x") in first
+    assert max(map(len, database.looks)) <= 12
+    assert len(first.union(*rest)) == sum(map(len, database.looks)) == 61, "each once"
+
+
+async def test_a_batch_that_fails_is_nobody_elses_failure(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    few_pairs(monkeypatch, tenant=1000, batch=1)
+    workers = [sit(desk, agent, agent) for agent in ("a", "b")]
+    await until_idle(desk, database, 2)
+    database.runs[TENANT, "b"] = ["run"]
+    database.faults = [DatabaseBusy()]
+    desk.look_soon()
+    assert await workers[1] == "run"
+    assert database.reports == [telemetry.CLAIM_LOOK_FAILED]
+
+
+async def test_many_queues_of_a_tenant_do_not_hold_up_another_tenant(desk: ClaimDesk, database: Database):
+    for n in range(200):
+        sit(desk, f"w{n}", f"agent {n}")
+    database.runs[OTHER, "b"] = ["other"]
+    assert await sit(desk, "other", "b", tenant=OTHER) == "other"
+    assert database.takes.index("other") < 10

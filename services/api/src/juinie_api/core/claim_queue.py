@@ -50,7 +50,7 @@ def key_of(claim: Claim) -> QueueKey:
 
 
 class ClaimQueue:
-    """The seats of one key. `listed`: it stands in the desk's list of queues that want a clerk.
+    """The seats of one key. `listed`: it stands among the queues that want a clerk (`Turns`).
 
     One is served at a time, until that finds a run twice in a row, and then as many as runs were found in a row: where
     there is one run, as usual, nobody else is looked for in vain.
@@ -70,6 +70,15 @@ class ClaimQueue:
     def wants_clerk(self) -> bool:
         hopeful = self._hoped_at > self._empty_at
         return hopeful and self._serving < max(1, self._found_in_a_row) and self._next() is not None
+
+    @property
+    def tenant_id(self) -> TenantId:
+        return self.key[0]
+
+    @property
+    def agents(self) -> int:
+        """How many, all different."""
+        return len(self.key[1])
 
     @property
     def pairs(self) -> Iterable[Waiting]:

@@ -1,20 +1,23 @@
 """The desk at which workers queue for runs: one queue for each set of agents, and a few clerks for all of them.
 
 Nobody who waits asks the database. A clerk takes a run in the name of whoever has waited longest, and only where there
-may be one: somebody came to an empty queue, or the one query for all queues has found a run. So a run that becomes
-pending costs one claim and wakes one worker; workers who wait cost one query a second, all of them together; and those
-who come all at once take no more connections than there are clerks, and leave the rest to appends.
+may be one: somebody came to an empty queue, or a look has found a run, at one query for all queues of as many agents as
+go into a batch. So a run that becomes pending costs one claim and wakes one worker; workers who wait cost a look a second,
+all of them together; and those who come all at once take no more connections than there are clerks, and leave the rest to
+appends.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from juinie_api import telemetry
 from juinie_api.core.claim import Claim, Claimed, Waiting
 from juinie_api.core.claim_queue import ClaimQueue, Left, QueueKey, Seat, key_of
+from juinie_api.core.turns import Turns
+from juinie_api.core.wanted import Wanted
 from juinie_shared.domain.errors import DatabaseBusy, Transient
 from juinie_shared.runtime.unbroken import unbroken
 
@@ -49,7 +52,8 @@ class ClaimDesk:
         self._take, self._give_back, self._find_pending, self._report = take, give_back, find_pending, report
         self._clerks = clerks
         self._queues: dict[QueueKey, ClaimQueue] = {}
-        self._listed = asyncio.Queue[ClaimQueue]()
+        self._wanted = Wanted()
+        self._listed = Turns()
         self._pending = asyncio.Event()
         self._ticks = 0
         self._draining = False
@@ -58,6 +62,7 @@ class ClaimDesk:
         """A run for this worker; None when none came within `wait_seconds`, or this server is stopping.
 
         Raises:
+            TooManyWaiting: it would wait, and its tenant waits for the runs of as many agents as it may.
             Transient: the database cannot be asked, or gave no answer in time. A run that was taken all the same goes
                 to another worker: soon when this process learns of it, else when its lease has run out.
         """
@@ -65,7 +70,7 @@ class ClaimDesk:
             return None
         until = time.monotonic() + wait_seconds
         seat = Seat(claim, left)
-        queue = self._sit_down(seat, asks=wait_seconds == 0)
+        queue = self._sit_down(seat, waits=wait_seconds > 0)
         try:
             await _within(ANSWER_SECONDS, seat.answered.wait())
             if not seat.answered.is_set():
@@ -78,7 +83,7 @@ class ClaimDesk:
                     raise DatabaseBusy
             return _result(seat)
         finally:
-            self._get_up(queue, seat)
+            self._get_up(queue, seat, waits=wait_seconds > 0)
 
     @property
     def waiting(self) -> int:
@@ -103,30 +108,33 @@ class ClaimDesk:
         self._ticks += 1
         return self._ticks
 
-    def _sit_down(self, seat: Seat, *, asks: bool) -> ClaimQueue:
+    def _sit_down(self, seat: Seat, *, waits: bool) -> ClaimQueue:
         key = key_of(seat.claim)
-        queue = self._queues.setdefault(key, ClaimQueue(key))
-        queue.sit_down(seat, self._tick(), asks=asks)
+        queue = self._queues[key] if key in self._queues else ClaimQueue(key)
+        if waits:
+            self._wanted.sit_down(queue)
+        self._queues[key] = queue
+        queue.sit_down(seat, self._tick(), asks=not waits)
         self._list(queue)
         return queue
 
-    def _get_up(self, queue: ClaimQueue, seat: Seat) -> None:
+    def _get_up(self, queue: ClaimQueue, seat: Seat, *, waits: bool) -> None:
         seat.outcome.cancel()
         queue.get_up(seat)
+        if waits:
+            self._wanted.get_up(queue)
         if not len(queue):
             self._queues.pop(queue.key, None)
 
     def _list(self, queue: ClaimQueue) -> None:
         """Have a clerk look at it, when there is somebody to serve."""
-        if queue.wants_clerk and not queue.listed:
-            queue.listed = True
-            self._listed.put_nowait(queue)
+        if queue.wants_clerk:
+            self._listed.put(queue)
 
     async def _clerk(self) -> None:
-        """Serve one worker of the queue whose turn it is, then one of the next."""
+        """Serve one worker of the queue whose turn it is, then one of the next: another tenant's, where one has some."""
         while True:
             queue = await self._listed.get()
-            queue.listed = False
             seat = queue.begin()
             if seat is None:
                 continue
@@ -180,13 +188,17 @@ class ClaimDesk:
             await asyncio.sleep(REST_SECONDS)
 
     async def _look(self) -> bool:
-        """One query for all queues. Also for those whose only worker is being served: that try may have begun before."""
-        queues = list(self._queues.values())
-        if not queues:
-            return False
+        """A query for each batch of the queues that somebody waits in. Also for those whose only worker is being served:
+        that try may have begun before. Whether any of them found a run."""
+        found = False
+        for queues in self._wanted.batches():
+            found = await self._look_for(queues) or found
+        return found
+
+    async def _look_for(self, queues: Sequence[ClaimQueue]) -> bool:
         try:
             found = await self._find_pending({pair for queue in queues for pair in queue.pairs})
-        except Transient:
+        except Transient:  # the others' may be well
             self._report(telemetry.CLAIM_LOOK_FAILED)
             return False
         for queue in queues:

@@ -30,7 +30,7 @@ _log = get_logger("api")
     ),
 )  # fmt: skip
 async def claim_run(call: Authenticated) -> Response:
-    body, _ = await call.body(ClaimBody)
+    body = (await call.body(ClaimBody))[0]  # its text is not kept while the worker waits
     call.require(Scope.WRITE)
     claimant = Claimant(body.worker_id, body.lease_seconds)
     claim = Claim(call.principal.tenant_id, body.agents, claimant, current_traceparent())
