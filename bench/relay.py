@@ -45,10 +45,13 @@ async def relayed(world: World, publisher: ServiceProcess, runs: Sequence[UUID],
         chosen = [runs[n % len(runs)] for n in range(start, min(start + 50, shape.appends))]
         await write_floor(connection, chosen, shape.events, data)
     await connection.execute("CHECKPOINT")
+    last = await connection.fetchval("SELECT max(id) FROM outbox")
 
     async def relay() -> None:
         await _set(world, "paused_at = NULL")
         await connection.execute("NOTIFY juinie_duties")
+        # by its key, as whether any row is left is told only by stepping over all that are dead
+        await waited(connection, f"SELECT EXISTS (SELECT FROM outbox WHERE id = {last})")
         await waited(connection, "SELECT EXISTS (SELECT FROM outbox)")
 
     sample = await counted(world, publisher.pid or 0, shape.appends * shape.events, relay)

@@ -11,6 +11,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from juinie_shared.contracts.record import RunEventRecord, RunRecords, event_json_head, read_record
+from juinie_shared.contracts.rendered_record import RenderedRecord, RunBytes
 from juinie_shared.domain.errors import BadRecord
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_shared.domain.times import format_time
@@ -54,7 +55,8 @@ def test_reading_the_golden_bytes_gives_what_was_meant(golden: GoldenRecord):
 @pytest.mark.parametrize("golden", golden_records(), ids=lambda golden: golden.name)
 def test_json_of_an_event_names_what_its_record_says(golden: GoldenRecord):
     meant = MEANT[golden.name]
-    assert RunEventRecord.of_json(RUN, TENANT, golden.value.decode(), meant.traceparent) == meant
+    rendered = RenderedRecord(RunBytes.of(RUN, TENANT), golden.value.decode(), meant.traceparent)
+    assert (rendered.run_id, rendered.seq, rendered.packed()) == (meant.run_id, meant.seq, meant.packed())
 
 
 @given(
@@ -65,9 +67,11 @@ def test_json_of_an_event_names_what_its_record_says(golden: GoldenRecord):
         st.none() | st.integers() | st.text(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     ),
+    traceparent=st.none()
+    | st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True),
 )
 def test_what_is_written_from_an_events_json_is_read_as_it(
-    seq: int, event_type: str, moment: datetime, data: object
+    seq: int, event_type: str, moment: datetime, data: object, traceparent: str | None
 ):
     time, text = format_time(moment), json.dumps(data, ensure_ascii=False)
     event = f'{{"seq":{seq},"type":"{event_type}","time":"{time}","data":{text}}}'
@@ -75,8 +79,9 @@ def test_what_is_written_from_an_events_json_is_read_as_it(
         event.encode()
     except UnicodeEncodeError:
         reject()
-    record = RunEventRecord.of_json(RUN, TENANT, event, None)
-    assert record == RunEventRecord(RUN, TENANT, Seq(seq), event_type, time, event.encode(), None)
+    record = RunEventRecord(RUN, TENANT, Seq(seq), event_type, time, event.encode(), traceparent)
+    rendered = RenderedRecord(RunBytes.of(RUN, TENANT), event, traceparent)
+    assert (rendered.seq, rendered.packed()) == (seq, record.packed())
     assert read_record(record.key, record.value, record.headers()) == record
 
 

@@ -119,3 +119,22 @@ async def test_delete_of_rows_that_are_gone_is_no_fault(outbox):
     await outbox.delete(ids)
     await outbox.delete([])
     assert (await outbox.fetch(ALL, WindowLimits())).rows == []
+
+
+@pytest.mark.parametrize("gone", [range(40), range(0, 40, 2), [*range(7), *range(9, 30), 31, 33, 39], [17]])
+async def test_delete_takes_these_rows_and_no_other(outbox, gone):
+    """Ids lie side by side, or among those of others."""
+    run = new_run_id()
+    for _ in range(40):
+        await outbox.append(run)
+    rows = (await outbox.fetch(ALL, WindowLimits())).rows
+    await outbox.delete([rows[place].id for place in reversed(gone)])
+    left = (await outbox.fetch(ALL, WindowLimits())).rows
+    assert [row.id for row in left] == [row.id for place, row in enumerate(rows) if place not in gone]
+
+
+async def test_rows_of_one_and_of_several_events_come_in_their_order(outbox):
+    run = new_run_id()
+    for count in (1, 3, 1, 2, 1):
+        await outbox.append(run, count)
+    assert seqs(await outbox.fetch(ALL, WindowLimits()), run) == list(range(1, 9))

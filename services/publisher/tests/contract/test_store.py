@@ -49,7 +49,7 @@ async def test_row_carries_tenant_trace_and_age(store, seed):
     await seed.append(run, ("token", {"delta": "Hel"}), traceparent="00-1-2-01")
     (row,) = await publish_all(store)
     assert (row.traceparent, row.records[0].traceparent) == ("00-1-2-01", "00-1-2-01")
-    assert row.records[0].tenant_id == key.tenant_id
+    assert row.records[0].run.tenant_id == key.tenant_id
     assert 0 <= row.age_seconds < 60
 
 
@@ -75,7 +75,7 @@ async def test_run_that_was_known_and_is_gone_is_given_without_its_events(pool, 
 
 
 async def test_more_runs_than_are_remembered_have_their_own_tenants(store, seed, monkeypatch):
-    monkeypatch.setattr("juinie_publisher.store.outbox.MOST_TENANTS_KNOWN", 3)
+    monkeypatch.setattr("juinie_publisher.store.outbox.MOST_RUNS_KNOWN", 3)
     one, other = await seed.key("a"), await seed.key("a")
     owners = {await seed.run(key): key.tenant_id for key in (one, other, one, other)}
     for runs in (list(owners)[:2], list(owners)[1:], list(owners)):
@@ -83,7 +83,7 @@ async def test_more_runs_than_are_remembered_have_their_own_tenants(store, seed,
             await seed.append(run, ("token", 1))
         rows = await publish_all(store)
         assert {row.run_id for row in rows} >= set(runs)
-        assert all(record.tenant_id == owners[row.run_id] for row in rows for record in row.records)
+        assert all(record.run.tenant_id == owners[row.run_id] for row in rows for record in row.records)
 
 
 async def test_backlog_counts_rows_and_tells_the_age_of_the_oldest(pool, store, seed):

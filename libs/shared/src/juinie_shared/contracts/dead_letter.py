@@ -6,6 +6,7 @@ The value is the event's JSON, or null where that is itself too large: then the 
 from dataclasses import dataclass
 
 from juinie_shared.contracts.record import Headers, RunEventRecord
+from juinie_shared.contracts.record_bytes import packed
 
 REASON_HEADER = "juinie_reason"
 
@@ -28,3 +29,7 @@ class DeadLetterRecord:
 
     def headers(self) -> Headers:
         return [*self.event.headers(), (REASON_HEADER, self.reason.encode())]
+
+    def packed(self) -> bytes:
+        """As it lies in a batch, from its key on."""
+        return packed(self.key, self.value, self.headers())

@@ -7,11 +7,11 @@ gateway and anyone else reads them; `juinie_testkit/golden/` holds their bytes.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Self
 from uuid import UUID
 
 import msgspec
 
+from juinie_shared.contracts.record_bytes import packed
 from juinie_shared.domain.errors import BadRecord
 from juinie_shared.domain.events import is_event_type
 from juinie_shared.domain.ids import RunId, Seq, TenantId, parse_run_id
@@ -52,12 +52,6 @@ class RunEventRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     traceparent: str | None
 
-    @classmethod
-    def of_json(cls, run_id: RunId, tenant_id: TenantId, event_json: str, traceparent: str | None) -> Self:
-        """The record of an event whose JSON is as the database renders it (`db/event_json.py`)."""
-        _, _, seq, _, _, event_type, _, _, _, time, _ = event_json.split('"', 10)
-        return cls(run_id, tenant_id, Seq(int(seq[1:-1])), event_type, time, event_json.encode(), traceparent)
-
     @property
     def key(self) -> bytes:
         """The record key: every event of a run goes to one partition."""
@@ -77,6 +71,10 @@ class RunEventRecord(msgspec.Struct, frozen=True, gc=False):
         if self.traceparent:
             headers.append(("traceparent", self.traceparent.encode()))
         return headers
+
+    def packed(self) -> bytes:
+        """As it lies in a batch, from its key on."""
+        return packed(self.key, self.value, self.headers())
 
 
 def event_json_head(seq: int, event_type: str) -> bytes:

@@ -22,7 +22,7 @@ from juinie_publisher.core.pause import pause
 from juinie_publisher.core.rows import group_by_partition, record_count, rows_begun, rows_within
 from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
-from juinie_shared.contracts.record import RunEventRecord
+from juinie_shared.contracts.rendered_record import RenderedRecord
 from juinie_shared.domain.errors import KafkaAway, Permanent, Transient
 from juinie_shared.domain.ids import SHARDS, RunId, Seq
 
@@ -75,7 +75,7 @@ class Topic(Protocol):
         """Where the records of this key lie."""
         ...
 
-    async def send(self, partition: int, records: Sequence[RunEventRecord], start: int) -> int:
+    async def send(self, partition: int, records: Sequence[RenderedRecord], start: int) -> int:
         """Send one batch, of the records from `start` on that fit, and await its ack. Gives where the next begins.
 
         Raises BatchFailed: it is unknown whether the batch arrived. KafkaAway: there is nowhere to send to.
@@ -185,7 +185,7 @@ class Relay:
         return outcome
 
     async def _send_or_park(
-        self, partition: int, rows: Sequence[PendingRow], records: Sequence[RunEventRecord], start: int
+        self, partition: int, rows: Sequence[PendingRow], records: Sequence[RenderedRecord], start: int
     ) -> int:
         """Send one batch; where its first record can never be sent, park that instead. Gives where the next begins."""
         try:

@@ -27,9 +27,9 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - aiokafka has no types there
 
 from juinie_publisher.core.relay import BatchFailed, RecordRefused
+from juinie_publisher.edges.record_batch import RecordBatch
 from juinie_publisher.edges.starting import Background, start_within
 from juinie_publisher.edges.topic_admin import TopicPlan, ensure_topic, max_message_bytes
-from juinie_shared.contracts.record import Headers
 from juinie_shared.domain.errors import KafkaAway
 from juinie_shared.runtime.unbroken import BrokenOff, unbroken
 
@@ -57,11 +57,7 @@ _UNENCODABLE = (UnicodeError, ValueError, OverflowError, TypeError)
 class Record(Protocol):
     """What is sent: see the record contracts."""
 
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def value(self) -> bytes | None: ...
-    def headers(self) -> Headers: ...
+    def packed(self) -> bytes: ...
 
 
 class KafkaTopic:
@@ -122,7 +118,7 @@ class KafkaTopic:
             self._failed = True
             raise KafkaAway
         producer = self._producer
-        batch, end = self._fill(producer, records, start, self._most_records.get(partition, len(records)))
+        batch, end = self._fill(records, start, self._most_records.get(partition, len(records)))
         if self._is_too_large(batch) and await self._is_too_large_now(batch):
             raise RecordRefused(TOO_LARGE)
         try:
@@ -164,13 +160,13 @@ class KafkaTopic:
             raise RecordRefused(TOO_LARGE)
         self._most_records[partition] = count // 2
 
-    def _fill(self, producer: Any, records: Sequence[Record], start: int, most: int) -> tuple[Any, int]:
+    def _fill(self, records: Sequence[Record], start: int, most: int) -> tuple[RecordBatch, int]:
         """A batch with the records from `start` on that fit into it: one at least, and at most so many."""
-        batch = producer.create_batch()
+        batch = RecordBatch(min(BATCH_BYTES, self._max_message_bytes or BATCH_BYTES))
         last = min(len(records), start + most)
         for end in range(start, last):
             try:
-                if not _append(batch, records[end]):
+                if not batch.add(records[end].packed()):
                     return batch, end
             except _UNENCODABLE as error:
                 if end > start:
@@ -178,7 +174,7 @@ class KafkaTopic:
                 raise RecordRefused(NOT_ENCODABLE) from error
         return batch, last
 
-    async def _acknowledged(self, producer: Any, batch: Any, partition: int) -> None:
+    async def _acknowledged(self, producer: Any, batch: RecordBatch, partition: int) -> None:
         """Give a batch to the producer, and await its ack."""
         try:
             ack = await producer.send_batch(batch, self._plan.name, partition=partition)
@@ -189,11 +185,11 @@ class KafkaTopic:
             raise UnknownTopicOrPartitionError from error
         await ack
 
-    def _is_too_large(self, batch: Any) -> bool:
+    def _is_too_large(self, batch: RecordBatch) -> bool:
         """Only a record that is alone can be: others are added to it while they fit."""
         return self._max_message_bytes is not None and batch.size() > self._max_message_bytes
 
-    async def _is_too_large_now(self, batch: Any) -> bool:
+    async def _is_too_large_now(self, batch: RecordBatch) -> bool:
         """Whether it is so by the topic's limit of today.
 
         Raises:
@@ -242,7 +238,6 @@ class KafkaTopic:
             client_id="juinie-publisher",
             acks="all",
             enable_idempotence=True,
-            max_batch_size=min(BATCH_BYTES, self._max_message_bytes or BATCH_BYTES),
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
             metadata_max_age_ms=10_000,
         )
@@ -258,12 +253,6 @@ class KafkaTopic:
         if self._producer is not None:
             self._background.add(_stop(self._producer))
             self._producer = None
-
-
-def _append(batch: Any, record: Record) -> bool:
-    """Whether it fit. The first of a batch always does."""
-    taken = batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers())
-    return taken is not None
 
 
 async def _stop(producer: Any) -> None:
