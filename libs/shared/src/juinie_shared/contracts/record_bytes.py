@@ -19,12 +19,13 @@ def _varint(number: int) -> bytes:
     return bytes(digits)
 
 
-_SMALL = tuple(_varint(number) for number in range(4096))
+VARINTS = tuple(_varint(number) for number in range(4096))
+"""The small numbers as signed varints, for those who know that theirs are."""
 
 
 def varint(number: int) -> bytes:
     """A number as a signed varint. Not for those below 0."""
-    return _SMALL[number] if number < len(_SMALL) else _varint(number)
+    return VARINTS[number] if number < len(VARINTS) else _varint(number)
 
 
 def sized(text: bytes) -> bytes:

@@ -6,16 +6,19 @@ Most bytes of a record are the same in all records of its run, and are made once
 
 from collections.abc import Iterable
 from typing import Self
+from uuid import UUID
 
 import msgspec
 
 from juinie_shared.contracts.record import Headers, RunEventRecord
-from juinie_shared.contracts.record_bytes import sized, varint
+from juinie_shared.contracts.record_bytes import VARINTS, sized, varint
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 
 _SEQ_AT = len('{"seq":')
 _TYPE_AFTER = len(',"type":"')
 _TIME_AFTER = len('","time":"')
+_ID_HEAD = len(f"{RunId(UUID(int=0))}:") - _SEQ_AT
+"""How much longer an event's id is than where its seq ends in the JSON."""
 _UNTRACED, _TRACED = varint(7), varint(8)
 """How many headers there are."""
 _TRACEPARENT = sized(b"traceparent")
@@ -57,17 +60,18 @@ class RenderedRecord(msgspec.Struct, frozen=True, gc=False):
         """Raises UnicodeError: what can be no text."""
         value = self.event_json.encode()
         seq_end = value.index(b",", _SEQ_AT)
-        type_end = value.index(b'"', seq_end + _TYPE_AFTER)
-        time_end = value.index(b'"', type_end + _TIME_AFTER)
-        seq, time = value[_SEQ_AT:seq_end], value[type_end + _TIME_AFTER : time_end]
-        event_type = value[seq_end + _TYPE_AFTER : type_end]
+        type_at = seq_end + _TYPE_AFTER
+        type_end = value.index(b'"', type_at)
+        time_at = type_end + _TIME_AFTER
+        time_end = value.index(b'"', time_at)
+        seq, event_type, time = value[_SEQ_AT:seq_end], value[type_at:type_end], value[time_at:time_end]
         traceparent = self.traceparent
         return self.run.form % (
             varint(len(value)), value,
             _TRACED if traceparent else _UNTRACED,
-            varint(len(self.run.key) + 1 + len(seq)), seq,
-            varint(len(event_type)), event_type,
-            varint(len(time)), time,
+            VARINTS[_ID_HEAD + seq_end], seq,
+            VARINTS[type_end - type_at], event_type,
+            VARINTS[time_end - time_at], time,
             _TRACEPARENT + sized(traceparent.encode()) if traceparent else b"",
         )  # fmt: skip
 

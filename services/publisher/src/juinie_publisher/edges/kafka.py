@@ -51,7 +51,7 @@ NOT_ENCODABLE = "not_encodable"
 _AWAY = (KafkaError, OSError, TimeoutError, BrokenOff)
 # What a broker says of a batch that it will never take. All else may pass.
 _REFUSED = (MessageSizeTooLargeError, RecordListTooLargeError)
-_UNENCODABLE = (UnicodeError, ValueError, OverflowError, TypeError)
+_UNENCODABLE = (UnicodeError, ValueError, IndexError, OverflowError, TypeError)
 
 
 class Record(Protocol):

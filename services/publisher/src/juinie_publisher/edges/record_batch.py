@@ -10,7 +10,7 @@ from typing import Any
 
 from aiokafka.record import util
 
-from juinie_shared.contracts.record_bytes import varint
+from juinie_shared.contracts.record_bytes import VARINTS, varint
 
 _calc_crc32c: Any = util.calc_crc32c
 
@@ -23,8 +23,14 @@ _MAGIC = 2
 _NO_LEADER_EPOCH = -1
 _PLAIN = 0
 """The attributes: neither compressed nor part of a transaction."""
-_ATTRIBUTES_AND_TIME = b"\0\0"
-"""Of a record: none, and as late as the first."""
+
+
+def _place(count: int) -> bytes:
+    """What stands before the key of the record behind so many: no attributes, as late as the first, its place."""
+    return b"\0\0" + varint(count)
+
+
+_PLACES = tuple(_place(count) for count in range(len(VARINTS)))
 
 
 class RecordBatch:
@@ -41,12 +47,13 @@ class RecordBatch:
 
     def add(self, record: bytes) -> bool:
         """Whether this record, packed from its key on, fit."""
-        place = varint(self._count)
-        length = varint(len(_ATTRIBUTES_AND_TIME) + len(place) + len(record))
-        size = self._size + len(length) + len(_ATTRIBUTES_AND_TIME) + len(place) + len(record)
+        place = _PLACES[self._count] if self._count < len(_PLACES) else _place(self._count)
+        behind = len(place) + len(record)
+        length = varint(behind)
+        size = self._size + len(length) + behind
         if self._count and size > self._most_bytes:
             return False
-        self._parts += (length, _ATTRIBUTES_AND_TIME, place, record)
+        self._parts += (length, place, record)
         self._size = size
         self._count += 1
         return True
