@@ -17,6 +17,7 @@ import asyncpg
 from juinie_api.core.lanes import RunLanes, Turn
 from juinie_api.core.run import Run, run_of
 from juinie_api.core.tenant_pools import TenantPools
+from juinie_api.core.written import written
 from juinie_api.store import events, runs
 from juinie_shared.db.pool import Connection, Row
 from juinie_shared.domain.errors import (
@@ -171,10 +172,15 @@ async def _write_in_time(connection: Connection, append: Append, turn: Turn) -> 
 
 
 async def _committed(connection: Connection, append: Append, row: Row) -> Appended:
-    """With the run where it has ended, read before anything else can fail: the ending is durable by now."""
+    """With the run where it has ended, read before anything else can fail: the ending is durable by now.
+
+    Raises:
+        DatabaseAway: it is written, and could not be read again.
+    """
     if append.ending is None:
         return appended(row)
-    ended = await connection.fetchrow(runs.READ_RUN, append.run_id, append.tenant_id)
+    with written():
+        ended = await connection.fetchrow(runs.READ_RUN, append.run_id, append.tenant_id)
     return appended(row, run=run_of(ended) if ended else None)
 
 

@@ -11,6 +11,7 @@ import asyncpg
 from juinie_api.core.claim import Claimant
 from juinie_api.core.lease import Lease, lease_of
 from juinie_api.core.run import Run, run_of
+from juinie_api.core.written import written
 from juinie_api.store import runs
 from juinie_shared.contracts.run_event_data import created_data
 from juinie_shared.db.pool import Connection, Pool
@@ -61,6 +62,7 @@ async def create(pool: Pool, wake: Callable[[], None], new: NewRun) -> Created:
         RunIdTaken: another request has, or had, a run of this id.
         IdempotencyKeyReused: the key came with another request.
         TooManyActiveRuns: the tenant has as many as it may.
+        DatabaseAway: also when it is made, and could not be read again.
     """
     async with pool.connection() as connection:
         if new.active_runs is not None and await _is_full(connection, new.tenant_id, new.active_runs):
@@ -71,8 +73,9 @@ async def create(pool: Pool, wake: Callable[[], None], new: NewRun) -> Created:
             return await _find_twin(connection, new)
         if not made:  # a deleted run's id; its key is remembered all the same
             return await _find_twin(connection, new)
-        run, lease = await _read(connection, new.run_id, new)
-    wake()
+        wake()
+        with written():
+            run, lease = await _read(connection, new.run_id, new)
     return Created(run, new=True, lease=lease)
 
 
