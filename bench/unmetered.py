@@ -23,7 +23,7 @@ def forget_metrics() -> None:
         (Counter, ("inc",)),
         (Gauge, ("inc", "dec", "set")),
         (Histogram, ("observe",)),
-        (PlainHistogram, ("add",)),
+        (PlainHistogram, ("add", "add_all")),
     ):
         for method in methods:
             setattr(metric, method, _nothing)

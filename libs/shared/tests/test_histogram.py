@@ -17,11 +17,14 @@ def test_what_is_scraped_is_what_prometheus_client_s_own_would_give() -> None:
     plain = PlainHistogram("juinie_wait_seconds", "How long.", BUCKETS, ours)
     own = Histogram("juinie_wait_seconds", "How long.", buckets=BUCKETS, registry=theirs)
     assert scraped(ours) == scraped(theirs)
-    for value in (0.0, 0.001, 0.0011, 0.5, 0.75, 2.5, 2.6, 100.0):
-        plain.add(value)
+    values = (0.0, 0.001, 0.0011, 0.5, 0.75, 2.5, 2.6, 100.0)
+    for value in (*values, *values):
         own.observe(value)
+    for value in values:
+        plain.add(value)
+    plain.add_all(values)
     assert scraped(ours) == scraped(theirs)
-    assert 'juinie_wait_seconds_bucket{le="+Inf"} 8.0' in scraped(ours)
+    assert 'juinie_wait_seconds_bucket{le="+Inf"} 16.0' in scraped(ours)
 
 
 def test_a_name_that_is_taken_is_refused() -> None:

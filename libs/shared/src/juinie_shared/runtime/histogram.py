@@ -4,7 +4,7 @@ prometheus_client's own takes some ten times as long. What is scraped is the sam
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import override
 
@@ -29,6 +29,13 @@ class PlainHistogram(Collector):
         """Count one value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
+
+    def add_all(self, values: Iterable[float]) -> None:
+        """Count each of them."""
+        bounds, counts = self._bounds, self._counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self._sum += value
 
     def describe(self) -> Iterator[Metric]:
         """By which a registry sees that a name is taken."""

@@ -233,10 +233,10 @@ class Hub:
     def _hand_on(self, room: Room, news: Sequence[Event]) -> None:
         if not room.watchers:  # closed while its page was on the way; the run may have a new room by now
             return
-        for batch in _batches(news):
+        for batch in _batches(news) if len(news) != 1 else (news,):
             self._recent.add(room.key, batch)
             if room.undelivered or len(room.watchers) > self._slice:
-                self._hand_on_later(room, batch)
+                self._hand_on_later(room, list(batch))
             else:
                 self._write_now(room, batch)
         self._after(room)
@@ -288,7 +288,7 @@ class Hub:
         """What follows from where the splice stands now, once all is delivered: the end, or a read."""
         if room.undelivered:
             return
-        if room.splice.ended and room.splice.final:
+        if room.splice.final and room.splice.ended:
             for watcher in room.live_watchers():
                 self._suspend(room, watcher)
                 watcher.end(room.splice.final)
@@ -326,11 +326,7 @@ def _size_of(events: Iterable[Event]) -> int:
     return sum([len(event.frame) for event in events])
 
 
-def _batches(events: Sequence[Event]) -> Iterable[list[Event]]:
-    return [[events[0]]] if len(events) == 1 else _cut(events)
-
-
-def _cut(events: Iterable[Event]) -> Iterator[list[Event]]:
+def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
     batch: list[Event] = []
     size = 0
     for event in events:

@@ -31,7 +31,8 @@ class RecentFrames:
         else:
             self._runs.move_to_end(run)
         kept.extend(events)
-        self._size += sum(map(_size_of, events))
+        for event in events:
+            self._size += EVENT_BYTES + len(event.frame)
         while self._size > self._budget:
             self._drop_oldest()
 
@@ -52,8 +53,8 @@ class RecentFrames:
 
     def _drop_oldest(self) -> None:
         run, kept = next(iter(self._runs.items()))
-        if kept:
-            self._size -= _size_of(kept.popleft())
+        while kept and self._size > self._budget:
+            self._size -= EVENT_BYTES + len(kept.popleft().frame)
         if not kept:
             del self._runs[run]
 

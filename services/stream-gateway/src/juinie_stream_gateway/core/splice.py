@@ -56,7 +56,7 @@ class Splice:
         """A record came. `NEXT`: hand the event on now."""
         if self.head is not None and event.seq <= self.head:
             return Verdict.SEEN
-        if self.ended:
+        if self.final is not None and self.ended:
             return Verdict.AFTER_END
         if event.seq - 1 != self.head:
             self._read_wanted = True

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Literal, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -32,7 +33,7 @@ from juinie_stream_gateway.edges.kafka_session import (
     start_consumer,
     stop_consumer,
 )
-from juinie_stream_gateway.edges.latency import seconds_between
+from juinie_stream_gateway.edges.latency import seconds_since
 from juinie_stream_gateway.store import Event
 from juinie_stream_gateway.telemetry import (
     LOG_KAFKA_AWAY,
@@ -131,7 +132,7 @@ class RecordReader:
         while True:
             batches = await consumer.getmany(timeout_ms=1000, max_records=500)
             session.reached.update({where: records[-1].offset + 1 for where, records in batches.items()})
-            self._take(record for records in batches.values() for record in records)
+            self._take(chain.from_iterable(batches.values()))
             # Also where it is 0: getmany does not wait while it has records; others want the loop too
             await asyncio.sleep(self._linger_seconds)
 
@@ -170,10 +171,8 @@ class RecordReader:
         ) as span:
             span.set_attribute("messaging.batch.message_count", len(ours))
             self._hub.hand_on()
-            now = time.time()
-            for record in news:
-                if (late := seconds_between(record.time, now)) is not None:
-                    self._telemetry.append_to_socket.add(late)
+            ages = seconds_since([record.time for record in news], time.time())
+            self._telemetry.append_to_socket.add_all(ages)
 
     # ---- mode
 
@@ -226,7 +225,7 @@ def checked_event(
         record = room.records.read(value, headers)
     except BadRecord:
         return "bad"
-    if record.tenant_id != room.tenant_id:
+    if record.tenant_id is not room.tenant_id and record.tenant_id != room.tenant_id:
         return "foreign"
     return Event(record.seq, record.type, event_frame(record.seq, record.value)), record
 

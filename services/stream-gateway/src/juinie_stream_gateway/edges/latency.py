@@ -1,5 +1,6 @@
-"""How old an event is when its frame goes to the socket."""
+"""How old events are when their frames go to the sockets."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -8,16 +9,20 @@ BELIEVABLE_SECONDS = 3600.0
 _WHOLE = len("2026-11-26T12:00:00")
 
 
-def seconds_between(event_time: str, now: float) -> float | None:
-    """Seconds from an event's time, as records have it, to now (of `time.time()`); None when that cannot be ours.
+def seconds_since(event_times: Iterable[str], now: float) -> list[float]:
+    """Seconds from events' times, as records have them, to now (of `time.time()`), of those where that can be ours.
 
     A clock that lags makes it 0.
     """
-    second = _second(event_time[:_WHOLE])
-    if second is None:
-        return None
-    late = now - second - int(event_time[_WHOLE + 1 : -1]) / 1e6
-    return max(0.0, late) if late < BELIEVABLE_SECONDS else None
+    ages: list[float] = []
+    for event_time in event_times:
+        second = _second(event_time[:_WHOLE])
+        if second is None:
+            continue
+        age = now - second - int(event_time[_WHOLE + 1 : -1]) / 1e6
+        if age < BELIEVABLE_SECONDS:
+            ages.append(max(0.0, age))
+    return ages
 
 
 @lru_cache(maxsize=1024)
