@@ -35,7 +35,7 @@ def write_to(
     watchers: Iterable[Watcher], types: Types, events: Sequence[Event], pack: Pack, stopped: list[Watcher]
 ) -> None:
     """The innermost loop of all: for who keeps up it is one call, with the same bytes for all. Adds to `stopped` who can follow no more."""
-    before, last = Seq(events[0].seq - 1), events[-1].seq
+    before, last = events[0].seq - 1, events[-1].seq
     frames, shown = joined(events, types)
     packed = pack(frames) if frames else b""
     for watcher in watchers:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, cast
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from opentelemetry.trace import Link, SpanKind
 
@@ -25,6 +25,7 @@ from juinie_shared.runtime.tracing import span_link
 from juinie_shared.runtime.unbroken import BrokenOff, unbroken
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.core.splice import Verdict
+from juinie_stream_gateway.edges.bare_records import BareRecord, give_bare_records
 from juinie_stream_gateway.edges.kafka_session import (
     ANSWER_SECONDS,
     LISTEN_SECONDS,
@@ -103,6 +104,7 @@ class RecordReader:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await start_consumer(consumer)
+                give_bare_records(consumer)
                 self._session = session = await open_session(consumer, self._topic, self._hub)
                 self._see_what_is_gone(session)
                 await session.activate(*session.watched())
@@ -138,7 +140,7 @@ class RecordReader:
 
     # ---- records
 
-    def _take(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
+    def _take(self, records: Iterable[BareRecord]) -> None:
         """Sort out the records of a poll that are what they say they are, then hand on all that is new at once."""
         verdicts: list[str] = []
         ours: list[RunEventRecord] = []
