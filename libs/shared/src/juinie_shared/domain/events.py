@@ -11,7 +11,8 @@ RUN_FINISHED = "run.finished"
 
 RESERVED_PREFIX = "run."
 
-_TYPE = re.compile(r"[A-Za-z0-9._/-]{1,128}")
+LONGEST_TYPE = 128
+_TYPE = re.compile(rf"[A-Za-z0-9._/-]{{1,{LONGEST_TYPE}}}")
 
 
 def is_event_type(text: str) -> bool:

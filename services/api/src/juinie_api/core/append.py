@@ -158,7 +158,7 @@ async def write(connection: Connection, append: Append) -> Row | None:
 
 def size_of(events: Iterable[NewEvent]) -> int:
     """Bytes of their data, in UTF-8."""
-    return sum(len(event.data if event.data.isascii() else event.data.encode()) for event in events)
+    return sum([len(event.data) if event.data.isascii() else len(event.data.encode()) for event in events])
 
 
 async def _write_in_time(connection: Connection, append: Append, turn: Turn) -> Row | None:

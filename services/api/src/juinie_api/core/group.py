@@ -58,7 +58,7 @@ class Grouped:
 
     async def commit(self, append: Append) -> Appended:
         """As `Appender.commit`."""
-        size = sum(len(event.data) for event in append.events)
+        size = size_of(append.events)
         if append.ending or append.asks_cancel or size > LARGE_BYTES or len(append.events) > LARGE_EVENTS:
             return await self._alone.commit(append)
         loop = asyncio.get_running_loop()
@@ -235,7 +235,7 @@ def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
         [append.lease for append in appends],
         [append.starts for append in appends],
         counts,
-        [size_of(append.events) for append in appends],
+        [waiting.size for waiting in flight],
         [append.traceparent for append in appends],
         [key and key.key for key in once],
         [key and key.route for key in once],

@@ -5,6 +5,7 @@ taken here only if it would be taken there, and then for the same (a test holds 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -13,7 +14,7 @@ from juinie_api.edges import json_text
 from juinie_api.edges.body import parse_json, read_json
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.schemas import AppendBody, EventBody
-from juinie_shared.domain.events import RESERVED_PREFIX, NewEvent, is_event_type
+from juinie_shared.domain.events import LONGEST_TYPE, RESERVED_PREFIX, NewEvent, is_event_type
 from juinie_shared.domain.times import parse_time
 
 
@@ -76,19 +77,28 @@ def quickly(compact: bytes, limits: Limits) -> AppendRequest | None:
         return None
     if not 0 < len(found.events) <= limits.events:
         return None
-    events = [made for event in found.events if (made := _event(event, limits))]
-    if len(events) < len(found.events):
-        return None
+    # No piece is larger, or nested deeper, than all of it.
+    fits = len(compact) <= limits.event_bytes and compact.count(b"[") + compact.count(b"{") <= limits.depth
+    events: list[NewEvent] = []
+    for event in found.events:
+        if len(event.type) > LONGEST_TYPE or not _is_for_clients(event.type):
+            return None
+        if not (fits or _fits(event, limits)):
+            return None
+        time = None if event.time is UNSET else parse_time(event.time)
+        if time is None and event.time is not UNSET:
+            return None
+        data = "null" if event.data is UNSET else str(event.data, "utf-8")
+        events.append(NewEvent(event.type, data, time))
     return AppendRequest(events, found.start is not False, compact)
 
 
-def _event(event: _Event, limits: Limits) -> NewEvent | None:
-    if event.type.startswith(RESERVED_PREFIX) or not is_event_type(event.type):
-        return None
-    data = b"null" if event.data is UNSET else bytes(event.data)
-    if len(data) > limits.event_bytes or json_text.depth(data) > limits.depth:
-        return None
-    if event.time is UNSET:
-        return NewEvent(event.type, data.decode())
-    time = parse_time(event.time)
-    return time and NewEvent(event.type, data.decode(), time)
+def _fits(event: _Event, limits: Limits) -> bool:
+    data = b"" if event.data is UNSET else bytes(event.data)
+    return len(data) <= limits.event_bytes and json_text.depth(data) <= limits.depth
+
+
+@lru_cache(maxsize=1000)
+def _is_for_clients(text: str) -> bool:
+    """Few types come again and again. Asked only of those that are not too long: they are kept."""
+    return is_event_type(text) and not text.startswith(RESERVED_PREFIX)

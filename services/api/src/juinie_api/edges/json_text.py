@@ -144,7 +144,7 @@ def depth(value: bytes) -> int:
 
 
 def _has_lone_surrogate(text: str) -> bool:
-    if "\\ud" not in text and "\\uD" not in text:
+    if "\\" not in text or ("\\ud" not in text and "\\uD" not in text):
         return False
     return (
         _LONE_SURROGATE.search(text.replace(r"\\", "  ")) is not None
