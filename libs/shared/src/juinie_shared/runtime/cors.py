@@ -55,14 +55,14 @@ class _Middleware(CORSMiddleware):
     @override
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """To who names no origin, an answer only says that others may get another one."""
-        if scope["type"] != "http" or any(name == b"origin" for name, _ in scope["headers"]):
+        if scope["type"] != "http" or b"origin" in dict(scope["headers"]):
             await super().__call__(scope, receive, send)
             return
 
         async def send_varying(message: Any) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                if any(name.lower() == b"vary" for name, _ in headers):
+                if b"vary" in dict(headers):
                     await self.send(message, send, Headers(scope=scope))
                     return
                 message["headers"] = [*headers, (b"vary", b"Origin")]

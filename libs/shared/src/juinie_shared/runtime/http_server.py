@@ -17,7 +17,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, ClassVar, Self, SupportsIndex, override
 
 import uvicorn
@@ -235,11 +235,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
-        size = (
-            len(self.url)
-            + 4 * len(self.headers)
-            + sum([len(name) + len(value) for name, value in self.headers])
-        )
+        size = len(self.url) + 4 * len(self.headers) + sum(map(len, chain.from_iterable(self.headers)))
         if size > self.limits.head_bytes or len(self.headers) > self.limits.headers:
             self._too_large = True
             raise _HeadTooLarge

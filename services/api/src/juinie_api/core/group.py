@@ -18,7 +18,6 @@ from juinie_api.core.append import Append, Appended, OneByOne, appended, size_of
 from juinie_api.store.events import APPEND_MANY
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, Transient
-from juinie_shared.domain.ids import RunId, TenantId
 from juinie_shared.domain.times import format_time
 
 FLIGHTS = 2
@@ -30,7 +29,8 @@ WAIT_SECONDS, FLIGHT_SECONDS = 1.0, 2.5
 """For a flight, and for its statement: with a connection to be made, an answer comes within 5 s. Who has waited for longer when
 one could leave is told to come again."""
 
-type _Key = tuple[TenantId, RunId]
+type _Key = tuple[int, int]
+"""Tenant and run, as numbers: a UUID is hashed by Python."""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,11 +111,12 @@ class _Queue:
 
     def __init__(self) -> None:
         self._lanes: dict[_Key, deque[_Waiting]] = {}
-        self._ready: dict[TenantId, deque[_Key]] = {}
+        self._ready: dict[int, deque[_Key]] = {}
+        """By tenant."""
         self._somebody = asyncio.Event()
 
     def put(self, waiting: _Waiting) -> None:
-        key = (waiting.append.tenant_id, waiting.append.run_id)
+        key = _key_of(waiting)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = deque()
@@ -134,7 +135,7 @@ class _Queue:
         for waiting in flight:
             if not waiting.answer.done():
                 waiting.answer.set_result(None)
-        for key in {(waiting.append.tenant_id, waiting.append.run_id) for waiting in flight}:
+        for key in set(map(_key_of, flight)):
             if self._lanes[key]:
                 self._make_ready(key)
             else:
@@ -205,6 +206,10 @@ class _Flight:
         self._bytes += waiting.size
 
 
+def _key_of(waiting: _Waiting) -> _Key:
+    return waiting.append.tenant_id.int, waiting.append.run_id.int
+
+
 def _fail(flight: Iterable[_Waiting], error: Exception) -> None:
     for waiting in flight:
         if not waiting.answer.done():
@@ -225,6 +230,7 @@ def _is_of_one(error: Transient) -> bool:
 def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
     """What `APPEND_MANY` takes, column by column."""
     appends = [waiting.append for waiting in flight]
+    leases = [append.lease for append in appends]
     once = [append.once for append in appends]
     counts = [len(append.events) for append in appends]
     events = [event for append in appends for event in append.events]
@@ -232,14 +238,20 @@ def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
     return [
         [append.run_id for append in appends],
         [append.tenant_id for append in appends],
-        [append.lease for append in appends],
+        leases if any(leases) else None,
         [append.starts for append in appends],
         counts,
         [waiting.size for waiting in flight],
         [append.traceparent for append in appends],
-        [key and key.key for key in once],
-        [key and key.route for key in once],
-        [key and key.fingerprint for key in once],
+        *(
+            (
+                [key and key.key for key in once],
+                [key and key.route for key in once],
+                [key and key.fingerprint for key in once],
+            )
+            if any(once)
+            else (None, None, None)
+        ),
         list(accumulate(counts[:-1], initial=1)),
         [event.type for event in events],
         [event.data for event in events],

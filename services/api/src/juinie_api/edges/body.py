@@ -262,6 +262,8 @@ def _bad_gzip() -> Refused:
 
 
 def _require_json_type(content_type: str) -> None:
+    if content_type == "application/json":
+        return
     media_type, _, parameters = content_type.partition(";")
     charset = parameters.strip().lower().replace('"', "").replace(" ", "")
     if media_type.strip().lower() != "application/json" or charset not in {"", "charset=utf-8"}:

@@ -300,14 +300,16 @@ def once(key: str | None, route: str, canonical: bytes) -> Once | None:
 async def authenticated(request: Request) -> Call:
     """The request of a caller who is known."""
     services: Services = request.app.state.services
-    admitted: Admitted | Exception = request.state.admitted  # by edges/admission.py, in front of all routes
+    state = request.scope["state"]
+    admitted: Admitted | Exception = state["admitted"]  # by edges/admission.py, in front of all routes
     if isinstance(admitted, Exception):
         raise admitted
-    request.state.tenant_id = str(admitted.principal.tenant_id)
+    state["tenant_id"] = str(admitted.principal.tenant_id)
     head = admitted.head
-    for name, spoken in _ONCE_ONLY.items():
-        if head.count(name) > 1:
-            raise Refused(400, "repeated_header", f"{spoken} may be given once.")
+    if head.has_repeats:
+        for name, spoken in _ONCE_ONLY.items():
+            if head.count(name) > 1:
+                raise Refused(400, "repeated_header", f"{spoken} may be given once.")
     if b"accept" in head:
         _require_json_accepted(head.all(b"accept"))
     if request.method in _WITHOUT_BODY:

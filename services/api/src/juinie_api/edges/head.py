@@ -6,12 +6,18 @@ from collections.abc import Iterable
 class Head:
     """By name, in lower case as ASGI has them."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "has_repeats")
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._values: dict[bytes, list[bytes]] = {}
+        self.has_repeats = False
+        """Some name is there more than once."""
         for name, value in headers:
-            self._values.setdefault(name, []).append(value)
+            if name in self._values:
+                self._values[name].append(value)
+                self.has_repeats = True
+            else:
+                self._values[name] = [value]
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._values

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.requests import Request
 from starlette.responses import Response
@@ -58,7 +58,7 @@ class Straight:
             await self._app(scope, receive, send)
             return
         scope.update(app=self._app, route=_Route, path_params={"run_id": found[1]})
-        span = self._tracer.start_span(
+        span = scope["state"]["span"] = self._tracer.start_span(
             _NAME, _parent_of(scope), SpanKind.SERVER, attributes=_attributes(scope)
         )
         token = attach(set_span_in_context(span))
@@ -75,10 +75,10 @@ class Straight:
         except Exception as error:
             refuse = next((self._refusals[cls] for cls in type(error).__mro__ if cls in self._refusals), None)
             if refuse is None:
-                _tell(get_current_span(), 500)
+                _tell(scope["state"]["span"], 500)
                 raise
             response = await refuse(request, error)
-        _tell(get_current_span(), response.status_code)
+        _tell(scope["state"]["span"], response.status_code)
         await response(scope, receive, send)
 
 

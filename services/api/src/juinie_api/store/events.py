@@ -76,9 +76,9 @@ APPEND = """
 # taken that is not its asker's: who names another tenant's run locks nothing.
 #
 # Each append: $1 run, $2 tenant, $3 lease, $4 may start the run, $5 how many events, $6 bytes, $7 traceparent, $8 $9 $10
-# key, route, fingerprint, $11 the place of its first event (from 1) among all events, which follow each other as the appends
+# key, route, fingerprint ($3, and $8 to $10, are NULL where none of them has one), $11 the place of its first event (from 1) among all events, which follow each other as the appends
 # do · each event: $12 $13 type, data, $14 time, or NULL where none of them has one. No number is said of each event: the
-# driver takes longer over a number in an array than over a string.
+# driver takes longer over a number or a NULL in an array than over a string.
 APPEND_MANY = """
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest(
