@@ -228,7 +228,7 @@ def _is_of_one(error: Transient) -> bool:
 
 
 def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
-    """What `APPEND_MANY` takes, column by column."""
+    """What `APPEND_MANY` takes, column by column. No type has a comma, and JSON text of one line has no line feed."""
     appends = [waiting.append for waiting in flight]
     leases = [append.lease for append in appends]
     once = [append.once for append in appends]
@@ -253,7 +253,7 @@ def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
             else (None, None, None)
         ),
         list(accumulate(counts[:-1], initial=1)),
-        [event.type for event in events],
-        [event.data for event in events],
+        ",".join([event.type for event in events]),
+        "\n".join([event.data for event in events]),
         [time and format_time(time) for time in times] if any(times) else None,
     ]
