@@ -180,7 +180,7 @@ async def test_who_names_another_tenants_run_locks_nothing(pool: Pool):
     theirs, own = [await Seed(pool).run(owner, status="running") for owner in (key, other)]
     each = [[theirs, own], [other.tenant_id] * 2, [None] * 2, [True] * 2, [1] * 2, [1] * 2, *[[None] * 2] * 4]
     async with pool.transaction() as flight, pool.transaction() as owner:
-        rows = await flight.fetch(APPEND_MANY, *each, [1, 2], ["x"] * 2, ["1"] * 2, None)
+        rows = await flight.fetch(APPEND_MANY, *each, [1, 2], "x,x", "1\n1", None)
         assert [row["place"] for row in rows] == [2]
         assert await owner.fetchval("SELECT 1 FROM run WHERE run_id = $1 FOR UPDATE NOWAIT", theirs) == 1
         with pytest.raises(RunLocked), driver_errors():
@@ -211,6 +211,29 @@ async def test_one_that_cannot_be_written_fails_alone(pool: Pool):
         )
     assert [answer.first_seq for answer in answers if isinstance(answer, Appended)] == [3] * 5
     assert isinstance(refused, Exception)
+
+
+@pytest.mark.parametrize("event", [NewEvent("x,y", "1"), NewEvent("x", "[1,\n2]")], ids=["type", "data"])
+async def test_what_would_shift_the_events_of_others_is_never_written(pool: Pool, event: NewEvent):
+    """Nothing that an edge lets through."""
+    key, other = await Seed(pool).key(), await Seed(pool).key("b")
+    theirs, own = [await Seed(pool).run(owner, status="running") for owner in (key, other)]
+    async with grouped(pool) as appender:
+        await asyncio.gather(
+            appender.commit(Append(theirs, key.tenant_id, [NewEvent("x", "1")])),
+            appender.commit(Append(own, other.tenant_id, [event])),
+            return_exceptions=True,
+        )
+    stored = await pool_rows(pool, theirs)
+    assert stored in ([], [("x", "1")])
+
+
+async def pool_rows(pool: Pool, run_id: RunId) -> list[tuple[str, str]]:
+    async with pool.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT type, data FROM run_event WHERE run_id = $1 AND type = 'x' ORDER BY seq", run_id
+        )
+    return [(row["type"], row["data"]) for row in rows]
 
 
 REFUSAL = """

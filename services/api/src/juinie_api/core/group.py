@@ -228,7 +228,11 @@ def _is_of_one(error: Transient) -> bool:
 
 
 def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
-    """What `APPEND_MANY` takes, column by column. No type has a comma, and JSON text of one line has no line feed."""
+    """What `APPEND_MANY` takes, column by column. No type has a comma, and JSON text of one line has no line feed.
+
+    Raises:
+        ValueError: one has, and would shift what belongs to others: nothing is written.
+    """
     appends = [waiting.append for waiting in flight]
     leases = [append.lease for append in appends]
     once = [append.once for append in appends]
@@ -253,7 +257,14 @@ def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
             else (None, None, None)
         ),
         list(accumulate(counts[:-1], initial=1)),
-        ",".join([event.type for event in events]),
-        "\n".join([event.data for event in events]),
+        _in_a_row([event.type for event in events], ","),
+        _in_a_row([event.data for event in events], "\n"),
         [time and format_time(time) for time in times] if any(times) else None,
     ]
+
+
+def _in_a_row(texts: Sequence[str], between: str) -> str:
+    joined = between.join(texts)
+    if joined.count(between) != len(texts) - 1:
+        raise ValueError("An event's type or data has what stands between two of them.")
+    return joined
