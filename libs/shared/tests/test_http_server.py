@@ -6,6 +6,7 @@ import logging
 import resource
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ import structlog
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
-from juinie_shared.runtime.http_server import OWN_DESCRIPTORS, GuardedProtocol, HttpLimits, HttpServer
+from juinie_shared.runtime.http_server import (
+    FEW_PIPELINED,
+    OWN_DESCRIPTORS,
+    GuardedProtocol,
+    HttpLimits,
+    HttpServer,
+)
 from juinie_shared.runtime.logs import configure_logs
 from juinie_testkit.waits import eventually
 
@@ -27,6 +34,7 @@ LIMITS = HttpLimits(
     pipelined=8,
     pipelined_in_all=12,
 )
+AROUND = ContextVar("AROUND", default="none")
 ORIGIN = b"http://localhost:5173"
 
 
@@ -36,10 +44,13 @@ class Application:
     def __init__(self) -> None:
         self.requests = self.asked = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self.around: list[str] = []
         self.begun, self.disconnects, self.release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.requests += 1
+        self.around.append(AROUND.get())
+        AROUND.set("another request's")
         self.headers = scope["headers"]
         self.begun.set()
         if scope["path"] == "/asks":
@@ -470,14 +481,17 @@ async def test_those_who_wait_on_all_connections_are_counted_together_until_they
         served.app.begun.clear()
         client.send(HELD + SHORT % 1 * 6)
         await eventually(served.app.begun.is_set, 10, "its first one")
-    third.send(SHORT % 1 + SHORT % 2)
-    assert (await third.response()).startswith(b"HTTP/1.1 200 ")
-    assert (await third.until_closed()).startswith(b"HTTP/1.1 400 ")
-    assert served.waiting == 12
+    served.app.begun.clear()
+    third.send(HELD + SHORT % 1 * 6)
+    await eventually(served.app.begun.is_set, 10, "its first one")
+    assert served.waiting == 12 + FEW_PIPELINED
     second.writer.transport.abort()
     served.app.release.set()
     for _ in range(7):
         assert (await first.response()).startswith(b"HTTP/1.1 200 ")
+    for _ in range(1 + FEW_PIPELINED):
+        assert (await third.response()).startswith(b"HTTP/1.1 200 ")
+    assert (await third.until_closed()).startswith(b"HTTP/1.1 400 ")
     await eventually(lambda: served.waiting == 0, 10, "the second is seen to have left")
 
 
@@ -507,6 +521,37 @@ async def test_nothing_of_a_request_is_kept_once_it_is_answered(served: Served):
     (connection,) = served.connections
     await eventually(lambda: connection.cycle.scope == {"method": "POST"}, 10, "its head is let go")
     assert (connection.cycle.body, connection.headers) == (b"", [])
+
+
+@pytest.fixture
+def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("juinie_shared.runtime.http_server.KEEP_ALIVE_SECONDS", 1)
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [(b"Content-Length: 4", b"abcd"), (b"Transfer-Encoding: chunked", b"4\r\nabcd\r\n0\r\n\r\n")],
+    ids=["of a length", "chunked"],
+)
+@pytest.mark.usefixtures("short_rest")
+async def test_a_connection_whose_body_was_whole_after_its_answer_rests_no_longer_than_others(
+    served: Served, framing: bytes, body: bytes
+):
+    client = await served.client()
+    client.send(b"POST /early HTTP/1.1\r\nHost: a\r\nX: %b\r\n%b\r\n\r\n" % (b"y" * 999, framing))
+    await client.response()
+    (connection,) = served.connections
+    client.send(body)
+    await eventually(lambda: connection.headers == [], 10, "its head is let go")
+    assert await client.until_closed() == b""
+
+
+async def test_a_request_is_begun_in_nothing_that_was_around_the_one_before(served: Served):
+    client = await served.client()
+    client.send(SHORT % 1 * 3)
+    for _ in range(3):
+        await client.response()
+    assert served.app.around == ["none"] * 3
 
 
 @pytest.fixture

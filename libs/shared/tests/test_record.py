@@ -224,3 +224,12 @@ def test_whatever_lies_there_is_read_as_anywhere(data: st.DataObject):
         except BadRecord:
             read.append(None)
     assert read[0] == read[1]
+
+
+@pytest.mark.parametrize("size", [129, 100_000])
+def test_nothing_of_rubbish_is_remembered_of_whatever_size(size: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr("juinie_shared.contracts.record._known_type")  # what remembers is not even asked
+    golden = golden_records()[0]
+    headers = [(name, b"x" * size if name == "ce_type" else value) for name, value in golden.headers]
+    with pytest.raises(BadRecord):
+        RunRecords(RUN, TENANT).read(golden.value, headers)

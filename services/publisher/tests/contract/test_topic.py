@@ -1,7 +1,7 @@
 """What the relay expects of a topic. Kafka and the fake of the unit tests both have to keep it."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import pytest
@@ -215,6 +215,29 @@ async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large
     assert parked == [6]
     assert refusals <= 4
     await assert_arrived(kafka_bootstrap_servers, kafka_topic, *(b"%d" % n for n in (1, 2, 3, 4, 5, 7, 8)))
+
+
+async def test_small_records_go_together_again_behind_large_ones_that_a_broker_would_not_take_together(
+    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
+):
+    """By an unknown limit of bytes, and not one by one for good."""
+
+    async def not_allowed(_admin, _topic):
+        return None
+
+    monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
+    await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="3000")
+    run = new_run_id()
+    records = [record_maker(run, seq, f'"{"x" * 1600}"' if seq < 3 else "null") for seq in range(1, 103)]
+    batches, sent = 0, 0
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        while sent < len(records):
+            await topic.connect()
+            with suppress(BatchFailed):
+                sent = await topic.send(0, records, sent)
+            batches += 1
+    assert batches < 30
+    await assert_arrived(kafka_bootstrap_servers, kafka_topic, *(b"%d" % n for n in range(1, 103)))
 
 
 async def test_record_that_cannot_be_encoded_is_refused_alone(

@@ -281,6 +281,27 @@ def test_a_connection_that_fails_takes_nobody_s_event_away() -> None:
     assert (crowd.watchers[2].live, crowd.watchers[2].position) == (False, 1)
 
 
+def test_a_connection_that_fails_while_it_catches_up_takes_no_other_run_s_event_away() -> None:
+    hub = Hub(RecentFrames(10**6), list[Room]().append, lambda call: call())
+    broken_room, broken, failing = live(hub, RunId(new_uuid7()))
+    failing.caught_up, broken.fails = False, True
+    room, outlet, watcher = live(hub, RunId(new_uuid7()))
+    hub.take_record(broken_room, event(2))
+    hub.take_record(room, event(2))
+    hub.hand_on()
+    assert (failing.live, failing.position) == (False, 1)
+    assert (outlet.writes, watcher.position) == ([event(2).frame], 2)
+
+
+def test_who_is_not_at_the_head_is_told_no_end() -> None:
+    """It goes on by itself, and comes to the end as others do."""
+    hub = Hub(RecentFrames(10**6), list[Room]().append, lambda call: call())
+    room, outlet, watcher = live(hub, RunId(new_uuid7()))
+    room.splice.head = Seq(2)  # by whatever befell it
+    hub.take_row(room, RunRow(Seq(2), RunStatus.SUCCESS), Seq(2))
+    assert (outlet.closing, watcher.live, outlet.woken) == (None, False, 1)
+
+
 def test_the_end_comes_after_what_is_undelivered() -> None:
     crowd = Crowd()
     crowd.hub.take_page(crowd.room, Page(RunRow(Seq(2), RunStatus.SUCCESS), (event(2),)))

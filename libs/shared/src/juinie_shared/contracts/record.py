@@ -14,7 +14,7 @@ import msgspec
 
 from juinie_shared.contracts.record_bytes import packed
 from juinie_shared.domain.errors import BadRecord
-from juinie_shared.domain.events import is_event_type
+from juinie_shared.domain.events import LONGEST_TYPE, is_event_type
 from juinie_shared.domain.ids import RunId, Seq, TenantId, parse_run_id
 
 type Headers = list[tuple[str, bytes]]
@@ -145,6 +145,7 @@ class RunRecords:
                 and (id_name, type_name, time_name) == _NAMES
                 and (event_id and event_type and time)
                 and event_id.startswith(self._id_head)
+                and len(event_type) <= LONGEST_TYPE
                 and (known := _known_type(event_type)) is not None
                 and (seq := event_id[_ID_HEAD:]).isdigit()
                 and (len(seq) <= _PLAIN_SEQ and seq[0] != _ZERO)
@@ -231,7 +232,7 @@ class _KnownType(msgspec.Struct, frozen=True, gc=False):
 
 @lru_cache(maxsize=1024)
 def _known_type(text: bytes) -> _KnownType | None:
-    """None, each time, for what can be no type."""
+    """None for what can be no type. Only what is short enough for one is asked about, and remembered."""
     event_type = text.decode("ascii", "replace")
     if not is_event_type(event_type):
         return None

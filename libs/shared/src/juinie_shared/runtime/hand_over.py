@@ -17,7 +17,8 @@ from itertools import islice
 
 LAST_HOP = 2
 """Who is handed a connection after so many hops does not ask who else should serve it."""
-_MOST_HOPS = 255
+MOST_HOPS = 255
+"""Are counted."""
 AT_ONCE = 64
 """So many are taken from an inbox before others have their turn."""
 _MOST_BYTES = 64 * 1024
@@ -83,7 +84,7 @@ def handed(own: socket.socket) -> Iterator[Handed]:
 
 def hand_on(one: Handed, inboxes: Iterable[socket.socket]) -> bool:
     """Give it to the first of these who can take it, as far as its inbox shows; it is closed here then."""
-    hops = min(max(LAST_HOP, one.hops + 1), _MOST_HOPS)
+    hops = min(max(LAST_HOP, one.hops + 1), MOST_HOPS)
     given = any(hand(inbox, one.connection.fileno(), one.head, hops) for inbox in inboxes)
     if given:
         one.connection.close()

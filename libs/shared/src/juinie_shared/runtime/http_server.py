@@ -15,6 +15,7 @@ import resource
 import select
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -26,7 +27,16 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.direct_body import DirectBody
-from juinie_shared.runtime.hand_over import AT_ONCE, LAST_HOP, Handed, hand, hand_on, handed, round_from
+from juinie_shared.runtime.hand_over import (
+    AT_ONCE,
+    LAST_HOP,
+    MOST_HOPS,
+    Handed,
+    hand,
+    hand_on,
+    handed,
+    round_from,
+)
 from juinie_shared.runtime.lean_event import LeanEvent
 from juinie_shared.runtime.one_write import OneWrite
 from juinie_shared.runtime.port import BACKLOG, take_port
@@ -37,6 +47,7 @@ from juinie_shared.runtime.tcp import cut
 
 OWN_DESCRIPTORS = 256
 """What a process needs beside its clients' connections: to Postgres, Kafka, a collector, its siblings, and for files."""
+FEW_PIPELINED = 4
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60 s): or one would send a request into a connection that we close."""
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
@@ -58,7 +69,7 @@ class HttpLimits:
     pipelined: int = 200
     """Requests of a connection that wait for the answer before them. They come many in one read, and each is ten times as large once it is read."""
     pipelined_in_all: int = 10_000
-    """Those of all connections."""
+    """Those of all connections. Above that, each may still have a few."""
     head_seconds: float = 10.0
     body_stall_seconds: float = 30.0
     body_seconds: float = 300.0
@@ -101,6 +112,8 @@ class GuardedProtocol(HttpToolsProtocol):
     readers: "ClassVar[SlowReaders[GuardedProtocol] | None]" = None
     cors: ClassVar[Cors | None] = None
     queues: "ClassVar[_Queues]"
+    context: ClassVar[Context]
+    """Of the server. A request is begun in no other: what another one, or an event on its way, has around it is not its own."""
     inboxes: ClassVar[Sequence[socket.socket]] = ()
     """Of all siblings, by index; of none where this process is alone."""
     last_call: ClassVar[bool] = False
@@ -204,6 +217,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self._arm(min(self.limits.body_stall_seconds, self._body_until - self.loop.time()))
         else:
             self._disarm()
+            self._rest_if_answered()
+
+    def _rest_if_answered(self) -> None:
+        """The answer came before the body was whole, whose last byte this was: uvicorn lets nothing end such a rest."""
+        if self._is_idle() and self.cycle is not None and self.timeout_keep_alive_task is None:  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
+            self._let_go(self.cycle)
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     @override
     def on_message_begin(self) -> None:
@@ -259,7 +281,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_task(self, cycle: RequestResponseCycle, work: Awaitable[None]) -> None:
         self._tended = cycle
-        task = self.loop.create_task(self._run(cycle, work))
+        task = self.loop.create_task(self._run(cycle, work), context=self.context.copy())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -267,7 +289,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """As uvicorn's `run_asgi`, but an answer that goes on need not be complete."""
         try:
             await work
-            while self._rest is not None:
+            while self._rest is not None and self._running in (cycle, None):
                 rest, self._rest = self._rest, None
                 self._let_go(cycle)
                 await rest(cycle.receive, cycle.send)
@@ -453,9 +475,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_many_wait(self) -> bool:
         """Whether there is no place for another one behind those that are not answered yet."""
-        is_full = (
-            len(self.pipeline) >= self.limits.pipelined or self.queues.length >= self.limits.pipelined_in_all
-        )
+        waiting = len(self.pipeline)
+        are_many = waiting >= FEW_PIPELINED and self.queues.length >= self.limits.pipelined_in_all
+        is_full = waiting >= self.limits.pipelined or are_many
         return is_full and not self._is_answered()
 
     def _is_answered(self) -> bool:
@@ -649,6 +671,7 @@ class HttpServer:
             "cors": self._cors,
             "readers": self._readers,
             "queues": _Queues(),
+            "context": copy_context(),
             "on_refused": staticmethod(self._on_refused),
             "on_unread": staticmethod(self._on_unread),
             "inboxes": self._sibling.take_inboxes() if self._sibling else (),
@@ -706,7 +729,11 @@ class HttpServer:
         for one in islice(handed(inbox), AT_ONCE):
             held = len(connections) + len(self._taking)
             welcome = held < self._limits.connections and self._has_room() and not protocol.last_call
-            if welcome or one.hops >= max(LAST_HOP, sibling.count) or not hand_on(one, others):
+            if (
+                welcome
+                or one.hops >= max(LAST_HOP, min(sibling.count, MOST_HOPS))
+                or not hand_on(one, others)
+            ):
                 task = asyncio.create_task(_go_on_with(one, make))
                 self._taking.add(task)
                 task.add_done_callback(self._taking.discard)

@@ -72,7 +72,8 @@ class KafkaTopic:
         self._max_message_bytes: int | None = None
         self._limit_read_at = 0.0
         self._reading_limit = asyncio.Lock()
-        self._most_records: dict[int, int] = {}
+        self._most_bytes: dict[int, int] = {}
+        """Of a batch, by partition, where a broker has refused one that was larger, for a limit that nobody told us."""
         self._background = Background()
 
     async def connect(self) -> None:
@@ -118,7 +119,7 @@ class KafkaTopic:
             self._failed = True
             raise KafkaAway
         producer = self._producer
-        batch, end = self._fill(records, start, self._most_records.get(partition, len(records)))
+        batch, end = self._fill(records, start, self._most_bytes.get(partition, BATCH_BYTES))
         if self._is_too_large(batch) and await self._is_too_large_now(batch):
             raise RecordRefused(TOO_LARGE)
         try:
@@ -126,7 +127,7 @@ class KafkaTopic:
                 await unbroken(self._acknowledged, producer, batch, partition)
         except _REFUSED as error:
             self._has_failed(producer)
-            self._narrow(partition, end - start)
+            self._narrow(partition, batch)
             raise BatchFailed(end) from error
         except _AWAY as error:
             self._has_failed(producer)
@@ -153,18 +154,16 @@ class KafkaTopic:
         if producer is self._producer:
             self._failed = True
 
-    def _narrow(self, partition: int, count: int) -> None:
-        """A batch of so many records was too large, for a limit that nobody told us: take half as many."""
-        if count == 1:
-            self._most_records.pop(partition, None)
+    def _narrow(self, partition: int, batch: RecordBatch) -> None:
+        """This one was too large, for a limit that nobody told us: batches are half as large from now on, until that limit changes."""
+        if batch.record_count() == 1:
             raise RecordRefused(TOO_LARGE)
-        self._most_records[partition] = count // 2
+        self._most_bytes[partition] = batch.size() // 2
 
-    def _fill(self, records: Sequence[Record], start: int, most: int) -> tuple[RecordBatch, int]:
-        """A batch with the records from `start` on that fit into it: one at least, and at most so many."""
-        batch = RecordBatch(min(BATCH_BYTES, self._max_message_bytes or BATCH_BYTES))
-        last = min(len(records), start + most)
-        for end in range(start, last):
+    def _fill(self, records: Sequence[Record], start: int, most_bytes: int) -> tuple[RecordBatch, int]:
+        """A batch with the records from `start` on that fit into it: one at least."""
+        batch = RecordBatch(min(most_bytes, self._max_message_bytes or BATCH_BYTES))
+        for end in range(start, len(records)):
             try:
                 if not batch.add(records[end].packed()):
                     return batch, end
@@ -172,7 +171,7 @@ class KafkaTopic:
                 if end > start:
                     return batch, end
                 raise RecordRefused(NOT_ENCODABLE) from error
-        return batch, last
+        return batch, len(records)
 
     async def _acknowledged(self, producer: Any, batch: RecordBatch, partition: int) -> None:
         """Give a batch to the producer, and await its ack."""
@@ -205,6 +204,8 @@ class KafkaTopic:
         return self._is_too_large(batch)
 
     def _limit_is(self, size: int | None) -> None:
+        if size != self._max_message_bytes:
+            self._most_bytes.clear()
         self._max_message_bytes, self._limit_read_at = size, time.monotonic()
 
     def _partitions(self) -> list[int]:

@@ -50,9 +50,13 @@ def write_to(
             else:
                 watcher.position, watcher.shown = last, shown
         else:
-            watcher.advance(frames, last, shown)
-            if watcher.outlet.full:
+            try:
+                watcher.advance(frames, last, shown)
+            except Exception:  # noqa: BLE001 - likewise
                 stopped.append(watcher)
+            else:
+                if watcher.outlet.full:
+                    stopped.append(watcher)
 
 
 class Delivery:
@@ -291,7 +295,8 @@ class Hub:
         if room.splice.final and room.splice.ended:
             for watcher in room.live_watchers():
                 self._suspend(room, watcher)
-                watcher.end(room.splice.final)
+                if watcher.position == room.splice.head:  # who is not there goes on by itself
+                    watcher.end(room.splice.final)
         elif room.splice.begin_read():
             self._refill(room)
 
