@@ -191,18 +191,25 @@ async def test_fault_of_ours_is_not_taken_for_an_absence_of_kafka(
             pass
 
 
-async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large_record_is_alone(
-    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
-):
+@pytest.fixture
+async def small_topic(kafka_bootstrap_servers, kafka_topic, monkeypatch):
+    """Takes batches of 3,000 bytes, and the publisher may not read that."""
+
     async def not_allowed(_admin, _topic):
         return None
 
     monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
     await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="3000")
+    return kafka_topic
+
+
+async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large_record_is_alone(
+    kafka_bootstrap_servers, small_topic, record_maker
+):
     run = new_run_id()
     records = [record_maker(run, seq, f'"{"x" * 5000}"' if seq == 6 else "null") for seq in range(1, 9)]
     refusals, sent, parked = 0, 0, []
-    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+    async with connected(kafka_bootstrap_servers, small_topic) as topic:
         while sent < len(records):
             await topic.connect()
             try:
@@ -214,30 +221,24 @@ async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large
                 sent += 1
     assert parked == [6]
     assert refusals <= 4
-    await assert_arrived(kafka_bootstrap_servers, kafka_topic, *(b"%d" % n for n in (1, 2, 3, 4, 5, 7, 8)))
+    await assert_arrived(kafka_bootstrap_servers, small_topic, *(b"%d" % n for n in (1, 2, 3, 4, 5, 7, 8)))
 
 
 async def test_small_records_go_together_again_behind_large_ones_that_a_broker_would_not_take_together(
-    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch
+    kafka_bootstrap_servers, small_topic, record_maker
 ):
     """By an unknown limit of bytes, and not one by one for good."""
-
-    async def not_allowed(_admin, _topic):
-        return None
-
-    monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
-    await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="3000")
     run = new_run_id()
     records = [record_maker(run, seq, f'"{"x" * 1600}"' if seq < 3 else "null") for seq in range(1, 103)]
     batches, sent = 0, 0
-    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+    async with connected(kafka_bootstrap_servers, small_topic) as topic:
         while sent < len(records):
             await topic.connect()
             with suppress(BatchFailed):
                 sent = await topic.send(0, records, sent)
             batches += 1
     assert batches < 30
-    await assert_arrived(kafka_bootstrap_servers, kafka_topic, *(b"%d" % n for n in range(1, 103)))
+    await assert_arrived(kafka_bootstrap_servers, small_topic, *(b"%d" % n for n in range(1, 103)))
 
 
 async def test_record_that_cannot_be_encoded_is_refused_alone(
