@@ -7,10 +7,12 @@ import resource
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
@@ -29,6 +31,7 @@ LIMITS = HttpLimits(
     headers=20,
     head_seconds=0.2,
     body_stall_seconds=0.2,
+    body_bytes_per_second=10,
     body_seconds=2,
     connections=5,
     pipelined=8,
@@ -361,6 +364,30 @@ async def test_body_that_drips_for_ever_is_closed(served: Served):
         client.send(b"a")
         await asyncio.wait({closed}, timeout=LIMITS.body_stall_seconds / 4)
     await asyncio.wait_for(served.app.disconnects.wait(), 10)
+
+
+async def test_body_that_drips_too_slowly_is_closed_although_it_never_stalls(served: Served):
+    client = await served.client()
+    client.send(request(b"Content-Length: 1000000"))
+    closed, sent = asyncio.create_task(client.until_closed()), 0
+    while not closed.done():
+        client.send(b"a")
+        sent += 1
+        await asyncio.wait({closed}, timeout=LIMITS.body_stall_seconds * 3 / 4)
+    assert sent < 10, "a body that comes fast enough has time for more"
+    await asyncio.wait_for(served.app.disconnects.wait(), 10)
+
+
+async def test_body_that_nobody_reads_for_a_while_is_not_its_sender_s_fault(served: Served):
+    """The application reads nothing until it is released, and what waits for it fills the room that there is."""
+    client = await served.client()
+    await eventually(lambda: len(served.connections) == 1, 10, "a connection")
+    type(served.connections[0]).limits = replace(LIMITS, body_bytes_per_second=1_000_000_000)
+    size = 20 * HIGH_WATER_LIMIT
+    client.send(b"POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size)
+    await asyncio.sleep(3 * LIMITS.body_stall_seconds)
+    served.app.release.set()
+    assert (await client.response()).endswith(b"%d" % size)
 
 
 @pytest.mark.parametrize("answers", [1, 3])

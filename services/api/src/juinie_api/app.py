@@ -25,6 +25,7 @@ from juinie_api.edges.call import Services
 from juinie_api.edges.http import METHODS, build_api
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.over_limit import OverLimit
+from juinie_api.edges.unanswered import Unanswered
 from juinie_api.settings import Settings
 from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
@@ -117,6 +118,7 @@ class _Api:
         self._notifier = Notifier(connect_apart, metrics.notify_failures.inc, _log.warning)
         self._waker = waker = Waker(pool, _log.warning)
         self._desk = desk = _desk(pool, settings.database_connections)
+        self._unanswered = Unanswered(settings.max_unanswered_bytes, metrics.bodies_refused.inc)
         self._windows = Windows(self.counts, _rates(settings), settings.rate_window_seconds)
         metrics.long_polls.set_function(lambda: waker.waiting)
         metrics.waiting_claims.set_function(lambda: desk.waiting)
@@ -138,7 +140,7 @@ class _Api:
             probes.run,
         ]
         api = build_api(self._services(settings, pool, stopping), metrics, provider)
-        admission = Admission(api, KeyRing(pool), self._windows, over_limit.refused)
+        admission = Admission(api, KeyRing(pool), self._windows, self._unanswered, over_limit.refused)
         cors = Cors(settings.cors_origins, dev, METHODS)
         self.server = HttpServer(
             cors.around(_with_probes(admission, probes.apps)),
@@ -155,6 +157,7 @@ class _Api:
             sibling,
         )
         metrics.unread_bytes.set_function(lambda: self.server.unread_bytes)
+        metrics.unanswered_bytes.set_function(lambda: self._unanswered.held_bytes)
 
     async def drain_when(self, stopping: asyncio.Event) -> None:
         """Not ready any more, and whoever waits for a run is answered now."""
@@ -176,6 +179,7 @@ class _Api:
             lanes=lanes,
             windows=self._windows,
             waiting=WaitingPlaces(self.counts),
+            unanswered=self._unanswered,
             appender=appender,
             waker=self._waker,
             desk=self._desk,

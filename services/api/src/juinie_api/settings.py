@@ -1,6 +1,9 @@
 """The api's settings."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from juinie_shared.runtime.settings import EdgeSettings
 
@@ -65,6 +68,10 @@ class Settings(EdgeSettings):
         30.0, gt=0, validation_alias="JUINIE_UNREAD_SECONDS",
         description="In this time a client has to take all of an answer, or 2,000 bytes a second, or is cut 4 s later at most.",
     )  # fmt: skip
+    max_unanswered_bytes: int = Field(
+        256 * 1024 * 1024, ge=1, validation_alias="JUINIE_MAX_UNANSWERED_BYTES",
+        description="Bytes of request bodies that arrive or wait for their answer, all together, those above 16 KiB. A tenant may hold as much as is left free. Twice JUINIE_MAX_REQUEST_BYTES at least.",
+    )  # fmt: skip
     timeout_seconds: int = Field(
         86_400,
         ge=1,
@@ -99,3 +106,11 @@ class Settings(EdgeSettings):
         10_000, ge=1, validation_alias="JUINIE_MAX_WAITING_REQUESTS",
         description="Requests of a tenant that wait at once, unless it has a quota of its own.",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _have_room_for_a_body(self) -> Self:
+        if self.max_unanswered_bytes < 2 * self.max_request_bytes:
+            raise PydanticCustomError(
+                "no_room", "JUINIE_MAX_UNANSWERED_BYTES is twice JUINIE_MAX_REQUEST_BYTES at least"
+            )
+        return self

@@ -50,6 +50,8 @@ class Metrics:
     connections_refused: Counter
     unread_answers: Counter
     unread_bytes: Gauge
+    unanswered_bytes: Gauge
+    bodies_refused: Counter
     loop_lag: Histogram
     gc_pause: Histogram
 
@@ -111,6 +113,16 @@ def build_metrics() -> Metrics:
         unread_bytes=Gauge(
             "juinie_api_unread_bytes",
             "Bytes of answers that wait for clients to read them.",
+            registry=registry,
+        ),
+        unanswered_bytes=Gauge(
+            "juinie_api_unanswered_bytes",
+            "Bytes of request bodies that are arriving, or not answered yet.",
+            registry=registry,
+        ),
+        bodies_refused=Counter(
+            "juinie_api_bodies_refused",
+            "Bodies refused because too much was unanswered already (503 server_busy).",
             registry=registry,
         ),
         loop_lag=Histogram(

@@ -33,9 +33,9 @@ class Api:
     def client_of(self, key: SeededKey) -> httpx.AsyncClient:
         return client_of(self.service, key)
 
-    def client_of_service(self, service: RunningService) -> httpx.AsyncClient:
-        """A client of another api, with the same key."""
-        return client_of(service, self.key)
+    def client_of_service(self, service: RunningService, key: SeededKey | None = None) -> httpx.AsyncClient:
+        """A client of another api, with the same key unless another is given."""
+        return client_of(service, key or self.key)
 
     async def create(self, **body: Any) -> Json:
         response = await self.client.post("/v1/runs", json={"agent": "agent", **body})

@@ -10,6 +10,7 @@ what never leaves an edge (`Refused`, `StreamCut`) stands apart.
     │   ├── RunLocked
     │   ├── KafkaAway
     │   ├── Draining
+    │   ├── ServerBusy
     │   └── LimitReached           (retry_after_seconds, policies)
     │       ├── RateLimited
     │       ├── QuotaExceeded
@@ -97,6 +98,12 @@ class Draining(Transient):
     """This server is stopping. Try again: another one answers."""
 
     code = "draining"
+
+
+class ServerBusy(Transient):
+    """This server holds as much of unanswered requests as it may. Try again shortly, or send less at once."""
+
+    code = "server_busy"
 
 
 class LimitReached(Transient):

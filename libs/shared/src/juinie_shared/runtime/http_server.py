@@ -72,8 +72,10 @@ class HttpLimits:
     """Those of all connections. Above that, each may still have a few."""
     head_seconds: float = 10.0
     body_stall_seconds: float = 30.0
+    body_bytes_per_second: int = 4096
+    """What a body has to come with on average, once it has had the time that it may stall: none is held for long by drops."""
     body_seconds: float = 300.0
-    """A whole body, however steadily it drips."""
+    """A whole body, however steadily it comes."""
     connections: int = 12_000
     """Open at once; one more is closed as it comes."""
     unread_seconds: float = 30.0
@@ -120,7 +122,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """Every answer closes its connection and says so, once this is set on the class."""
 
     __slots__ = (
-        "_body", "_body_until", "_goes_on", "_handed", "_head_bytes", "_hops", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow",
+        "_body", "_body_due", "_body_until", "_goes_on", "_handed", "_head_bytes", "_hops", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow",
         "_rest", "_running", "_tended", "_timer", "_too_large", "_too_many", "_trailers", "reader",
     )  # fmt: skip
     # With uvicorn's own they would be too many for the compact form that Python keeps few attributes in: 1 KB more a connection.
@@ -139,6 +141,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._trailers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._body_until = 0.0
+        self._body_due = 0.0
+        """When the body has to be there, by how much of it has come; and at the latest `_body_until`."""
         self._running: RequestResponseCycle | None = None
         """The request that is being answered; `cycle` is the newest one, which may still be in the queue behind it."""
         self._body: DirectBody | None = None
@@ -214,7 +218,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if not was_in_head or self._timer is None:
                 self._arm(self.limits.head_seconds)
         elif self._in_body:
-            self._arm(min(self.limits.body_stall_seconds, self._body_until - self.loop.time()))
+            due = min(self._body_due, self._body_until)
+            self._arm(min(self.limits.body_stall_seconds, due - self.loop.time()))
         else:
             self._disarm()
             self._rest_if_answered()
@@ -267,7 +272,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._too_many = True
             raise _TooManyWait
         self._in_head, self._in_body, self._trailers = False, True, 0
-        self._body_until = self.loop.time() + self.limits.body_seconds
+        now = self.loop.time()
+        self._body_until, self._body_due = (
+            now + self.limits.body_seconds,
+            now + self.limits.body_stall_seconds,
+        )
         super().on_headers_complete()
         if self.last_call:
             self.announce_close()
@@ -415,6 +424,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
+        self._body_due += len(body) / self.limits.body_bytes_per_second
         super().on_body(body)
 
     @override
@@ -512,9 +522,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        left = self._body_until - self.loop.time()
-        if self._in_body and self.flow.read_paused and left > 0:
-            self._arm(min(self.limits.body_stall_seconds, left))  # it is we who do not read
+        now = self.loop.time()
+        left = self._body_until - now
+        if self._in_body and self.flow.read_paused and left > 0:  # it is we who do not read
+            self._body_due = max(self._body_due, now + self.limits.body_stall_seconds)
+            self._arm(min(self.limits.body_stall_seconds, left))
         elif not self.transport.is_closing():
             self.transport.close()
 

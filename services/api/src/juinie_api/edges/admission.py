@@ -16,6 +16,7 @@ from juinie_api.core.windows import Policy, Use, Windows
 from juinie_api.edges.auth import api_key
 from juinie_api.edges.head import Head
 from juinie_api.edges.rate_headers import rate_headers
+from juinie_api.edges.unanswered import Unanswered
 from juinie_shared.db.keys import Principal
 from juinie_shared.domain.errors import LimitReached
 from juinie_shared.runtime.keys import KeyRing
@@ -32,7 +33,8 @@ _ALWAYS = [(b"referrer-policy", b"no-referrer")]
 class Admitted:
     """What the route finds in the request's state: who calls, and which limits hold for them; and the request's headers.
 
-    `ask_again` asks the key ring once more, for requests that go on for a while. Raises as it does.
+    `ask_again` asks the key ring once more, for requests that go on for a while. Raises as it does. `body_bytes`: what its body has taken
+    of what may be unanswered at once.
     """
 
     def __init__(
@@ -43,19 +45,22 @@ class Admitted:
         head: Head,
     ) -> None:
         self.principal, self.policies, self.ask_again, self.head = principal, policies, ask_again, head
+        self.body_bytes = 0
 
 
 class Admission:
-    """ASGI: finds the caller of a `/v1` request, charges the request, and tells what is left on its answer."""
+    """ASGI: finds the caller of a `/v1` request, charges the request, and tells what is left on its answer; then its body is held no more."""
 
     def __init__(
         self,
         app: AsgiApp,
         keys: KeyRing,
         windows: Windows,
+        unanswered: Unanswered,
         refused: Callable[[Principal, LimitReached], None],
     ) -> None:
         self._app, self._keys, self._windows, self._refused = app, keys, windows, refused
+        self._unanswered = unanswered
         self._held = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -71,13 +76,16 @@ class Admission:
             await self._app(scope, receive, send)
             return
         policies = self._windows.policies(principal)
-        scope.setdefault("state", {})["admitted"] = Admitted(
-            principal, policies, partial(self._keys.principal, key), head
-        )
-        if not policies:
-            await self._app(scope, receive, send)
-            return
-        await self._metered(principal, policies, scope, receive, send)
+        admitted = Admitted(principal, policies, partial(self._keys.principal, key), head)
+        scope.setdefault("state", {})["admitted"] = admitted
+        try:
+            if policies:
+                await self._metered(principal, policies, scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            if admitted.body_bytes:
+                self._unanswered.give_back(principal.tenant_id, admitted.body_bytes)
 
     async def _metered(
         self, principal: Principal, policies: Sequence[Policy], scope: Any, receive: Any, send: Any

@@ -15,6 +15,7 @@ from juinie_api.edges.head import Head
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused
 from juinie_api.edges.schemas import Body
+from juinie_api.edges.unanswered import UNCOUNTED_BYTES
 from juinie_shared.runtime.problems import MOST_FAULTS, Fault
 
 _GZIP = 31
@@ -29,53 +30,58 @@ _GZIP_MEMBERS = 100
 
 type Receive = Callable[[], Awaitable[Any]]
 """ASGI's."""
+type Hold = Callable[[int], None]
+"""Called with the bytes that a body has grown by, before more is read: raises when they are too many."""
 
 
-async def read_body(receive: Receive, head: Head, limit_bytes: int) -> bytes:
+async def read_body(receive: Receive, head: Head, limit_bytes: int, hold: Hold) -> bytes:
     """The body, decompressed.
 
     Raises:
         Refused: 415 for another type or coding, 413 as soon as it is too large, 400 for broken gzip.
         ClientDisconnect: the client left before all of it was there.
+        ServerBusy: `hold` says so.
     """
     coding = (head.get(b"content-encoding") or "identity").strip().lower()
     if coding not in {"identity", "gzip", ""}:
         raise Refused(415, "unsupported_coding", "Content-Encoding may be gzip or identity.")
     if coding == "gzip":
-        body = await _joined(_gunzip(_chunks(receive), limit_bytes), limit_bytes)
+        body = await _joined(_gunzip(_chunks(receive), limit_bytes), limit_bytes, hold)
     else:
-        body = await _plain(receive, limit_bytes)
+        body = await _plain(receive, limit_bytes, hold)
     if body:
         _require_json_type(head.get(b"content-type") or "")
     return body
 
 
-async def _plain(receive: Receive, limit_bytes: int) -> bytes:
+async def _plain(receive: Receive, limit_bytes: int, hold: Hold) -> bytes:
     """Most often it is there as a whole, and copied no more."""
     body, more = await _next(receive)
+    if more:
+        return await _joined(_chunks(receive, body), limit_bytes, hold)
     if len(body) > limit_bytes:
         raise _too_large(limit_bytes)
-    if not more:
-        return body
-    chunks = bytearray(body)
-    while more:
-        chunk, more = await _next(receive)
-        chunks += chunk
-        if len(chunks) > limit_bytes:
-            raise _too_large(limit_bytes)
-    return bytes(chunks)
+    if len(body) > UNCOUNTED_BYTES:
+        hold(len(body))
+    return body
 
 
-async def _joined(chunks: AsyncIterator[bytes], limit_bytes: int) -> bytes:
-    body = bytearray()
+async def _joined(chunks: AsyncIterator[bytes], limit_bytes: int, hold: Hold) -> bytes:
+    body, held = bytearray(), 0
     async for chunk in chunks:
         body += chunk
         if len(body) > limit_bytes:
             raise _too_large(limit_bytes)
+        if len(body) > UNCOUNTED_BYTES:
+            hold(len(body) - held)
+            held = len(body)
     return bytes(body)
 
 
-async def _chunks(receive: Receive) -> AsyncGenerator[bytes]:
+async def _chunks(receive: Receive, first: bytes = b"") -> AsyncGenerator[bytes]:
+    """`first`: what was received of it already."""
+    if first:
+        yield first
     more = True
     while more:
         chunk, more = await _next(receive)

@@ -29,6 +29,7 @@ from juinie_api.edges.faults import faults_of
 from juinie_api.edges.limits import Limits
 from juinie_api.edges.problems import Refused
 from juinie_api.edges.schemas import Body
+from juinie_api.edges.unanswered import Unanswered
 from juinie_api.telemetry import Metrics
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Pool
@@ -72,6 +73,7 @@ class Services:
     pools: TenantPools
     windows: Windows
     waiting: WaitingPlaces
+    unanswered: Unanswered
     lanes: RunLanes
     appender: Appender
     waker: Waker
@@ -123,7 +125,7 @@ class Call:
         self.pool: Pool = services.pools.of(admitted.principal.tenant_id)
         self._head = admitted.head
         self._policies = admitted.policies
-        self._ask_again = admitted.ask_again
+        self._admitted = admitted
         self._request = request
 
     def query[Q: Query](self, cls: type[Q]) -> Q:
@@ -152,14 +154,24 @@ class Call:
         return parse_body(cls, b"{}" if optional and not raw else raw, self.services.limits)
 
     async def raw_body(self) -> bytes:
-        """The body as it came, decompressed."""
+        """The body as it came, decompressed. It counts as held until the request is answered.
+
+        Raises:
+            ServerBusy: too much is held already.
+        """
         if self._request.scope["query_string"]:
             self.query(Query)
         until = time.monotonic() + AT_ONCE_SECONDS
-        raw = await read_body(self._request.receive, self._head, self.services.limits.request_bytes)
+        raw = await read_body(
+            self._request.receive, self._head, self.services.limits.request_bytes, self._hold
+        )
         if time.monotonic() >= until:
             await self.look_again()  # a body may take minutes to arrive
         return raw
+
+    def _hold(self, size: int) -> None:
+        self.services.unanswered.take(self.principal.tenant_id, size)
+        self._admitted.body_bytes += size
 
     def charged(self, events: int, size: int) -> AbstractAsyncContextManager[Charge]:
         """Around what writes the body: so many events, so many bytes. Given back where nothing of it was written.
@@ -225,7 +237,7 @@ class Call:
             NotAuthenticated: it was revoked or has expired since.
             Transient: the database cannot be asked.
         """
-        await self._ask_again()
+        await self._admitted.ask_again()
 
     async def in_parts[T](
         self, seconds: float, wait: Callable[[float], Awaitable[T]], is_over: Callable[[T], bool]
