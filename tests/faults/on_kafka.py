@@ -1,5 +1,6 @@
 """Is what was acknowledged also on Kafka? A sample of the last runs, read from the topic when all has ended."""
 
+import asyncio
 import time
 from contextlib import aclosing
 from typing import Any
@@ -15,6 +16,8 @@ _RUNS = 100
 _AT_MOST_BACK_SECONDS = 600
 _CLOCKS_SECONDS = 60
 """The broker's clock gives records their time; and publishers learn so late, at most, of a topic that grew."""
+_READ_SECONDS = 300
+"""All faults are over by then: a topic that cannot be read in this time is itself a fault."""
 
 
 async def check_kafka(scene: Scene, deployment: Deployment) -> None:
@@ -34,7 +37,8 @@ async def check_kafka(scene: Scene, deployment: Deployment) -> None:
         published.expect_shown(run.run_id, run.shown)
     if sample or deleted:
         first = min(run.began_at for run in (*sample, *deleted))
-        await _read(deployment.kafka.bootstrap, first - _CLOCKS_SECONDS, published)
+        async with asyncio.timeout(_READ_SECONDS):
+            await _read(deployment.kafka.bootstrap, first - _CLOCKS_SECONDS, published)
         published.tell(scene.checker.findings, ordered=first > deployment.topic_grew_at + _CLOCKS_SECONDS)
     looked_for = f"{len(sample)} runs looked for, {len(deleted)} that were deleted"
     print(f"on Kafka: {looked_for}", flush=True)
