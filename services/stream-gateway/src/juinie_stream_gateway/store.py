@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 import msgspec
 
-from juinie_shared.contracts.sse import event_frame
 from juinie_shared.db.event_json import EVENT_JSON
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import DatabaseBusy
@@ -28,29 +28,33 @@ READ_RUNS = """
 """
 """By run_pkey: one query for all open streams."""
 
+EVENT_FRAME = rf"""'data: ' || {EVENT_JSON} || E'\nid: ' || e.seq || E'\n\n'"""
+"""SQL: an event's frame as text, as `contracts/sse.py` has it. The row of run_event is called `e`."""
+
 FRAME_BYTES = 112
 """What a frame has around an event's type and data, at most, with its seq twice."""
 
+_OF_EVENT = f"(octet_length(data) + octet_length(type) + {FRAME_BYTES})"
+
 READ_PAGES = f"""
-    SELECT run.run_id, asked.after_seq, run.last_seq, run.status, run.retained_from_seq, page.seqs, page.types, page.jsons
+    SELECT run.run_id, asked.after_seq, run.last_seq, run.status, run.retained_from_seq, page.seqs, page.types, page.frames
     FROM unnest($1::uuid[], $2::bigint[]) AS asked (run_id, after_seq)
     JOIN run ON run.run_id = asked.run_id AND run.deleted_at IS NULL
     CROSS JOIN LATERAL (
-        SELECT array_agg(seq) AS seqs, array_agg(type) AS types, array_agg(convert_to({EVENT_JSON}, 'UTF8')) AS jsons
+        SELECT array_agg(seq) AS seqs, array_agg(type) AS types, array_agg(convert_to({EVENT_FRAME}, 'UTF8')) AS frames
         FROM (
-            SELECT e.*, row_number() OVER events AS place,
-                   sum(octet_length(data) + octet_length(type) + {FRAME_BYTES}) OVER events AS bytes
+            SELECT e.*, sum({_OF_EVENT}) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes
             FROM (
                 SELECT seq, type, data, occurred_at FROM run_event
                 WHERE run_id = asked.run_id AND seq > asked.after_seq ORDER BY seq LIMIT $3
             ) AS e
-            WINDOW events AS (ORDER BY seq)
         ) AS e
-        WHERE e.bytes <= $4 OR e.place = 1
+        WHERE e.bytes <= $4 OR e.bytes = {_OF_EVENT}
     ) AS page
-"""  # noqa: S608 - EVENT_JSON is a constant of ours
-"""By run_event_pkey, never more than a page of each. A run's row comes from the same snapshot: what it says of last_seq and
-status holds for these events. A run without events after its $2 gives its row alone. The window's order is the arrays'."""
+"""  # noqa: S608 - what is put in are constants of ours
+"""By run_event_pkey, never more than a page of each, but its first event however large: it alone is as large as all up to it. A run's
+row comes from the same snapshot: what it says of last_seq and status holds for these events. A run without events after its $2 gives its
+row alone. The window's order is the arrays'."""
 
 VALID_KEYS = """
     SELECT key_id FROM api_key
@@ -174,5 +178,4 @@ def _known_row(row: Mapping[str, Any]) -> RunRow | None:
 def _events(row: Mapping[str, Any]) -> tuple[Event, ...]:
     if row["seqs"] is None:
         return ()
-    found = zip(row["seqs"], row["types"], row["jsons"], strict=True)
-    return tuple([Event(seq, event_type, event_frame(seq, json)) for seq, event_type, json in found])
+    return tuple(starmap(Event, zip(row["seqs"], row["types"], row["frames"], strict=True)))

@@ -170,7 +170,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
+        """As uvicorn's, but nobody here wants to know either end's address, which takes five system calls and two sockets to find out."""
+        self.connections.add(self)
+        self.transport, self.scheme = transport, "http"
         self.pipeline = queue = _Queue(self.queues)  # pyright: ignore[reportAttributeAccessIssue] - used as one
         self.flow = _Flow(transport, queue)
         if len(self.connections) > self.limits.connections:
@@ -584,8 +586,11 @@ class _Queue(list[Any]):
 class _Flow(FlowControl):
     """uvicorn's, but a request that reads its body, or asks whether its client is there, lets no more be read behind it than is held anyway."""
 
+    # Without the base's `__init__`, which makes another event.
+
     def __init__(self, transport: asyncio.Transport, queue: _Queue) -> None:
-        super().__init__(transport)
+        self._transport = transport
+        self.read_paused = self.write_paused = False
         self._is_writable_event = LeanEvent(is_set=True)  # nobody waits for it yet
         self._queue = queue
 

@@ -22,6 +22,8 @@ class _Asked[A]:
 
     answers: list[asyncio.Future[A | None]] = field(default_factory=list[asyncio.Future[A | None]])
     askers: int = 0
+    waits: bool = True
+    """No read has taken it yet."""
 
     def tell(self, answer: A | None) -> None:
         for waiting in self.answers:
@@ -62,18 +64,28 @@ class Together[Q: Hashable, A]:
             return await (self._patience.wait(answer) if self._patience else answer)
         finally:
             asked.askers -= 1
-            if not asked.askers and self._waiting.get(question) is asked:
+            if asked.waits and not asked.askers:
                 del self._waiting[question]  # all have left: nothing is read for nobody
 
     def _begin(self) -> None:
         """Read what waits, unless enough is being read."""
         if self._waiting and len(self._reading) < self._at_once:
-            taken = dict(islice(self._waiting.items(), self._most))
-            for question in taken:
-                del self._waiting[question]
+            taken = self._take()
+            for asked in taken.values():
+                asked.waits = False
             reading = asyncio.create_task(self._answer(taken))
             self._reading.add(reading)
             reading.add_done_callback(self._end)
+
+    def _take(self) -> dict[Q, _Asked[A]]:
+        """As many as one read answers. Questions may be dear to hash, so none is looked up where all of them are taken."""
+        if len(self._waiting) <= self._most:
+            taken, self._waiting = self._waiting, {}
+        else:
+            taken = dict(islice(self._waiting.items(), self._most))
+            for question in taken:
+                del self._waiting[question]
+        return taken
 
     def _end(self, reading: asyncio.Task[None]) -> None:
         self._reading.discard(reading)
@@ -82,22 +94,23 @@ class Together[Q: Hashable, A]:
 
     async def _answer(self, taken: Mapping[Q, _Asked[A]]) -> None:
         try:
-            for question in await self._answer_all(list(taken), taken):
-                await self._answer_all([question], taken)
+            if not await self._answer_all(taken):
+                for question, asked in taken.items():
+                    await self._answer_all({question: asked})
         finally:
             for asked in taken.values():
                 asked.cancel()  # those that have no answer: the read was broken off
 
-    async def _answer_all(self, questions: list[Q], taken: Mapping[Q, _Asked[A]]) -> list[Q]:
-        """Ask together. Gives those that are to be asked alone, because one of them spoils it for the others."""
+    async def _answer_all(self, taken: Mapping[Q, _Asked[A]]) -> bool:
+        """Ask together. False: they are to be asked alone, because one of them spoils it for the others."""
         try:
-            answers = await self._read(questions)
+            answers = await self._read(list(taken))
         except Exception as error:  # noqa: BLE001 - it is those who asked that it is for
-            if len(questions) > 1 and not isinstance(error, Transient):
-                return questions
-            for question in questions:
-                taken[question].fail(error)
+            if len(taken) > 1 and not isinstance(error, Transient):
+                return False
+            for asked in taken.values():
+                asked.fail(error)
         else:
-            for question in questions:
-                taken[question].tell(answers.get(question))
-        return []
+            for question, asked in taken.items():
+                asked.tell(answers.get(question))
+        return True

@@ -42,21 +42,14 @@ class Follower:
             if not (watcher.live or watcher.outlet.closing):
                 await self._listen(room.run_id)
             while not watcher.outlet.closing:
-                if await self._step(room, watcher):
-                    return True
+                if watcher.live or self._hub.go_live(room, watcher):
+                    if watcher.live and watcher.outlet.idle:
+                        return True
+                elif not await self._catch_up(room, watcher):
+                    await watcher.outlet.wait(NOTHING_YET_SECONDS)
+                await watcher.outlet.flush()
         except Transient as error:
             watcher.outlet.reconnect(error.code)
-        return False
-
-    async def _step(self, room: Room, watcher: Watcher) -> bool:
-        """True: the watcher rests."""
-        await watcher.outlet.flush()
-        if watcher.outlet.closing:
-            return False
-        if watcher.live or self._hub.go_live(room, watcher):
-            return watcher.live and watcher.outlet.idle
-        if not await self._catch_up(room, watcher):
-            await watcher.outlet.wait(NOTHING_YET_SECONDS)
         return False
 
     async def _catch_up(self, room: Room, watcher: Watcher) -> bool:

@@ -36,6 +36,7 @@ class OpenStreams:
         self.follower, self.telemetry, self.limits, self.places = follower, telemetry, limits, places
         self.draining = False
         self._outlets: set[ResponseOutlet] = set()
+        telemetry.streams_open.set_function(lambda: len(self._outlets))
         telemetry.unsent_bytes.set_function(lambda: sum(outlet.held_bytes for outlet in self._outlets))
 
     def drain(self) -> None:
@@ -46,14 +47,12 @@ class OpenStreams:
 
     def began(self, outlet: ResponseOutlet) -> None:
         self._outlets.add(outlet)
-        self.telemetry.streams_open.inc()
         if self.draining:  # since it was let in
             outlet.reconnect(Draining.code)
 
     def is_over(self, outlet: ResponseOutlet, place: Place, reason: str) -> None:
         self._outlets.discard(outlet)
         self.places.give_back(place)
-        self.telemetry.streams_open.dec()
         self.telemetry.streams_closed.labels(reason).inc()
 
 

@@ -1,6 +1,5 @@
 """What a client asks for, read from its HTTP request. Everything that is wrong for good is found here, or in auth."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -10,11 +9,12 @@ from juinie_shared.contracts.sse import MEDIA_TYPE
 from juinie_shared.domain.errors import NotAuthenticated, Permanent
 from juinie_shared.domain.events import is_event_type
 from juinie_shared.domain.ids import Seq
-from juinie_shared.domain.positions import parse_after_seq, parse_position
+from juinie_shared.domain.positions import START, parse_after_seq, parse_position
 from juinie_shared.runtime.problems import Fault
 
 MOST_TYPES = 100
 
+_NO_BODY = ["0"]
 _PARAMETERS = frozenset({"after_seq", "types", "token"})
 _HEADERS = frozenset(
     {b"authorization", b"x-api-key", b"last-event-id", b"transfer-encoding", b"content-length", b"accept"}
@@ -55,12 +55,12 @@ class StreamRequest:
     """One request, taken apart. `credential` and `ask` raise what is wrong with them."""
 
     def __init__(self, scope: dict[str, Any]) -> None:
-        self._headers = dict[bytes, list[str]]()
+        self._headers, self._query = dict[bytes, list[str]](), dict[str, list[str]]()
         for name, value in scope["headers"]:
             if name in _HEADERS:
                 self._headers.setdefault(name, []).append(value.decode("latin-1").strip())
-        query = scope["query_string"].decode("latin-1")
-        self._query = parse_qsl(query, keep_blank_values=True, errors="replace")
+        for name, value in parameters(scope["query_string"].decode("latin-1")):
+            self._query.setdefault(name, []).append(value)
 
     def credential(self) -> Credential:
         """The one credential that came along.
@@ -69,22 +69,23 @@ class StreamRequest:
             NotAuthenticated: none, or none that we know.
             BadRequest: more than one, and nobody says which counts.
         """
-        faults = [
-            Fault(name.decode(), "duplicate", "Send this header once.")
-            for name in (b"authorization", b"x-api-key")
-            if len(self._header(name)) > 1
-        ]
-        tokens = [value for name, value in self._query if name == "token"]
-        keys = [*map(_bearer, self._header(b"authorization")), *self._header(b"x-api-key")]
-        if not faults and len(keys) + len(tokens) > 1:
-            faults = [Fault("token", "ambiguous", "Send one credential: a header or `token`.")]
-        if faults:
-            raise BadRequest(faults)
+        bearers, keys = self._headers.get(b"authorization", ()), self._headers.get(b"x-api-key", ())
+        tokens = self._query.get("token", ())
+        if len(bearers) + len(keys) + len(tokens) > 1:
+            faults = [
+                Fault(name, "duplicate", "Send this header once.")
+                for name, sent in (("authorization", bearers), ("x-api-key", keys))
+                if len(sent) > 1
+            ]
+            raise BadRequest(
+                faults or [Fault("token", "ambiguous", "Send one credential: a header or `token`.")]
+            )
         if tokens:
             return Credential(tokens[0], is_token=True)
-        if keys and keys[0]:
-            return Credential(keys[0], is_token=False)
-        raise NotAuthenticated
+        key = _bearer(bearers[0]) if bearers else keys[0] if keys else ""
+        if not key:
+            raise NotAuthenticated
+        return Credential(key, is_token=False)
 
     def ask(self) -> Ask:
         """What is asked for.
@@ -94,44 +95,44 @@ class StreamRequest:
             BadPosition: a position that is none.
             NotAcceptable: `Accept` excludes event streams.
         """
-        faults = [*self._parameter_faults(), *_type_faults(self._parameter("types"))]
-        if len(self._header(b"last-event-id")) > 1:
+        headers = self._headers
+        types = self._query["types"][0] if "types" in self._query else None
+        faults = [*self._parameter_faults(), *_type_faults(types)]
+        if len(headers.get(b"last-event-id", ())) > 1:
             faults.append(Fault("last-event-id", "duplicate", "Send this header once."))
-        if self._header(b"transfer-encoding") or self._header(b"content-length") not in ((), ["0"]):
+        if b"transfer-encoding" in headers or headers.get(b"content-length", _NO_BODY) != _NO_BODY:
             faults.append(Fault("body", "unexpected_body", "Send no body: it would be ignored."))
         if faults:
             raise BadRequest(faults)
         position = self._position()
-        if not _accepts_stream(",".join(self._header(b"accept"))):
+        if b"accept" in headers and not _accepts_stream(",".join(headers[b"accept"])):
             raise NotAcceptable
-        types = self._parameter("types")
         return Ask(position, None if types is None else frozenset(types.split(",")))
 
     def _position(self) -> Seq | Literal["tail"]:
         """`Last-Event-ID` over `after_seq`: EventSource repeats its first URL. An empty header says nothing."""
-        asked = parse_position(self._parameter("after_seq"))
-        last_event_id = next(iter(self._header(b"last-event-id")), "")
+        asked = parse_position(self._query["after_seq"][0]) if "after_seq" in self._query else START
+        last_event_id = self._headers[b"last-event-id"][0] if b"last-event-id" in self._headers else ""
         return parse_after_seq(last_event_id) if last_event_id else asked
 
     def _parameter_faults(self) -> list[Fault]:
-        names = [name for name, _ in self._query]
-        repeated = [
+        faults = [
             Fault(name, "duplicate", "Send this query parameter once.")
-            for name in sorted(_PARAMETERS)
-            if names.count(name) > 1
+            for name, values in sorted(self._query.items())
+            if len(values) > 1 and name in _PARAMETERS
         ]
-        if not _PARAMETERS.issuperset(names):
-            return [
-                Fault("query", "unknown_parameter", "This route takes after_seq, types and token."),
-                *repeated,
-            ]
-        return repeated
+        if not self._query.keys() <= _PARAMETERS:
+            unknown = "This route takes after_seq, types and token."
+            return [Fault("query", "unknown_parameter", unknown), *faults]
+        return faults
 
-    def _header(self, wanted: bytes) -> Sequence[str]:
-        return self._headers.get(wanted, ())
 
-    def _parameter(self, wanted: str) -> str | None:
-        return next((value for name, value in self._query if name == wanted), None)
+def parameters(query: str) -> list[tuple[str, str]]:
+    """As `parse_qsl` has them, which most queries need not go through: nothing is escaped in one that has a position alone."""
+    name, _, value = query.partition("=")
+    if name == "after_seq" and value.isalnum():
+        return [(name, value)]
+    return parse_qsl(query, keep_blank_values=True, errors="replace")
 
 
 def _bearer(authorization: str) -> str:
