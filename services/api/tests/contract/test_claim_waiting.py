@@ -61,6 +61,8 @@ async def test_two_hundred_idle_workers_cost_a_few_queries(queries: Counter[str]
 async def test_a_new_run_wakes_one_worker_of_those_it_is_for(queries: Counter[str], api: Any):
     workers, others = waiting(api, 20), waiting(api, 5, "other")
     await api.until_waiting(25)
+    for agent in ("agent", "other"):
+        assert (await api.claim(agent)).status_code == 204, "none: the tries of those who came are over"
     queries.clear()
     run_id = (await api.create())["run_id"]
     await eventually(lambda: any(worker.done() for worker in workers), 20, "a worker with a run")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -40,12 +40,13 @@ _LIST = """
 """
 
 _FIND_VALID = """
-    SELECT key_id, tenant_id, scopes, api_key.quotas AS key_quotas, tenant.quotas AS tenant_quotas
+    SELECT key_id, hash, tenant_id, scopes, api_key.quotas AS key_quotas, tenant.quotas AS tenant_quotas
     FROM api_key JOIN tenant USING (tenant_id)
-    WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    WHERE hash = ANY($1::bytea[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """
+"""By api_key_hash_key, each; a table of a few pages is read whole."""
 
-_FIND_VALID_BY_ID = _FIND_VALID.replace("hash = $1", "key_id = $1")
+_FIND_VALID_BY_ID = _FIND_VALID.replace("hash = ANY($1::bytea[])", "key_id = ANY($1::uuid[])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ def hash_key(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+_DEV_HASH = hash_key(DEV_API_KEY)
+
+
 async def create_key(
     connection: Connection,
     tenant: str,
@@ -110,14 +114,19 @@ async def refuse_dev_key(connection: Connection) -> None:
 
 async def find_key(connection: Connection, text: str) -> Principal | None:
     """Who shows this key; None for an unknown, revoked or expired one."""
-    row = await connection.fetchrow(_FIND_VALID, hash_key(text))
-    return None if row is None else _principal(row, unmetered=text == DEV_API_KEY)
+    hashed = hash_key(text)
+    return (await find_keys(connection, [hashed])).get(hashed)
 
 
-async def find_key_by_id(connection: Connection, key_id: KeyId) -> Principal | None:
-    """Whose this key is; None for an unknown, revoked or expired one."""
-    row = await connection.fetchrow(_FIND_VALID_BY_ID, key_id)
-    return None if row is None else _principal(row)
+async def find_keys(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, Principal]:
+    """Who shows the keys of these hashes. Unknown, revoked and expired ones are left out."""
+    return {row["hash"]: _principal(row) for row in await connection.fetch(_FIND_VALID, hashes)}
+
+
+async def find_keys_by_id(connection: Connection, key_ids: Sequence[KeyId]) -> dict[KeyId, Principal]:
+    """Whose these keys are. Unknown, revoked and expired ones are left out."""
+    rows = await connection.fetch(_FIND_VALID_BY_ID, key_ids)
+    return {KeyId(row["key_id"]): _principal(row) for row in rows}
 
 
 async def list_keys(connection: Connection) -> list[ListedKey]:
@@ -140,14 +149,14 @@ async def revoke_key(connection: Connection, key_id: UUID) -> bool:
     return await connection.fetchval(_REVOKE, key_id) is not None
 
 
-def _principal(row: Row, *, unmetered: bool = False) -> Principal:
+def _principal(row: Row) -> Principal:
     return Principal(
         TenantId(row["tenant_id"]),
         KeyId(row["key_id"]),
         frozenset(map(Scope, row["scopes"])),
         json.loads(row["tenant_quotas"]),
         json.loads(row["key_quotas"]),
-        unmetered,
+        row["hash"] == _DEV_HASH,
     )
 
 

@@ -1,39 +1,40 @@
 """Who calls, remembered for a moment: one look at the database serves a key for at most 30 s.
 
 So a revoked key is refused within 30 s everywhere, well below the 60 s that are promised. Anybody can send keys that nobody
-has: few connections are ever with those, and keys that were good before do not wait behind them.
+has: those that are asked about at once are looked up by one read, and keys that were good before do not wait behind them.
 
 No secret is compared byte by byte here: a key is found by its hash (Python's, which is keyed and random in each process,
 and then SHA-256 in the database), so the time that a wrong one takes says nothing of how much of it is right.
 """
 
-import asyncio
 import time
-from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
-from uuid import UUID
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from functools import partial
 
-from juinie_shared.db.keys import Principal, find_key, find_key_by_id, hash_key
+from juinie_shared.db.keys import Principal, find_keys, find_keys_by_id, hash_key
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import DatabaseBusy, NotAuthenticated
 from juinie_shared.domain.ids import KeyId
+from juinie_shared.runtime.deadlines import Deadlines
+from juinie_shared.runtime.together import Together
 
 REMEMBER_SECONDS = 30.0
 FORGET_SECONDS = 3600.0
 """A key that was good lately is known for so long after it is believed no more: it is asked about apart from the unknown ones."""
 REMEMBER_KEYS = 10_000
 LONGEST_KEY = 200
-STRANGERS_AT_ONCE = 2
-"""Questions about keys that are not known; each has a connection of those that all tenants share."""
-KNOWN_AT_ONCE = 1
-"""Questions about keys that were good when they were last asked about."""
+AT_ONCE = 1
+"""Reads under way of unknown keys, of known ones, and of those behind tokens, which nobody makes up: each takes one of the
+connections that all tenants share. With two of a kind, a key would be looked up by one while the other is about to remember it."""
+MOST_KEYS = 500
+"""Looked up by one read. What waits for the next is bounded by the connections of who asks: a hash of 32 bytes for each."""
 TURN_SECONDS = 1.6
-"""How long a request waits while others ask, before it gives up as if no connection were free."""
+"""How long a request waits for what is known of its key, before it gives up as if no connection were free."""
 
 type _Known[K] = OrderedDict[K, tuple[float, Principal]]
 """By what: until when it is remembered, and who it is."""
-type _Ask = Callable[[Connection], Awaitable[Principal | None]]
+type _Find[K] = Callable[[Connection, Sequence[K]], Awaitable[dict[K, Principal]]]
 
 
 class KeyRing:
@@ -43,10 +44,13 @@ class KeyRing:
         self._pool = pool
         self._remember_seconds = remember_seconds
         self._known: _Known[bytes] = OrderedDict()
-        self._by_id: _Known[UUID] = OrderedDict()
-        self._asking = _Turns()
-        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
-        self._regulars = asyncio.Semaphore(KNOWN_AT_ONCE)
+        self._by_id: _Known[KeyId] = OrderedDict()
+        patience = Deadlines(TURN_SECONDS, late=DatabaseBusy)
+        look = partial(self._look, self._known, find_keys)
+        look_by_id = partial(self._look, self._by_id, find_keys_by_id)
+        self._strangers = Together(look, AT_ONCE, MOST_KEYS, patience)
+        self._regulars = Together(look, AT_ONCE, MOST_KEYS, patience)
+        self._signed = Together(look_by_id, AT_ONCE, MOST_KEYS, patience)
 
     async def principal(self, key: str) -> Principal:
         """Who shows `key`.
@@ -58,14 +62,10 @@ class KeyRing:
         if not key or len(key) > LONGEST_KEY or not key.isascii():
             raise NotAuthenticated
         # No key's text is kept, or compared: how long that takes would tell something of it.
-        return await self._find(self._known, hash_key(key), lambda connection: find_key(connection, key))
-
-    def forget(self, key_ids: Collection[KeyId]) -> None:
-        """These have been found to be valid no more: whoever comes with one is asked about in the database."""
-        for text in [text for text, (_, principal) in self._known.items() if principal.key_id in key_ids]:
-            del self._known[text]
-        for key_id in key_ids:
-            self._by_id.pop(key_id, None)
+        hashed = hash_key(key)
+        if principal := _remembered(self._known, hashed):
+            return principal
+        return await _answer(self._regulars if hashed in self._known else self._strangers, hashed)
 
     async def principal_of(self, key_id: KeyId) -> Principal:
         """Who holds the key behind a stream token.
@@ -74,49 +74,38 @@ class KeyRing:
             NotAuthenticated: it is revoked or expired.
             Transient: the database cannot be asked.
         """
-        return await self._find(self._by_id, key_id, lambda connection: find_key_by_id(connection, key_id))
+        return _remembered(self._by_id, key_id) or await _answer(self._signed, key_id)
 
-    async def _find[K](self, known: _Known[K], key: K, ask: _Ask) -> Principal:
-        if entry := _remembered(known, key):
-            return entry
-        async with self._asking.turn(key, self._regulars if key in known else self._strangers):
-            if entry := _remembered(known, key):  # who asked before us
-                return entry
-            now = time.monotonic()
+    def forget(self, key_ids: Collection[KeyId]) -> None:
+        """These have been found to be valid no more: whoever comes with one is asked about in the database."""
+        for hashed in [each for each, (_, principal) in self._known.items() if principal.key_id in key_ids]:
+            del self._known[hashed]
+        for key_id in key_ids:
+            self._by_id.pop(key_id, None)
+
+    async def _look[K: Hashable](
+        self, known: _Known[K], find: _Find[K], asked: Sequence[K]
+    ) -> dict[K, Principal]:
+        """Who they are. Those who asked while a read was under way find here what it has remembered, and the rest is read."""
+        now = time.monotonic()
+        found = {key: principal for key in asked if (principal := _remembered(known, key))}
+        if unknown := [key for key in asked if key not in found]:
             async with self._pool.connection() as connection:
-                principal = await ask(connection)
-            if principal is None:
-                known.pop(key, None)
-                raise NotAuthenticated
-            _remember(known, key, (now + self._remember_seconds, principal))
-            return principal
+                read = await find(connection, unknown)
+            for key in unknown:
+                if key in read:
+                    _remember(known, key, (now + self._remember_seconds, read[key]))
+                else:
+                    known.pop(key, None)
+            found |= read
+        return found
 
 
-class _Turns:
-    """One question at a time about each key: a thousand requests that come with it at once take one connection, and
-    one place of the `room` that all of them share."""
-
-    def __init__(self) -> None:
-        self._locks: dict[object, asyncio.Lock] = {}
-        self._users: Counter[object] = Counter()
-
-    @asynccontextmanager
-    async def turn(self, about: object, room: asyncio.Semaphore) -> AsyncGenerator[None]:
-        lock = self._locks.setdefault(about, asyncio.Lock())
-        self._users[about] += 1
-        try:
-            async with AsyncExitStack() as taken:
-                try:
-                    async with asyncio.timeout(TURN_SECONDS):
-                        await taken.enter_async_context(lock)
-                        await taken.enter_async_context(room)
-                except TimeoutError as error:
-                    raise DatabaseBusy from error
-                yield
-        finally:
-            self._users[about] -= 1
-            if not self._users[about]:
-                del self._locks[about], self._users[about]
+async def _answer[K: Hashable](together: Together[K, Principal], key: K) -> Principal:
+    principal = await together.ask(key)
+    if principal is None:
+        raise NotAuthenticated
+    return principal
 
 
 def _remembered[K](known: _Known[K], key: K) -> Principal | None:
