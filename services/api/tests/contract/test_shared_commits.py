@@ -298,6 +298,38 @@ async def test_a_server_that_hangs_is_told_to_all_aboard_and_nobody_goes_alone()
     flying.cancel()
 
 
+async def test_what_may_have_been_written_is_not_written_again_when_the_process_falls_over(pool: Pool):
+    """Whatever ends the flights while the commit's answer is on its way: the append is told so, and its event is there once."""
+    key, committed = await Seed(pool).key(), asyncio.Event()
+    run_id = await Seed(pool).run(key)
+
+    class AnswersLate:
+        """The pool's connections; what they answer to a shared commit takes for ever."""
+
+        @asynccontextmanager
+        async def connection(self) -> AsyncGenerator[Any]:
+            async with pool.connection() as connection:
+                self._connection = connection
+                yield self
+
+        async def fetch(self, sql: str, *values: Any, timeout: float) -> Any:
+            await self._connection.fetch(sql, *values, timeout=timeout)
+            committed.set()
+            await asyncio.Event().wait()
+
+    late: Any = AnswersLate()
+    appender = Grouped(late, one_by_one(pool), lambda: None)
+    flying = asyncio.create_task(appender.fly())
+    append = asyncio.create_task(appender.commit(Append(run_id, key.tenant_id, [NewEvent("once", "1")])))
+    await committed.wait()
+    flying.cancel()
+    with pytest.raises(DatabaseAway):
+        await append
+    await asyncio.wait([flying])
+    async with pool.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM run_event WHERE type = 'once'") == 1
+
+
 async def test_whoever_leaves_before_the_flight_writes_nothing(pool: Pool):
     key = await Seed(pool).key()
     run_id = await Seed(pool).run(key, status="running")

@@ -105,3 +105,16 @@ async def test_refused_body_is_held_no_more(service: RunningService, api: Any, f
         answer = await append(client, f"/v1/runs/{run_id}/events", body)
     assert answer.status_code == {"too large": 413, "no json": 400, "no run": 404}[fault]
     await until_metric(service.url, HELD, 0)
+
+
+async def test_worker_that_waits_for_a_run_holds_nothing(service: RunningService, api: Any):
+    names = [f"{number:0250}" for number in range(100)]
+    claim = {"agents": names, "worker_id": "w", "wait_seconds": 30}
+    body = json.dumps(claim).encode()
+    assert len(body) > 16 * KIB
+    async with api.client_of_service(service) as client:
+        await until_metric(service.url, HELD, 0)
+        waiting = asyncio.create_task(append(client, "/v1/claims", body))
+        await until_metric(service.url, "juinie_api_claims_waiting", 1)
+        assert await metric(service.url, HELD) == 0
+        waiting.cancel()

@@ -278,6 +278,50 @@ async def test_a_look_that_fails_is_told_and_repeated(desk: ClaimDesk, database:
     assert database.reports == [telemetry.CLAIM_LOOK_FAILED]
 
 
+async def test_a_database_that_stays_away_is_told_to_who_waits_already(desk: ClaimDesk, database: Database):
+    workers = [sit(desk, f"w{n}") for n in range(3)]
+    await until_idle(desk, database, 3)
+    for failed in (1, 2):
+        database.faults = [DatabaseAway()]
+        desk.look_soon()
+        await eventually(lambda failed=failed: len(database.reports) == failed, 10, "a look that fails")
+    answers = await asyncio.gather(*workers, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {DatabaseAway}
+    assert desk.waiting == 0
+
+
+@pytest.mark.parametrize("fault", [DatabaseAway(), DatabaseBusy()], ids=["away", "busy"])
+async def test_who_joins_others_while_looks_fail_is_asked_for(
+    desk: ClaimDesk, database: Database, fault: Exception
+):
+    first = sit(desk, "first")
+    await until_idle(desk, database, 1)
+    database.faults = [fault]
+    desk.look_soon()
+    await eventually(lambda: database.reports, 10, "a look that fails")
+    database.faults = [DatabaseAway()]
+    second = sit(desk, "second")
+    with pytest.raises(DatabaseAway):
+        await second
+    with pytest.raises(DatabaseAway):
+        await first
+    assert database.takes == ["first", "first"], "in the name of who waits for longest"
+
+
+async def test_who_joins_others_after_a_look_that_failed_waits_like_them_once_one_went_well(
+    desk: ClaimDesk, database: Database
+):
+    sit(desk, "first")
+    await until_idle(desk, database, 1)
+    database.faults = [DatabaseAway()]
+    for looks in (1, 2):
+        desk.look_soon()
+        await eventually(lambda looks=looks: len(database.looks) == looks, 10, "a look")
+    sit(desk, "second")
+    await until_idle(desk, database, 2)
+    assert database.takes == ["first"]
+
+
 async def test_a_stopping_desk_serves_who_is_being_served_and_lets_the_others_go(
     desk: ClaimDesk, database: Database
 ):

@@ -50,7 +50,8 @@ def key_of(claim: Claim) -> QueueKey:
 
 
 class ClaimQueue:
-    """The seats of one key. `listed`: it stands among the queues that want a clerk (`Turns`).
+    """The seats of one key. `listed`: it stands among the queues that want a clerk (`Turns`). `unseen`: the newest look for its runs has
+    not come back, or failed.
 
     One is served at a time, until that finds a run twice in a row, and then as many as runs were found in a row: where
     there is one run, as usual, nobody else is looked for in vain.
@@ -58,7 +59,7 @@ class ClaimQueue:
 
     def __init__(self, key: QueueKey) -> None:
         self.key = key
-        self.listed = False
+        self.listed = self.unseen = False
         self._seats: dict[Seat, None] = {}
         self._hoped_at = self._empty_at = 0
         self._serving = self._found_in_a_row = 0
@@ -108,9 +109,9 @@ class ClaimQueue:
     def sit_down(self, seat: Seat, tick: int, *, asks: bool) -> None:
         """Join at the end. `asks`: the worker wants to be looked for; else it may join those who wait already.
 
-        Where somebody waits, whatever became pending since is being looked for, and is that one's first.
+        Where somebody waits, whatever became pending since is being looked for, and is that one's first: unless looks fail.
         """
-        if asks or self._next() is None:
+        if asks or self.unseen or self._next() is None:
             self.hope(tick)
         else:
             seat.answered.set()
@@ -124,8 +125,8 @@ class ClaimQueue:
         """A try has found a run."""
         self._found_in_a_row += 1
 
-    def tell(self, began: int, served: Seat, error: Exception | None = None) -> None:
-        """A try that began then found nothing, or failed. It is the answer of everybody who was there by then."""
+    def tell(self, began: int, served: Seat | None, error: Exception | None = None) -> None:
+        """A try that began then found nothing, or failed; for `served`, or for nobody in particular. It is the answer of everybody who was there by then."""
         self._empty_at = max(self._empty_at, began)
         self._found_in_a_row = 0
         for seat in self._seats:

@@ -196,12 +196,20 @@ class ClaimDesk:
         return found
 
     async def _look_for(self, queues: Sequence[ClaimQueue]) -> bool:
+        """A database that is away at two looks in a row is told to all who wait: nobody else asks in their name."""
+        began, failed_before = self._tick(), [queue for queue in queues if queue.unseen]
+        for queue in queues:
+            queue.unseen = True
         try:
             found = await self._find_pending({pair for queue in queues for pair in queue.pairs})
-        except Transient:  # the others' may be well
+        except Transient as error:  # the others' may be well
             self._report(telemetry.CLAIM_LOOK_FAILED)
+            if not isinstance(error, DatabaseBusy):
+                for queue in failed_before:
+                    queue.tell(began, None, error)
             return False
         for queue in queues:
+            queue.unseen = False
             if not found.isdisjoint(queue.pairs):
                 queue.hope(self._tick())
                 self._list(queue)

@@ -75,6 +75,11 @@ class Grouped:
             flight = await self._queue.take()
             try:
                 await self._write(flight)
+            except (
+                BaseException
+            ):  # the process is falling over, and nobody knows whether it was written: never again alone
+                _fail(flight, DatabaseAway())
+                raise
             finally:
                 self._queue.landed(flight)
 

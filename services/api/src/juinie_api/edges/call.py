@@ -173,6 +173,11 @@ class Call:
         self.services.unanswered.take(self.principal.tenant_id, size)
         self._admitted.body_bytes += size
 
+    def let_body_go(self) -> None:
+        """For who waits: little is left of its body, and that counts as held no more."""
+        self.services.unanswered.give_back(self.principal.tenant_id, self._admitted.body_bytes)
+        self._admitted.body_bytes = 0
+
     def charged(self, events: int, size: int) -> AbstractAsyncContextManager[Charge]:
         """Around what writes the body: so many events, so many bytes. Given back where nothing of it was written.
 

@@ -31,6 +31,7 @@ _log = get_logger("api")
 )  # fmt: skip
 async def claim_run(call: Authenticated) -> Response:
     body = (await call.body(ClaimBody))[0]  # its text is not kept while the worker waits
+    call.let_body_go()
     call.require(Scope.WRITE)
     claimant = Claimant(body.worker_id, body.lease_seconds)
     claim = Claim(call.principal.tenant_id, body.agents, claimant, current_traceparent())

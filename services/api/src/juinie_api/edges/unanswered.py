@@ -34,6 +34,7 @@ class Unanswered:
         self.held_bytes += size
 
     def give_back(self, tenant_id: TenantId, size: int) -> None:
+        """Nothing, where nothing was taken."""
         self._of[tenant_id] -= size
         self.held_bytes -= size
         if not self._of[tenant_id]:
