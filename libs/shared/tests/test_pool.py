@@ -9,7 +9,14 @@ import asyncpg
 import pytest
 
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool, plain_url
-from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked, Transient
+from juinie_shared.domain.errors import (
+    DatabaseAway,
+    DatabaseBusy,
+    DatabaseRefuses,
+    RunLocked,
+    SchemaAway,
+    Transient,
+)
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.proxy import Proxy
 from juinie_testkit.seed import Seed
@@ -139,9 +146,9 @@ async def test_transaction_commits_at_its_end_and_not_at_all_after_an_error(data
 
 async def test_fault_of_ours_stays_itself(database_url: str):
     pool = await open_pool(database_url, "test")
-    with pytest.raises(asyncpg.UndefinedTableError):
+    with pytest.raises(asyncpg.PostgresSyntaxError):
         async with pool.connection() as connection:
-            await connection.execute("SELECT FROM no_such_table")
+            await connection.execute("SELECT FROM FROM")
     with pytest.raises(asyncpg.DataError):
         async with pool.connection() as connection:
             await connection.execute(LOCK_RUN, "no uuid")
@@ -169,9 +176,22 @@ async def test_what_the_server_says_of_its_own_state_is_the_database_being_away(
 
 
 async def test_what_the_server_says_of_a_statement_is_a_fault_of_ours(pool):
-    with pytest.raises(asyncpg.UndefinedTableError):
+    with pytest.raises(asyncpg.DivisionByZeroError):
         async with pool.connection() as connection:
-            await connection.execute("SELECT FROM nowhere")
+            await connection.execute("SELECT 1 / 0")
+
+
+@pytest.mark.parametrize("statement", ["SELECT FROM nowhere", "SELECT nothing FROM run"])
+async def test_a_table_or_column_that_is_not_there_may_come_back(pool, statement: str):
+    with pytest.raises(SchemaAway, match="juinie-api migrate"):
+        async with pool.connection() as connection:
+            await connection.execute(statement)
+
+
+async def test_grants_that_are_not_there_may_come_back(pool):
+    with pytest.raises(DatabaseRefuses):
+        async with pool.connection() as connection:
+            await connection.execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '42501'; END $$")
 
 
 async def test_sessions_bear_a_name_and_their_limits(database_url: str):

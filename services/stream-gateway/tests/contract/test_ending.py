@@ -1,5 +1,6 @@
 """How a stream's connection ends: cleanly after `stream.end` alone, and never later than it must."""
 
+import asyncio
 from collections.abc import Callable
 
 import httpx
@@ -11,6 +12,7 @@ from juinie_shared.db.pool import Pool
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.edges import admit
 from juinie_stream_gateway.settings import Settings
+from juinie_testkit.proxy import Proxy
 from juinie_testkit.raw_stream import LAST_CHUNK, raw_stream
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.scrape import until_metric
@@ -124,6 +126,25 @@ async def test_a_schema_that_is_behind_makes_it_wait(
                 return "juinie-api migrate" in (await http.get(f"{service.url}/readyz")).text
 
         await eventually(says_so, 10, "the probe says what to run")
+
+
+@pytest.mark.usefixtures("topic")
+async def test_who_comes_at_the_last_call_is_sent_away_whatever_the_database_does(
+    settings_with: Callable[..., Settings], database_url: str, seed: Seed, key: SeededKey
+) -> None:
+    run_id = await seed.run(key)
+    async with Proxy.before(database_url) as proxy:
+        settings = settings_with(database_url=proxy.url_through(database_url), last_call_seconds=2)
+        async with running(serve, settings) as service:
+            proxy.hang()
+            stopping = asyncio.create_task(service.stop(timeout_seconds=20))
+            await asyncio.sleep(0)
+            async with raw_stream(service.port, run_id, key.text) as client:
+                received = await client.read_all()
+            await stopping
+    assert received.startswith(b"HTTP/1.1 200 OK")
+    assert b'event: stream.reconnect\ndata: {"reason":"draining"}\n\n' in received
+    assert LAST_CHUNK not in received
 
 
 @pytest.mark.usefixtures("topic")

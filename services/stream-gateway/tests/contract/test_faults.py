@@ -11,6 +11,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import DatabaseAway
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.settings import Settings
@@ -68,6 +69,33 @@ async def test_checks_that_fail_are_counted_and_told_once(
 
 async def is_above(url: str, name: str, floor: float) -> bool:
     return await metric(url, name) > floor
+
+
+@pytest.mark.usefixtures("topic")
+async def test_tables_that_are_away_for_a_while_end_no_stream(
+    settings_with: Callable[..., Settings], pool: Pool, seed: Seed, key: SeededKey
+) -> None:
+    """As while a database is restored: whoever watches goes on, and so does the process."""
+    run_id = await seed.run(key)
+    async with (
+        running(serve, settings_with(credential_check_seconds=0.1)) as gateway,
+        Watcher(gateway.url, run_id, key=key.text) as watcher,
+    ):
+        await watcher.until_caught_up()
+        async with pool.connection() as connection:
+            for table, check in (("run", "tail"), ("api_key", "credential")):
+                name = f'juinie_stream_check_failures_total{{check="{check}"}}'
+                failures = await metric(gateway.url, name)
+                await connection.execute(f"ALTER TABLE {table} RENAME TO taken_away")
+                await eventually(
+                    lambda name=name, failures=failures: is_above(gateway.url, name, failures + 2),
+                    30,
+                    f"{name} rises",
+                )
+                await connection.execute(f"ALTER TABLE taken_away RENAME TO {table}")
+        end = await seed.finish(run_id)
+        await await_stream_completion(watcher, timeout_seconds=60)
+    assert watcher.seqs == list(range(1, end + 1))
 
 
 @pytest.mark.parametrize("how", ["refused", "hanging"])

@@ -14,7 +14,14 @@ from typing import Any, Protocol
 import asyncpg
 
 from juinie_shared.db.again import Session
-from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, DatabaseRefuses, RunLocked, SessionLost
+from juinie_shared.domain.errors import (
+    DatabaseAway,
+    DatabaseBusy,
+    DatabaseRefuses,
+    RunLocked,
+    SchemaAway,
+    SessionLost,
+)
 
 _asyncpg: Any = asyncpg
 
@@ -155,11 +162,22 @@ _LOST = {"26000", "42P05"}
 """A prepared statement that is not there, or is there already: another session's."""
 
 
+_REFUSING = (
+    asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InsufficientPrivilegeError,
+)  # fmt: skip
+_WITHOUT_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+"""These may pass: a database that is just being set up, or restored, has no users, grants or tables yet."""
+
+
 def _passing(error: asyncpg.PostgresError) -> DatabaseAway | None:
     """What the server said, if it says nothing of our statement."""
     state: str = getattr(error, "sqlstate", None) or ""
     if state in _LOST:
         return SessionLost()
+    if isinstance(error, _REFUSING):
+        return DatabaseRefuses()
+    if isinstance(error, _WITHOUT_TABLES):
+        return SchemaAway()
     if state[:2] in _PASSING or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return DatabaseAway()
     return None
@@ -199,8 +217,6 @@ def _as_ours() -> Generator[None]:
         raise RunLocked from error
     except (asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, asyncpg.OutOfMemoryError) as error:
         raise DatabaseBusy from error
-    except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise DatabaseRefuses from error  # may pass: a database that is just being set up has no users yet
     except asyncpg.PostgresError as error:
         if passing := _passing(error):
             raise passing from error

@@ -5,6 +5,7 @@ what never leaves an edge (`Refused`, `StreamCut`) stands apart.
     ├── Transient                  may be tried again as it is
     │   ├── DatabaseAway
     │   │   ├── DatabaseRefuses
+    │   │   ├── SchemaAway
     │   │   └── SessionLost
     │   ├── DatabaseBusy
     │   ├── RunLocked
@@ -70,6 +71,12 @@ class DatabaseAway(Transient):
 
 class DatabaseRefuses(DatabaseAway):
     """The database is not there, or refuses this user or password. Check DATABASE_URL."""
+
+
+class SchemaAway(DatabaseAway):
+    """The database has not the tables that this server needs: it is being restored or set up, or is to be migrated. Run: juinie-api migrate"""
+
+    code = "schema_behind"
 
 
 class SessionLost(DatabaseAway):
@@ -257,8 +264,6 @@ class Misconfigured(Permanent):
 
 class SchemaBehind(Misconfigured):
     """The database's schema is older than this service. Run: juinie-api migrate"""
-
-    code = "schema_behind"
 
     def __init__(self, found: str | None, wanted: str) -> None:
         self.found, self.wanted = found, wanted

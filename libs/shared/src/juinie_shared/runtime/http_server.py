@@ -322,7 +322,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self, cycle: RequestResponseCycle, why: str, error: BaseException | None = None
     ) -> None:
         self.logger.error(why, exc_info=error)
-        if cycle.response_started:
+        if cycle.response_started or isinstance(error, asyncio.CancelledError):
+            # Cancelled is who has not answered when the drain time ends: nothing is known that could be told, and a cut is repeated.
             cycle.transport.close()
         else:
             await cycle.send_500_response()

@@ -2,7 +2,6 @@
 
 from typing import Any, override
 
-import asyncpg
 from fastapi import FastAPI
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
@@ -84,11 +83,6 @@ def _methods_of(request: Request) -> list[str]:
     ]
 
 
-async def _refuse_schema(_request: Request, _error: Any) -> Response:
-    """A table or column is not there: `juinie-api migrate` has not run yet, or is running."""
-    return answer(problem(503, "schema_behind", "The database's schema is older than this server."))
-
-
 async def _left(_request: Request, _error: Any) -> Response:
     """The client left before its body was whole, or its answer ready. Nobody reads this."""
     return answer(problem(400, "bad_request", "The client left."))
@@ -96,7 +90,6 @@ async def _left(_request: Request, _error: Any) -> Response:
 
 REFUSALS: dict[Any, Any] = {
     JuinieError: _refuse, Refused: _refuse, HTTPException: _refuse_path, ClientDisconnect: _left,
-    asyncpg.UndefinedTableError: _refuse_schema, asyncpg.UndefinedColumnError: _refuse_schema,
 }  # fmt: skip
 """How what a route raises is answered, by its class."""
 

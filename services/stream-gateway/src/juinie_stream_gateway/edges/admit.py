@@ -13,8 +13,13 @@ from juinie_shared.domain.ids import RunId, TenantId, parse_run_id
 from juinie_shared.domain.runs import Scope
 from juinie_shared.runtime.keys import KeyRing
 from juinie_stream_gateway.core.start import Start, start_of
+from juinie_stream_gateway.core.turnstile import Turnstile
 from juinie_stream_gateway.edges.request import Credential, StreamRequest
 from juinie_stream_gateway.store import RunRow
+
+LET_IN_AT_ONCE = 64
+LET_IN_SECONDS = 10.0
+"""How long one may wait for its turn. It gets this long only when the database hardly answers."""
 
 type FindRun = Callable[[RunId, TenantId], Awaitable[RunRow | None]]
 
@@ -38,7 +43,11 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Gate:
-    """Order of refusals: who are you, what do you ask, may you, is it there."""
+    """Order of refusals: who are you, what do you ask, may you, is it there.
+
+    A few at a time are let in. Who shows a key has been found by then: thousands of made-up ones wait for the database among themselves, and
+    hold up nobody who is known.
+    """
 
     def __init__(
         self,
@@ -51,6 +60,7 @@ class Gate:
         self._tokens = tokens
         self._find_run = find_run
         self._database_was_ready = database_was_ready
+        self._turnstile = Turnstile(LET_IN_AT_ONCE, LET_IN_SECONDS)
 
     async def admit(self, scope: dict[str, Any], run_text: str) -> Admitted:
         """The stream that this request is for.
@@ -63,17 +73,23 @@ class Gate:
         credential = request.credential()
         if not self._database_was_ready():
             raise DatabaseAway
-        caller = await self._caller(credential)
-        ask = request.ask()
-        if not caller.may_read:
-            raise ScopeMissing(Scope.READ)
-        run_id, row = await self._run(run_text, caller)
+        holder = None if credential.is_token else await self._holder(credential)
+        await self._turnstile.enter()
+        try:
+            caller = holder or await self._bearer(credential)
+            ask = request.ask()
+            if not caller.may_read:
+                raise ScopeMissing(Scope.READ)
+            run_id, row = await self._run(run_text, caller)
+        finally:
+            self._turnstile.leave()
         return Admitted(run_id, caller, start_of(ask.position, row), ask.types)
 
-    async def _caller(self, credential: Credential) -> Caller:
-        if not credential.is_token:
-            principal = await self._keys.principal(credential.text)
-            return Caller(principal, Scope.READ in principal.scopes)
+    async def _holder(self, credential: Credential) -> Caller:
+        principal = await self._keys.principal(credential.text)
+        return Caller(principal, Scope.READ in principal.scopes)
+
+    async def _bearer(self, credential: Credential) -> Caller:
         token = self._tokens.verify(credential.text)
         principal = await self._keys.principal_of(token.key_id)
         remaining = token.expires_at.timestamp() + LEEWAY_SECONDS - time.time()

@@ -13,7 +13,6 @@ from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.runtime.logs import get_logger
 from juinie_stream_gateway.core.backfill import INTERNAL
 from juinie_stream_gateway.core.places import Place
-from juinie_stream_gateway.core.turnstile import Turnstile
 from juinie_stream_gateway.core.watcher import RETRY_MS
 from juinie_stream_gateway.edges.admit import Admitted, Gate
 from juinie_stream_gateway.edges.connection import Headers, HttpConnection, Receive, Send
@@ -22,10 +21,6 @@ from juinie_stream_gateway.edges.outlet import ResponseOutlet
 from juinie_stream_gateway.edges.problems import refusal
 from juinie_stream_gateway.edges.trace import RequestTrace
 from juinie_stream_gateway.telemetry import LOG_STREAM_FAILED, LOG_STREAM_REFUSED
-
-LET_IN_AT_ONCE = 64
-LET_IN_SECONDS = 10.0
-"""How long one may wait for its turn. It gets this long only when the database hardly answers."""
 
 _HEADERS = (
     (b"content-type", MEDIA_TYPE.encode()),
@@ -43,7 +38,6 @@ class StreamRoute:
         self._gate = gate
         self._streams = streams
         self._telemetry = streams.telemetry
-        self._turnstile = Turnstile(LET_IN_AT_ONCE, LET_IN_SECONDS)
 
     async def __call__(
         self, scope: dict[str, Any], receive: Receive, send: Send, run_text: str, marks: Headers
@@ -71,11 +65,9 @@ class StreamRoute:
 
     async def _let_in(self, scope: dict[str, Any], run_text: str) -> tuple[Admitted, Place | None]:
         """The handshake. A stream gets a place, which is given back when it is over; an answer without a stream needs none."""
-        await self._turnstile.enter()
-        try:
-            admitted = await self._gate.admit(scope, run_text)
-        finally:
-            self._turnstile.leave()
+        if self._streams.draining:  # who comes at the last call is not kept until it is over
+            raise Draining
+        admitted = await self._gate.admit(scope, run_text)
         if self._streams.draining:
             raise Draining
         places = self._streams.places
