@@ -8,9 +8,12 @@ import httpx
 import pytest
 
 from juinie.torture.proxy import BadLine, Mode
+from juinie_shared.contracts.record import read_record
 from juinie_shared.db.pool import Pool
 from juinie_testkit.client import ApiClient
 from juinie_testkit.follower import Follower
+from juinie_testkit.kafka import Record, read_topic
+from juinie_testkit.proxy import Proxy
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.stack import ServiceProcess, Stack
 from juinie_testkit.waits import await_outbox_flush, await_stream_completion, eventually
@@ -49,6 +52,61 @@ async def test_publisher_killed_in_mid_run(stack: Stack, stack_pool: Pool, api: 
     await assert_all_was_seen_once(api, run_id, follower)
     assert len(follower.watchers) == 1
     await await_outbox_flush(stack_pool, run_id)
+
+
+async def test_publisher_killed_between_kafkas_ack_and_the_delete(
+    stack: Stack, stack_pool: Pool, api: ApiClient, key: SeededKey
+):
+    """The line to Postgres holds back the delete: Kafka has the records, and the outbox has their row still."""
+    run_id = (await api.create())["run_id"]
+    await eventually(lambda: outbox_is_empty(stack_pool), 60, "an empty outbox")
+    await stack.publisher.stop()
+    async with (
+        Proxy.before(stack.database_url) as line,
+        Watcher(stack.gateway.url, run_id, key=key.text) as watcher,
+    ):
+        line.hang_at(b"DELETE FROM outbox")
+        await feed(api, run_id, 5)
+        dying = stack.publisher_through(line.url_through(stack.database_url))
+        try:
+            dying.launch()
+            await eventually(lambda: line.hangs, PATIENTLY, "the publisher deletes")
+            sent = await seqs_on_topic(stack, run_id, 2)
+            assert not await outbox_is_empty(stack_pool)
+            await dying.kill()
+        finally:
+            dying.end()
+        line.cut()  # with all that it held back
+        assert not await outbox_is_empty(stack_pool)
+        await feed(api, run_id, 5)
+        await stack.publisher.start()
+        await api.finish(run_id)
+        await await_stream_completion(watcher, timeout_seconds=PATIENTLY)
+    await await_outbox_flush(stack_pool, run_id, PATIENTLY)
+    last_seq = (await api.get(run_id))["last_seq"]
+    all_sent = await seqs_on_topic(stack, run_id, last_seq)
+    assert all_sent[: len(sent)] == sent
+    assert all_sent.count(sent[-1]) > 1, "it came again"
+    assert list(dict.fromkeys(all_sent)) == list(range(1, last_seq + 1)), "first times are in order"
+    assert watcher.seqs == list(range(1, last_seq + 1))
+
+
+async def outbox_is_empty(pool: Pool) -> bool:
+    async with pool.connection() as connection:
+        return await connection.fetchval("SELECT count(*) = 0 FROM outbox")
+
+
+async def seqs_on_topic(stack: Stack, run_id: str, up_to_seq: int) -> list[int]:
+    """The run's seqs in the order of their records, copies and all, once this one is among them."""
+
+    def of(records: list[Record]) -> list[int]:
+        events = [read_record(record.key, record.value, record.headers) for record in records]
+        return [event.seq for event in events if str(event.run_id) == run_id]
+
+    def has(records: list[Record]) -> bool:
+        return up_to_seq in of(records)
+
+    return of(await read_topic(stack.kafka_bootstrap_servers, stack.kafka_topic, has, 60))
 
 
 async def test_gateway_killed_in_mid_run(stack: Stack, api: ApiClient, key: SeededKey):

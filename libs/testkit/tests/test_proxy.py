@@ -46,3 +46,16 @@ async def test_hung_bytes_arrive_after_resume(database_url: str):
         await proxy.resume()
         assert await answer == 3
         await connection.close()
+
+
+async def test_it_hangs_at_the_words_it_was_told_and_holds_them_back(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        connection = await connect(proxy.url_through(database_url), "test", PoolLimits(connect_seconds=10))
+        proxy.hang_at(b"SELECT 5")
+        assert await connection.fetchval("SELECT 4") == 4
+        answer = asyncio.create_task(connection.fetchval("SELECT 5"))
+        await eventually(lambda: proxy.hangs, 10, "the line hangs")
+        assert not answer.done()
+        await proxy.resume()
+        assert await answer == 5
+        await connection.close()

@@ -23,6 +23,7 @@ class Proxy:
         self.bytes_to_server = 0
         self.bytes_to_client = 0
         self._mode: Mode = "forward"
+        self._hang_at: bytes | None = None
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -50,9 +51,18 @@ class Proxy:
         self._mode = "hang"
         self._flowing.clear()
 
+    @property
+    def hangs(self) -> bool:
+        return self._mode == "hang"
+
+    def hang_at(self, words: bytes) -> None:
+        """Hang as soon as a client sends these bytes in one piece: they are the first that are held back."""
+        self._hang_at = words
+
     async def resume(self) -> None:
         """Forward again, what was held back too."""
         self._mode = "forward"
+        self._hang_at = None
         self._flowing.set()
         if self._server is None:
             await self._listen()
@@ -103,24 +113,33 @@ class Proxy:
         self._writers.add(server_writer)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, server_writer, self._count_to_server))
-                group.create_task(self._pump(server_reader, writer, self._count_to_client))
+                group.create_task(self._pump(reader, server_writer, self._watch, self._count_to_server))
+                group.create_task(self._pump(server_reader, writer, _look_away, self._count_to_client))
         finally:
             self._leave(writer)
             self._leave(server_writer)
             self.open -= 1
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        look: Callable[[bytes], None],
+        count: Callable[[int], None],
     ) -> None:
         """One direction, to the end of either side."""
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                look(data)
                 await self._flowing.wait()
                 writer.write(data)
                 count(len(data))
                 await writer.drain()
         writer.close()
+
+    def _watch(self, data: bytes) -> None:
+        if self._hang_at is not None and self._hang_at in data:
+            self.hang()
 
     def _leave(self, writer: asyncio.StreamWriter) -> None:
         self._writers.discard(writer)
@@ -131,3 +150,7 @@ class Proxy:
 
     def _count_to_client(self, size: int) -> None:
         self.bytes_to_client += size
+
+
+def _look_away(_data: bytes) -> None:
+    """What a server sends makes nothing hang."""

@@ -215,6 +215,12 @@ class Stack:
         for service in self.services:
             await service.until_ready()
 
+    def publisher_through(self, database_url: str) -> ServiceProcess:
+        """One more publisher, whose way to this stack's database is this. Whoever asks for it starts and ends it."""
+        return self._service(
+            "publisher-apart", "juinie_publisher", "JUINIE_PUBLISHER_PORT", DATABASE_URL=database_url
+        )
+
     def logs(self) -> str:
         """The last lines of every log."""
         return "\n".join(service.tail() for service in self.services)

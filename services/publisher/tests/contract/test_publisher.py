@@ -140,15 +140,17 @@ async def test_lost_sessions_are_made_again(settings, pool, seed):
             await await_outbox_flush(pool, run)
 
 
-async def test_crash_between_ack_and_delete_sends_again_and_in_order(settings, pool, seed, read, monkeypatch):
+async def test_delete_that_fails_after_the_ack_sends_again_and_in_order(
+    settings, pool, seed, read, monkeypatch
+):
     run = await seed.run("a")
     await seed.append(run, ("token", 1), ("token", 2))
 
-    async def crash(_store, _ids):
+    async def fail(_store, _ids):
         raise DatabaseAway
 
     really = OutboxStore.delete
-    monkeypatch.setattr(OutboxStore, "delete", crash)
+    monkeypatch.setattr(OutboxStore, "delete", fail)
     async with running(serve, settings):
         await read(6)
         await seed.append(run, ("token", 3))
