@@ -11,7 +11,7 @@ from juinie_stream_gateway.settings import Settings as GatewaySettings
 from juinie_testkit.any_service import AnyService
 
 SERVICES = (
-    AnyService("api", api.serve, ApiSettings, "juinie_api", "JUINIE_API_PORT", uses_kafka=False),
+    AnyService("api", api.serve, ApiSettings, "juinie_api", "JUINIE_API_PORT"),
     AnyService("publisher", publisher.serve, PublisherSettings, "juinie_publisher", "JUINIE_PUBLISHER_PORT"),
     AnyService(
         "stream-gateway", gateway.serve, GatewaySettings, "juinie_stream_gateway", "JUINIE_STREAM_PORT"

@@ -23,14 +23,10 @@ type World = Literal[
 ]
 type Moment = int | Literal["before", "listening", "ready"]
 
-WORLDS: tuple[World, ...] = (
-    "healthy",
-    "postgres away",
-    "postgres hangs",
-    "schema missing",
-    "kafka away",
-    "kafka hangs",
-)
+WITH_POSTGRES: tuple[World, ...] = ("healthy", "postgres away", "postgres hangs", "schema missing")
+WITH_KAFKA: tuple[World, ...] = (*WITH_POSTGRES, "kafka away", "kafka hangs")
+WORLDS = {"api": WITH_POSTGRES, "publisher": WITH_KAFKA, "stream-gateway": WITH_KAFKA}
+"""Of each service: the api has nothing to do with Kafka."""
 MOMENTS: tuple[Moment, ...] = ("before", 0, 1, 3, 8, 34, "listening")
 ROUNDS = int(os.environ.get("JUINIE_TEST_ROUNDS", "1"))
 """More for who has the time: each with other ways to stop, and one more moment."""
@@ -108,18 +104,20 @@ def ask_and_cancel(stopping: asyncio.Event, serving: asyncio.Task[None]) -> None
 STOPS = (ask, cancel, ask_twice, ask_and_cancel)
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    ("name", "world"), [(name, world) for name, worlds in WORLDS.items() for world in worlds]
+)
 async def test_service_stops_at_any_moment_and_leaves_nothing(
-    service: AnyService,
+    services: dict[str, AnyService],
+    name: str,
     world: World,
     database_url: str,
     empty_database_url: str,
     kafka_bootstrap_servers: str,
     kafka_topic: str,
 ):
-    if "kafka" in world and not service.uses_kafka:
-        return
-    dice = random.Random(f"{SEED} {service.name} {world}")
+    service = services[name]
+    dice = random.Random(f"{SEED} {name} {world}")
     schema = empty_database_url if world == "schema missing" else database_url
     async with (
         nothing_left(schema),

@@ -20,7 +20,6 @@ class AnyService:
     settings_class: Any
     module: str
     port_setting: str
-    uses_kafka: bool = True
 
     def settings(
         self, database_url: str, kafka_bootstrap_servers: str, kafka_topic: str, **changes: Any
