@@ -1,7 +1,9 @@
 """What the relay expects of a topic. Kafka and the fake of the unit tests both have to keep it."""
 
 import asyncio
+import tracemalloc
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -56,6 +58,19 @@ async def test_record_larger_than_a_batch_goes_alone(topic, record_maker):
     run = new_run_id()
     records = [record_maker(run, seq, f'"{"x" * 1_010_000}"') for seq in (1, 2)]
     assert await topic.send(topic.partition_of(records[0].key), records, 0) == 1
+
+
+async def test_send_takes_the_memory_of_a_batch_and_of_its_request(
+    kafka_bootstrap_servers, kafka_topic, record_maker
+):
+    record = record_maker(new_run_id(), 1, f'"{"x" * 900_000}"').packed()
+    async with connected(kafka_bootstrap_servers, kafka_topic) as topic:
+        tracemalloc.start()
+        try:
+            await topic.send(0, [SimpleNamespace(packed=lambda: record)], 0)
+            assert tracemalloc.get_traced_memory()[1] < 2.3 * len(record)
+        finally:
+            tracemalloc.stop()
 
 
 async def test_run_has_one_partition_and_runs_spread_over_all(topic):

@@ -27,6 +27,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - aiokafka has no types there
 
 from juinie_publisher.core.relay import BatchFailed, RecordRefused
+from juinie_publisher.edges.joined_once import join_once
 from juinie_publisher.edges.record_batch import RecordBatch
 from juinie_publisher.edges.starting import Background, start_within
 from juinie_publisher.edges.topic_admin import TopicPlan, ensure_topic, max_message_bytes
@@ -242,6 +243,7 @@ class KafkaTopic:
             request_timeout_ms=int(REQUEST_SECONDS * 1000),
             metadata_max_age_ms=10_000,
         )
+        join_once(producer)
         await start_within(producer, partial(_stop, producer), CONNECT_SECONDS, self._background)
         self._failed = False
         self._producer = producer
