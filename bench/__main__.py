@@ -188,6 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=20_000, help="deliveries a second")
     parser.add_argument("--seconds", type=float, default=5, help="of each round")
     parser.add_argument("--minutes", type=int, default=30, help="of the steady load")
+    parser.add_argument(
+        "--runs-before", type=int, default=0, help="runs made before the steady load: 70000 fill all caches"
+    )
     parser.add_argument("--processes", type=int, default=1, help="of the gateway")
     names = "; ".join(f"{path}: {', '.join(cases)}" for path, cases in CASES.items())
     parser.add_argument("--only", type=_words, help=f"some cases of {names}")
@@ -209,7 +212,7 @@ def _cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Measuring]]:
         "storm": storm.Wanted(rounds, arguments.watchers, arguments.long_run_events),
         "latency": latency.Wanted(rounds, arguments.seconds),
         "overhead": overhead.Wanted(rounds, arguments.seconds),
-        "steady": steady.Wanted(arguments.minutes),
+        "steady": steady.Wanted(arguments.minutes, arguments.runs_before),
         "peers": beside_peers.Wanted(
             rounds,
             append.Shape(arguments.events, arguments.requests),

@@ -15,9 +15,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import asyncpg
 import httpx
 from clocks import pss_bytes
 from crowd import Crowd
+from http_load import post
 from latency import RUNS, Pace, Services, append_request, arrived_in
 from open_load import OpenLoad
 from rounds import Measured, Sample, quantile
@@ -29,6 +31,7 @@ from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.raw_stream import stream_request
 
 PACE = Pace(200, 2, 16)
+FILL = Pace(1_000, 0, 64)
 MINUTE_SECONDS = 60.0
 WATCHERS, RETURNING = 2, 20
 """Of each run; and of them all, those that leave and come back."""
@@ -49,7 +52,10 @@ type Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
+    """`runs_before`: made and published before the first minute, so that what is remembered of runs is full and grows no more."""
+
     minutes: int
+    runs_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ async def minutes(wanted: Wanted, told: Told) -> Measured:
         inside = world.directory / "inside"
         inside.mkdir()
         services = await Services.start(world, {"INSIDE": str(inside)}, through="inside")
+        await _fill(world, services, wanted.runs_before)
         seen = list[Minute]()
         for number in range(wanted.minutes):
             seen.append(await _minute(world, services, inside))
@@ -75,6 +82,23 @@ async def minutes(wanted: Wanted, told: Told) -> Measured:
     facts, grown = _thirds(seen[min(WARM_MINUTES, len(seen) // 2) :])
     samples = {"steady": [minute.sample for minute in seen]}
     return Measured("event", samples, {**facts, **pauses}, grown)
+
+
+async def _fill(world: World, services: Services, runs: int) -> None:
+    """So many runs, of which every process has heard."""
+    if not runs:
+        return
+    load = OpenLoad(
+        services.by_name["api"].port,
+        lambda _number, _due: post("/v1/runs", world.key.text, b'{"agent":"before"}'),
+    )
+    await load.send(runs, FILL.appends, FILL.clients)
+    connection = await asyncpg.connect(world.postgres.url)
+    try:
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
+            await asyncio.sleep(SETTLED_SECONDS)
+    finally:
+        await connection.close()
 
 
 async def _minute(world: World, services: Services, inside: Path) -> Minute:

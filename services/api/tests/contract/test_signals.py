@@ -104,9 +104,10 @@ async def _terminate_listener(api: Any) -> list[Any]:
 
 
 async def _terminate(api: Any, statement: str) -> list[Any]:
-    """The sessions whose last statement began so."""
+    """The sessions whose last statement began so, and is over: one that is cut short fails by itself."""
     return await api.rows(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(query, $1) AND datname = current_database()",
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE starts_with(query, $1) AND state = 'idle' AND datname = current_database()""",
         statement,
     )
 
