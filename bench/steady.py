@@ -19,7 +19,7 @@ import asyncpg
 import httpx
 from clocks import pss_bytes
 from crowd import Crowd
-from http_load import post
+from http_load import post, send_all
 from latency import RUNS, Pace, Services, append_request, arrived_in
 from open_load import OpenLoad
 from rounds import Measured, Sample, quantile
@@ -31,7 +31,7 @@ from juinie_testkit.plain_http import NO_TLS
 from juinie_testkit.raw_stream import stream_request
 
 PACE = Pace(200, 2, 16)
-FILL = Pace(1_000, 0, 64)
+FILL_CLIENTS = 64
 MINUTE_SECONDS = 60.0
 WATCHERS, RETURNING = 2, 20
 """Of each run; and of them all, those that leave and come back."""
@@ -88,11 +88,8 @@ async def _fill(world: World, services: Services, runs: int) -> None:
     """So many runs, of which every process has heard."""
     if not runs:
         return
-    load = OpenLoad(
-        services.by_name["api"].port,
-        lambda _number, _due: post("/v1/runs", world.key.text, b'{"agent":"before"}'),
-    )
-    await load.send(runs, FILL.appends, FILL.clients)
+    request = post("/v1/runs", world.key.text, b'{"agent":"before"}')
+    await send_all(services.by_name["api"].port, lambda _number: request, runs, FILL_CLIENTS)
     connection = await asyncpg.connect(world.postgres.url)
     try:
         while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
