@@ -1,6 +1,6 @@
 """Figures that the list of faults names: what others feel of a fault, against what they feel without, in turns within one run.
 
-.venv/bin/pytest -s bench/fault_figures.py -k health        # or first_byte, slow_connections, return_at_once
+.venv/bin/pytest -s bench/fault_figures.py -k health        # or first_byte, slow_connections, return_at_once, locked_run
 """
 
 import asyncio
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.timeout(900)
 TURNS = 4
 EVERY_SECONDS = 0.02
 HUNG_SECONDS, BLOCKED_APPENDS, LOOK_SECONDS = 30.0, 20, 0.1
+LOCKED_SECONDS = 30.0
 LONG_RUN_EVENTS, LOOKS = 200_000, 40
 CONNECTIONS, HALF_HEADS, HALF_BODIES, SLOW_SECONDS = 10_000, 500, 500, 15.0
 COME_EVERY_SECONDS = 0.001
@@ -252,6 +253,41 @@ async def said(process: asyncio.subprocess.Process, wanted: bytes) -> str:
     line = await process.stdout.readline()
     assert line.startswith(wanted), line
     return line.decode()
+
+
+async def test_others_beside_a_locked_run(stack: Stack, pool: Pool, key: SeededKey) -> None:
+    seed = Seed(pool)
+    locked = await seed.run(key)
+    calm, faulty, statuses = list[list[float]](), list[list[float]](), list[int]()
+    async with (
+        Appender(stack, key, await seed.run(key)) as appender,
+        httpx.AsyncClient(trust_env=False, timeout=30, limits=httpx.Limits(max_connections=None)) as http,
+    ):
+        headers = {"Authorization": f"Bearer {key.text}"}
+        path = f"{stack.api.url}/v1/runs/{locked}/events"
+
+        async def wait_for_the_lock() -> None:
+            answer = await http.post(path, json={"events": [{"type": "x"}]}, headers=headers)
+            statuses.append(answer.status_code)
+
+        await appender.measured(after(3))
+        waited = list[float]()
+        for _ in range(TURNS):
+            calm.append(await appender.measured(after(SLOW_SECONDS)))
+            async with pool.transaction() as holder:
+                await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                await holder.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", locked)
+                wanting = [
+                    asyncio.create_task(at_a_steady_pace(wait_for_the_lock, after(LOCKED_SECONDS - 6)))
+                    for _ in range(BLOCKED_APPENDS)
+                ]
+                faulty.append(await appender.measured(after(LOCKED_SECONDS)))
+                waited += [one for task in wanting for one in await task]
+    print(
+        f"\nappends to one run while another's row is locked for {LOCKED_SECONDS:g} s, and {BLOCKED_APPENDS} want it"
+    )
+    print(told(f"  of the locked run, answered {sorted(set(statuses))}", waited))
+    tell_ratio(calm, faulty)
 
 
 @asynccontextmanager
