@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+from datetime import timedelta
 
 import pytest
 
 from juinie_publisher.core.doorbell import Doorbell
+from juinie_publisher.core.duties import DutyTimes
 from juinie_publisher.core.relay import Relay
 from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.edges.topic_admin import TopicPlan
 from juinie_publisher.store.dead_letters import DeadLetterStore
 from juinie_publisher.store.outbox import OutboxStore
 from juinie_shared.contracts.record import read_record
+from juinie_shared.domain.ids import SHARDS
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.kafka import read_topic
 from juinie_testkit.scrape import metric
@@ -24,6 +27,16 @@ pytestmark = pytest.mark.timeout(240)
 RUNS = 24
 """Spread over shards of both publishers."""
 PATIENTLY = 60
+LEASE = timedelta(seconds=DutyTimes().lease_seconds)
+PROMISED_SECONDS = DutyTimes().lease_seconds + 2
+"""From the moment at which a publisher falls silent, until another one has all that it had."""
+NOW = "SELECT clock_timestamp()"
+STANDING = """
+    SELECT name, seen_at, (
+        SELECT count(*) FROM duty WHERE duty.publisher_id = publisher.publisher_id AND shard IS NOT NULL
+    ) AS shards FROM publisher
+"""
+"""One moment's. A publisher is seen, and takes or gives shards, in one transaction; `seen_at` is the database's time."""
 DUTIES_OF_NOBODY = "SELECT count(*) FROM duty WHERE publisher_id IS NULL"
 MEMBERS = "SELECT count(*) FROM publisher"
 
@@ -66,6 +79,39 @@ async def holds(process, shards):
 async def ask(pool, query):
     async with pool.connection() as connection:
         return await connection.fetchval(query)
+
+
+async def standing(pool):
+    """When each publisher was seen last and how many shards it has, by its process' id."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch(STANDING)
+    return {int(row["name"].rpartition(":")[2]): (row["seen_at"], row["shards"]) for row in rows}
+
+
+async def taken_from_silent(pool, silent, by):
+    """Wait until all shards are taken from one that fell silent, and see that its lease alone decides about when.
+
+    Whatever the machine has time for: before the lease is over nothing is taken, and after it all in the first turn.
+    Gives the database's time of that turn.
+    """
+
+    async def taken():
+        seen = await standing(pool)
+        (last_seen, _), (turn_at, shards) = seen[silent.pid], seen[by.pid]
+        assert (turn_at - last_seen >= LEASE) == (shards == SHARDS), seen
+        return turn_at if shards == SHARDS else None
+
+    return await eventually(taken, 3 * PROMISED_SECONDS, f"{by.name} has all shards")
+
+
+async def taken_from_leaving(pool, by):
+    """Wait until all shards are taken. Gives the database's time of the turn that did it."""
+
+    async def taken():
+        turn_at, shards = (await standing(pool))[by.pid]
+        return turn_at if shards == SHARDS else None
+
+    return await eventually(taken, PATIENTLY, f"{by.name} has all shards")
 
 
 async def two_that_share(make_publisher):
@@ -111,6 +157,16 @@ async def test_publisher_that_is_stopped_has_given_everything_back_when_it_exits
     await flushed(pool)
 
 
+async def test_what_a_stopped_publisher_had_is_taken_at_once(pool, make_publisher):
+    first, second = await two_that_share(make_publisher)
+    asked_at = await ask(pool, NOW)
+    stopping = asyncio.create_task(first.stop(timeout_seconds=PATIENTLY))
+    took = await taken_from_leaving(pool, second) - asked_at
+    assert await stopping == 0
+    print(f"{took.total_seconds():.2f} s from SIGTERM until the other one had all shards")  # noqa: T201 - read with -s
+    assert took < LEASE / 2, "nobody waited for its lease to run out"
+
+
 async def test_paused_publisher_is_taken_over_and_does_no_harm_when_it_wakes(
     pool, make_publisher, seed, kafka_bootstrap_servers, kafka_topic
 ):
@@ -123,6 +179,9 @@ async def test_paused_publisher_is_taken_over_and_does_no_harm_when_it_wakes(
     await begun.wait()
     assert not writing.done()
     first.freeze()  # in the midst of it
+    frozen_at = await ask(pool, NOW)
+    took = await taken_from_silent(pool, first, second) - frozen_at
+    print(f"{took.total_seconds():.2f} s from SIGSTOP until the other one had all shards")  # noqa: T201 - read with -s
     await writing
     await holds(second, 64)
     await flushed(pool)
