@@ -16,8 +16,8 @@ from juinie_testkit.proxy import Proxy
 from juinie_testkit.running import running
 from juinie_testkit.seed import Seed
 
-NOT_FOR_EVER_SECONDS = 30
-"""A client's patience here. What is promised is 5 s; the limits in `app.py` add up to less, on a machine that has time."""
+PATIENCE_SECONDS = 8
+"""A client's. What is promised is 5 s; the limits in `app.py` add up to less, on a machine that has time."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_requests_are_refused_while_the_database_is_away(settings: Setting
     async with (
         running(serve, through(settings, proxy)) as service,
         httpx.AsyncClient(
-            base_url=service.url, headers=headers, trust_env=False, timeout=NOT_FOR_EVER_SECONDS
+            base_url=service.url, headers=headers, trust_env=False, timeout=PATIENCE_SECONDS
         ) as client,
     ):
         run_id = (await client.post("/v1/runs", json={"agent": "a"})).json()["run_id"]
@@ -82,7 +82,9 @@ async def test_requests_are_refused_while_no_connection_is_left(
     async with (
         crowded_server(database_url) as server,
         running(serve, settings.model_copy(update={"database_url": SecretStr(server.url)})) as service,
-        httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False, timeout=30) as client,
+        httpx.AsyncClient(
+            base_url=service.url, headers=headers, trust_env=False, timeout=PATIENCE_SECONDS
+        ) as client,
     ):
         run_id = (await client.post("/v1/runs", json={"agent": "a"})).json()["run_id"]
         append = {"events": [{"type": "x"}]}
