@@ -4,6 +4,8 @@ By hand, as root on Linux, because it needs a network of its own that can be tak
 
     pytest -s bench/power_off.py
 
+Fails where a stream is open for longer than 60 s after.
+
 The client's network namespace loses its link: no FIN, no RST, nothing is acknowledged any more. Two clients: one whose
 run is silent (only heartbeats are lost), one whose run goes on.
 """
@@ -27,6 +29,7 @@ from juinie_testkit.waits import eventually
 
 OURS, THEIRS = "10.213.7.1", "10.213.7.2"
 SPACE, LINK, THEIR_LINK = "juinie-bench", "juinie-b0", "juinie-b1"
+FREED_SECONDS = 60
 READER = """
 import socket, sys
 streams = []
@@ -114,6 +117,8 @@ async def until_none_is_open(url: str, seed: Seed, busy: object, since: float) -
         return left == 0
 
     await eventually(fewer, 200, "no stream is open")
+    took = time.monotonic() - since
+    assert took < FREED_SECONDS, f"{took:.1f} s until the last stream was given up"
 
 
 assert os.geteuid() == 0 or "pytest" not in sys.modules, "This needs a root's network."
