@@ -17,6 +17,7 @@ class StoppableServer:
         self._control = control
         self._note = note
         self._running = True
+        self._frozen = False
 
     @property
     def servers(self) -> str:
@@ -32,8 +33,17 @@ class StoppableServer:
         self._control.kill_server(self._note)
         self._running = False
 
+    def freeze(self) -> None:
+        """It takes connections and bytes, and answers nothing, until it is started: it hangs."""
+        self._control.freeze_server(self._note)
+        self._frozen = True
+
     def start(self) -> None:
-        """Start it again, if it is stopped, and wait until it answers."""
+        """Start it again, if it is stopped, or let it go on, if it is frozen, and wait until it answers."""
+        if self._frozen:
+            self._control.thaw_server(self._note)
+            self._frozen = False
+            run_aside(wait_for_kafka(self.servers, _START_SECONDS))
         if not self._running:
             self._control.restart_server(self._note)
             run_aside(wait_for_kafka(self.servers, _START_SECONDS))

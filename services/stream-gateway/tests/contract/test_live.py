@@ -17,10 +17,13 @@ from juinie_testkit.kafka import create_topic
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.scrape import metric, until_metric
 from juinie_testkit.seed import Seed, SeededKey
+from juinie_testkit.stoppable import StoppableServer
 from juinie_testkit.waits import await_stream_completion, eventually
 from juinie_testkit.watcher import Watcher
 
 NEVER_SECONDS = 3600.0
+GIVEN_UP_SECONDS = 30
+"""At most, for one that does not answer any more."""
 
 
 async def until_live(service: RunningService) -> None:
@@ -380,20 +383,25 @@ async def test_kafka_is_read_as_soon_as_the_topic_is_there(
             await await_stream_completion(watcher)
 
 
-@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+@pytest.mark.parametrize("go_away", [StoppableServer.kill, StoppableServer.stop, StoppableServer.freeze])
 async def test_kafka_that_was_away_in_mid_run_is_read_again(
-    stoppable_kafka, topic_at, settings_with: Callable[..., Settings], kafka_topic: str, seed: Seed, key: SeededKey, killed: bool
+    stoppable_kafka: StoppableServer, topic_at, settings_with: Callable[..., Settings], kafka_topic: str, seed: Seed, key: SeededKey,
+    go_away: Callable[[StoppableServer], None],
 ) -> None:  # fmt: skip
-    """Nothing is lost meanwhile; and afterwards events come from Kafka, not only from what looks behind it."""
+    """Nothing is lost meanwhile; and afterwards events come from Kafka, not only from what looks behind it.
+
+    One that is frozen keeps its connections and answers nothing, as a line does that hangs: it is given up all the same.
+    """
     await create_topic(stoppable_kafka.servers, kafka_topic, partitions=2)
     async with running(serve, settings_with(kafka_bootstrap_servers=stoppable_kafka.servers)) as service:
         await until_live(service)
         run_id = await seed.run(key)
         async with Watcher(service.url, run_id, key=key.text) as watcher:
             await watcher.until_caught_up()
-            await asyncio.to_thread(stoppable_kafka.kill if killed else stoppable_kafka.stop)
+            await asyncio.to_thread(go_away, stoppable_kafka)
             _, last = await seed.append(run_id, ("text", 1))
             await watcher.until_seq(last)
+            await until_metric(service.url, 'juinie_stream_mode{mode="live"}', 0, GIVEN_UP_SECONDS)
             await asyncio.to_thread(stoppable_kafka.start)
 
             async def comes_from_kafka() -> bool:

@@ -51,7 +51,7 @@ def stop_all(session: BackingSession) -> None:
 
 
 def control_of(note: Note) -> ModuleType | None:
-    """The module that stops, kills, restarts and removes this server; None for one that is not ours."""
+    """The module that stops, kills, freezes, restarts and removes this server; None for one that is not ours."""
     return {"docker": docker, "embedded": embedded}.get(note.get("kind", ""))
 
 

@@ -80,6 +80,18 @@ def kill_server(note: Note) -> None:
         container.wait()
 
 
+def freeze_server(note: Note) -> None:
+    """Its connections stay open and it says nothing more, until it is thawed."""
+    with _container(note) as container:
+        container.pause()
+
+
+def thaw_server(note: Note) -> None:
+    """It goes on where it was frozen."""
+    with _container(note) as container:
+        container.unpause()
+
+
 def restart_server(note: Note) -> None:
     """Start the stopped container again, on the same port, with its data."""
     with _container(note) as container:

@@ -6,6 +6,7 @@ stop it; pid and start time together, so that nobody else's process is ever take
 
 import json
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -46,6 +47,16 @@ def kill_server(note: Note) -> None:
     _server(note).kill()
 
 
+def freeze_server(note: Note) -> None:
+    """SIGSTOP: its connections stay open and it says nothing more, until it is thawed."""
+    _signal(note, signal.SIGSTOP)
+
+
+def thaw_server(note: Note) -> None:
+    """SIGCONT: it goes on where it was frozen."""
+    _signal(note, signal.SIGCONT)
+
+
 def restart_server(note: Note) -> None:
     """Start it again, on the same port, with its data."""
     server = _server(note)
@@ -84,6 +95,11 @@ def _start(name: Name, start: Callable[[Note, EmbeddedServer], Note]) -> Note:
         raise CannotHave(" ".join(str(error).split())) from error
     _remember(server)
     return started
+
+
+def _signal(note: Note, number: signal.Signals) -> None:
+    if child := _server(note).child:
+        child.send(number)
 
 
 def _server(note: Note) -> EmbeddedServer:
