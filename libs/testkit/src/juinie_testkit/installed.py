@@ -14,10 +14,11 @@ _END_SECONDS = 10
 class NotInstalled(AssertionError):
     """A program is not on this machine. The message says how to get it; `skip` is the variable that leaves such tests out."""
 
-    def __init__(self, program: str) -> None:
-        self.skip = f"JUINIE_SKIP_{program.upper()}_TESTS"
+    def __init__(self, program: str, *, on_macos: bool = True) -> None:
+        self.program, self.skip = program, f"JUINIE_SKIP_{program.upper()}_TESTS"
+        brew = f", brew install {program} (macOS)" if on_macos else ""
         super().__init__(
-            f"This test needs {program}: apt-get install {program} (Debian, Ubuntu), brew install {program} (macOS), "
+            f"This test needs {program}: apt-get install {program} (Debian, Ubuntu){brew}, "
             f"or skip such tests with {self.skip}=1."
         )
 

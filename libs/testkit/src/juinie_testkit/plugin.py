@@ -8,6 +8,7 @@ kafka_topic              a topic name of this test's own; nobody has created it
 stoppable_kafka          a broker that this test may stop, kill and start again
 make_pgbouncer           `make_pgbouncer("session")`: a real pgbouncer in front of the session's Postgres
 make_nginx               `make_nginx(printed, api_port, gateway_port)`: a real nginx in front of two services
+make_clock               `make_clock("api")`: a wall clock for a process to have to itself
 signing_keys             a value for JUINIE_STREAM_TOKEN_KEYS
 """
 
@@ -27,6 +28,7 @@ from juinie_testkit.backing.session import BackingSession, CannotHave, Note
 from juinie_testkit.installed import InstalledProgram, NotInstalled
 from juinie_testkit.kafka import delete_topics_of
 from juinie_testkit.nginx import Nginx
+from juinie_testkit.own_clock import OwnClock, remove_left_behind
 from juinie_testkit.pgbouncer import PgBouncer, PoolMode
 from juinie_testkit.stoppable import StoppableServer
 
@@ -42,6 +44,7 @@ NO_SERVER = 3
 
 type MakePgBouncer = Callable[..., PgBouncer]
 type MakeNginx = Callable[..., Nginx]
+type MakeClock = Callable[[str], OwnClock]
 
 _SESSION = pytest.StashKey[BackingSession]()
 _numbers = count(1)
@@ -161,6 +164,18 @@ def make_nginx(tmp_path_factory: pytest.TempPathFactory) -> Generator[MakeNginx]
         nginx.end()
 
 
+@pytest.fixture(scope="session")
+def make_clock(tmp_path_factory: pytest.TempPathFactory) -> Generator[MakeClock]:
+    """Makes a clock that goes right until it is set: `make_clock("api").environment` is for the process that shall have it."""
+    directory = tmp_path_factory.mktemp("clocks")
+
+    def make(name: str) -> OwnClock:
+        return _installed(lambda: OwnClock(directory / f"{name}.clock"))
+
+    yield make
+    remove_left_behind()
+
+
 @pytest.fixture
 def signing_keys() -> str:
     """A value for JUINIE_STREAM_TOKEN_KEYS."""
@@ -192,12 +207,16 @@ def _or_end(request: pytest.FixtureRequest, server: Server, get: Callable[[], No
 
 
 def _start_or_fail(program: InstalledProgram) -> None:
-    """Start it; where it is not installed, the test is skipped if that was asked for, else it fails."""
+    _installed(program.start)
+
+
+def _installed[T](get: Callable[[], T]) -> T:
+    """What `get` gives; where what it needs is not installed, the test is skipped if that was asked for, else it fails."""
     try:
-        program.start()
+        return get()
     except NotInstalled as error:
         if os.environ.get(error.skip) == "1":
-            pytest.skip(f"{error.skip}=1: no {program.program}")
+            pytest.skip(f"{error.skip}=1: no {error.program}")
         pytest.fail(str(error), pytrace=False)
 
 

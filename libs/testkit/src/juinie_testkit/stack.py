@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -145,7 +145,7 @@ class ServiceProcess:
 
 
 class Stack:
-    """One or more of each service. `directory` gets their logs; `environment` their extra settings."""
+    """One or more of each service. `directory` gets their logs; `environment` their extra settings, `own` those of one alone, by its name."""
 
     def __init__(
         self,
@@ -158,10 +158,11 @@ class Stack:
         *,
         apis: int = 1,
         publishers: int = 1,
+        own: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.database_url, self.kafka_topic = database_url, kafka_topic
         self.kafka_bootstrap_servers = kafka_bootstrap_servers
-        self._directory = directory
+        self._directory, self._own = directory, own or {}
         self._common = {
             **{
                 name: value for name, value in os.environ.items() if not name.startswith(("JUINIE_", "OTEL_"))
@@ -250,7 +251,7 @@ class Stack:
 
     def _service(self, name: str, module: str, port_setting: str, **more: str) -> ServiceProcess:
         port = free_port()
-        environment = {**self._common, port_setting: str(port), **more}
+        environment = {**self._common, port_setting: str(port), **more, **self._own.get(name, {})}
         return ServiceProcess(name, module, port, environment, self._directory / f"{name}.log")
 
 
