@@ -20,7 +20,7 @@ from juinie_testkit import databases
 from juinie_testkit.backing.ready import run_aside
 from juinie_testkit.backing.session import BackingSession
 from juinie_testkit.client import ApiClient
-from juinie_testkit.kafka import read_topic
+from juinie_testkit.kafka import create_topic, read_topic
 from juinie_testkit.own_clock import OwnClock
 from juinie_testkit.plugin import SIGNING_KEYS, MakeClock, own_name
 from juinie_testkit.raw_stream import raw_stream
@@ -265,6 +265,29 @@ async def test_a_clock_that_is_set_back_in_mid_run_moves_nothing(
     await check_whole(stack, stack_pool, watcher, run_id, 23)
 
 
+async def test_a_topic_with_the_publishers_time_takes_no_record_of_more_than_an_hour_ahead_until_its_clock_is_right(
+    database_url: str, pool: Pool, kafka_bootstrap_servers: str, kafka_topic: str, tmp_path: Path, make_clock: MakeClock
+):  # fmt: skip
+    """One that somebody made with Kafka's defaults (`CreateTime`); ours have the broker's time. Watchers miss nothing."""
+    await create_topic(kafka_bootstrap_servers, kafka_topic, 3)
+    clock = make_clock("publisher of a topic that was there")
+    clock.set(HOUR + MINUTE)
+    async with Stack(
+        database_url, kafka_bootstrap_servers, kafka_topic, tmp_path,
+        environment={"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS}, own={"publisher": clock.environment},
+    ) as stack:  # fmt: skip
+        key = await Seed(pool).key(tenant=f"tenant-{uuid4()}")
+        async with ApiClient(stack.api.url, key.text) as api:
+            run_id = (await api.create())["run_id"]
+            async with Watcher(stack.gateway.url, run_id, key=key.text) as watcher:
+                await api.append(run_id, ("token", "Hel"))
+                await api.finish(run_id)
+                await await_stream_completion(watcher)
+        await eventually(lambda: is_refused(stack.publisher), SOON, "records refused")
+        clock.set(0)
+        await check_whole(stack, pool, watcher, run_id, 4)
+
+
 async def check_leases(api: ApiClient, pool: Pool) -> None:
     """Of two leases of five seconds the one that is renewed holds; the other ends, neither early nor late."""
     kept = await claim(api, lease_seconds=SHORTEST_LEASE)
@@ -364,6 +387,11 @@ def told(watcher: Watcher) -> dict[str, Any]:
 def log_of(service: ServiceProcess) -> list[dict[str, Any]]:
     lines = service.log.read_text(errors="replace").splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def is_refused(publisher: ServiceProcess) -> bool:
+    """Whether its log says that Kafka does not take the time of its records."""
+    return any(line.get("reason") == "InvalidTimestampError" for line in log_of(publisher))
 
 
 def was_set_back(service: ServiceProcess) -> bool:
