@@ -11,9 +11,8 @@ import pytest
 
 from juinie_shared.runtime.slow_readers import FLOOR_BYTES_PER_SECOND
 from juinie_stream_gateway.app import serve
-from juinie_stream_gateway.edges import stream
-from juinie_stream_gateway.edges.admit import Admitted, Gate
-from juinie_stream_gateway.edges.stream import LET_IN_AT_ONCE
+from juinie_stream_gateway.edges import admit
+from juinie_stream_gateway.edges.admit import LET_IN_AT_ONCE, Gate
 from juinie_stream_gateway.settings import Settings
 from juinie_stream_gateway.store import FINDING_AT_ONCE, Store
 from juinie_testkit.raw_stream import LAST_CHUNK, RawStream, connect_raw, raw_stream, stream_request
@@ -208,8 +207,8 @@ async def test_many_that_drop_and_return_at_once_are_all_caught_up_a_few_reads_a
     pages, runs_found = Reads(Store._read_pages), Reads(Store._find_runs)
     monkeypatch.setattr(Store, "_read_pages", pages.counted())
     monkeypatch.setattr(Store, "_find_runs", runs_found.counted())
-    let_in = Reads(Gate.admit)
-    monkeypatch.setattr(Gate, "admit", let_in.counted())
+    let_in = Reads(Gate._run)
+    monkeypatch.setattr(Gate, "_run", let_in.counted())
     runs = [await seed.run(key) for _ in range(50)]
     for run_id in runs:
         await seed.append(run_id, *[("text", number) for number in range(30)])
@@ -231,15 +230,15 @@ async def test_who_waits_too_long_to_be_let_in_is_sent_away_for_a_while(
     settings_with: Callable[..., Settings], seed: Seed, key: SeededKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging, inside = asyncio.Event(), asyncio.Semaphore(0)
-    admit = Gate.admit
+    look_up = Gate._run
 
-    async def hang(gate: Gate, scope: dict[str, Any], run_text: str) -> Admitted:
+    async def hang(gate: Gate, run_text: str, caller: admit.Caller) -> Any:
         inside.release()
         await hanging.wait()
-        return await admit(gate, scope, run_text)
+        return await look_up(gate, run_text, caller)
 
-    monkeypatch.setattr(Gate, "admit", hang)
-    monkeypatch.setattr(stream, "LET_IN_SECONDS", 0.2)
+    monkeypatch.setattr(Gate, "_run", hang)
+    monkeypatch.setattr(admit, "LET_IN_SECONDS", 0.2)
     run_id = await seed.run(key)
     async with running(serve, settings_with()) as service:
         clients = [await connect_raw(service.port) for _ in range(LET_IN_AT_ONCE + 1)]
