@@ -7,38 +7,23 @@ import msgspec
 import pytest
 
 from juinie_shared.db.pool import Pool, open_pool
-from juinie_testkit import databases
-from juinie_testkit.backing.ready import run_aside
-from juinie_testkit.backing.session import BackingSession
 from juinie_testkit.client import ApiClient
-from juinie_testkit.plugin import SIGNING_KEYS, own_name
+from juinie_testkit.plugin import MakeStack
 from juinie_testkit.seed import Seed
 from juinie_testkit.stack import Stack
 from juinie_testkit.watcher import Watcher
 
 SETTINGS = {
     "JUINIE_ENV": "dev",  # browsers may call from any port of localhost
-    "JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS,
     "JUINIE_STREAM_HEARTBEAT_SECONDS": "1",
 }
 
 
 @pytest.fixture(scope="session")
-def whole_stack(
-    backing_session: BackingSession,
-    postgres_url: str,
-    template_database: str,
-    kafka_bootstrap_servers: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Generator[Stack]:
+def whole_stack(make_stack: MakeStack) -> Generator[Stack]:
     """api, publisher and a gateway on a database and a topic of their own."""
-    name = own_name(backing_session)
-    database_url = run_aside(databases.clone(postgres_url, template_database, name))
-    logs = tmp_path_factory.mktemp("conformance")
-    made = Stack(database_url, kafka_bootstrap_servers, name, logs, environment=SETTINGS)
-    yield made
-    made.end()
-    run_aside(databases.drop(postgres_url, name))
+    with make_stack(environment=SETTINGS) as made:
+        yield made
 
 
 @pytest.fixture

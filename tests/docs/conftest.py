@@ -11,11 +11,8 @@ import httpx
 import pytest
 
 from juinie_shared.db.pool import Pool, open_pool
-from juinie_testkit import databases
 from juinie_testkit.backing.docker import free_port
-from juinie_testkit.backing.ready import run_aside
-from juinie_testkit.backing.session import BackingSession
-from juinie_testkit.plugin import SIGNING_KEYS, own_name
+from juinie_testkit.plugin import MakeStack
 from juinie_testkit.seed import Seed
 from juinie_testkit.stack import Stack
 from juinie_testkit.waits import eventually
@@ -59,23 +56,10 @@ class Juinie:
 
 
 @pytest.fixture(scope="session")
-def stack_of_docs(
-    backing_session: BackingSession,
-    postgres_url: str,
-    template_database: str,
-    kafka_bootstrap_servers: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Generator[Stack]:
+def stack_of_docs(make_stack: MakeStack) -> Generator[Stack]:
     """One for all tests of a worker; they may kill its services."""
-    name = own_name(backing_session)
-    database_url = run_aside(databases.clone(postgres_url, template_database, name))
-    made = Stack(
-        database_url, kafka_bootstrap_servers, name, tmp_path_factory.mktemp("stack"),
-        environment={"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS},
-    )  # fmt: skip
-    yield made
-    made.end()
-    run_aside(databases.drop(postgres_url, name))
+    with make_stack() as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,12 +6,9 @@ from uuid import uuid4
 import pytest
 
 from juinie_shared.db.pool import Pool, open_pool
-from juinie_testkit import databases
-from juinie_testkit.backing.ready import run_aside
-from juinie_testkit.backing.session import BackingSession
 from juinie_testkit.client import ApiClient
 from juinie_testkit.otlp import OtlpReceiver
-from juinie_testkit.plugin import SIGNING_KEYS, own_name
+from juinie_testkit.plugin import MakeStack
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.stack import Stack
 
@@ -24,24 +21,10 @@ def spans() -> Generator[OtlpReceiver]:
 
 
 @pytest.fixture(scope="session")
-def whole_stack(
-    backing_session: BackingSession,
-    postgres_url: str,
-    template_database: str,
-    kafka_bootstrap_servers: str,
-    spans: OtlpReceiver,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Generator[Stack]:
+def whole_stack(make_stack: MakeStack, spans: OtlpReceiver) -> Generator[Stack]:
     """api, publisher and two gateways on a database and a topic of their own."""
-    name = own_name(backing_session)
-    database_url = run_aside(databases.clone(postgres_url, template_database, name))
-    made = Stack(
-        database_url, kafka_bootstrap_servers, name, tmp_path_factory.mktemp("stack"), gateways=2,
-        environment={"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS, **spans.environment},
-    )  # fmt: skip
-    yield made
-    made.end()
-    run_aside(databases.drop(postgres_url, name))
+    with make_stack(gateways=2, environment=spans.environment) as made:
+        yield made
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from juinie_shared.db.pool import open_pool
-from juinie_testkit import databases
 from juinie_testkit.backing.ready import run_aside
-from juinie_testkit.backing.session import BackingSession
-from juinie_testkit.plugin import SIGNING_KEYS, own_name
+from juinie_testkit.plugin import MakeStack
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.stack import Stack
 
@@ -47,22 +45,11 @@ def plan() -> Plan:
 
 
 @pytest.fixture(scope="session")
-def stack(
-    backing_session: BackingSession,
-    postgres_url: str,
-    template_database: str,
-    kafka_bootstrap_servers: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Generator[Stack]:
+def stack(make_stack: MakeStack) -> Generator[Stack]:
     """One of each service, in the state in which the fuzzer before left it."""
-    name = own_name(backing_session)
-    database_url = run_aside(databases.clone(postgres_url, template_database, name))
-    settings = {"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS, "JUINIE_LOG_LEVEL": "warning"}
-    made = Stack(database_url, kafka_bootstrap_servers, name, tmp_path_factory.mktemp("fuzz"), 1, settings)
-    run_aside(made.start())
-    yield made
-    made.end()
-    run_aside(databases.drop(postgres_url, name))
+    with make_stack(environment={"JUINIE_LOG_LEVEL": "warning"}) as made:
+        run_aside(made.start())
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,10 @@ from uuid import uuid4
 import pytest
 
 from juinie_shared.db.pool import Pool, open_pool
-from juinie_testkit import databases
-from juinie_testkit.backing.ready import run_aside
-from juinie_testkit.backing.session import BackingSession
 from juinie_testkit.client import ApiClient
 from juinie_testkit.kafka import create_topic, read_topic
 from juinie_testkit.own_clock import OwnClock
-from juinie_testkit.plugin import SIGNING_KEYS, MakeClock, own_name
+from juinie_testkit.plugin import SIGNING_KEYS, MakeClock, MakeStack
 from juinie_testkit.raw_stream import raw_stream
 from juinie_testkit.seed import Seed, SeededKey
 from juinie_testkit.stack import ServiceProcess, Stack
@@ -72,28 +69,12 @@ class Clocks:
 
 
 @pytest.fixture(scope="module")
-def clocks(
-    backing_session: BackingSession,
-    postgres_url: str,
-    template_database: str,
-    kafka_bootstrap_servers: str,
-    make_clock: MakeClock,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Generator[Clocks]:
+def clocks(make_stack: MakeStack, make_clock: MakeClock) -> Generator[Clocks]:
     """A stack of which each service has its own clock."""
-    name = own_name(backing_session)
     made = {service: make_clock(service) for service in SERVICES}
-    database_url = run_aside(databases.clone(postgres_url, template_database, name))
-    stack = Stack(
-        database_url, kafka_bootstrap_servers, name, tmp_path_factory.mktemp("stack"),
-        environment={"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS, "JUINIE_STREAM_HEARTBEAT_SECONDS": "1"},
-        own={service: clock.environment for service, clock in made.items()},
-    )  # fmt: skip
-    try:
+    own = {service: clock.environment for service, clock in made.items()}
+    with make_stack(environment={"JUINIE_STREAM_HEARTBEAT_SECONDS": "1"}, own=own) as stack:
         yield Clocks(stack, made)
-    finally:
-        stack.end()
-        run_aside(databases.drop(postgres_url, name))
 
 
 @pytest.fixture(

@@ -8,13 +8,16 @@ kafka_topic              a topic name of this test's own; nobody has created it
 stoppable_kafka          a broker that this test may stop, kill and start again
 make_pgbouncer           `make_pgbouncer("session")`: a real pgbouncer in front of the session's Postgres
 make_nginx               `make_nginx(printed, api_port, gateway_port)`: a real nginx in front of two services
+make_stack               `with make_stack(gateways=2) as stack`: service processes on a database and a topic of their own
 make_clock               `make_clock("api")`: a wall clock for a process to have to itself
 signing_keys             a value for JUINIE_STREAM_TOKEN_KEYS
 """
 
 import os
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,6 +33,7 @@ from juinie_testkit.kafka import delete_topics_of
 from juinie_testkit.nginx import Nginx
 from juinie_testkit.own_clock import OwnClock, remove_left_behind
 from juinie_testkit.pgbouncer import PgBouncer, PoolMode
+from juinie_testkit.stack import Stack
 from juinie_testkit.stoppable import StoppableServer
 
 # No example fails for being slow: on a busy machine, every one of them is.
@@ -44,6 +48,7 @@ NO_SERVER = 3
 
 type MakePgBouncer = Callable[..., PgBouncer]
 type MakeNginx = Callable[..., Nginx]
+type MakeStack = Callable[..., AbstractContextManager[Stack]]
 type MakeClock = Callable[[str], OwnClock]
 
 _SESSION = pytest.StashKey[BackingSession]()
@@ -174,6 +179,35 @@ def make_clock(tmp_path_factory: pytest.TempPathFactory) -> Generator[MakeClock]
 
     yield make
     remove_left_behind()
+
+
+@pytest.fixture(scope="session")
+def make_stack(
+    backing_session: BackingSession,
+    postgres_url: str,
+    template_database: str,
+    kafka_bootstrap_servers: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> MakeStack:
+    """Makes service processes on a database and a topic of their own, which have yet to be started: `with make_stack(gateways=2) as stack`.
+
+    `environment` is added to keys that sign; the rest is `Stack`'s.
+    """
+
+    @contextmanager
+    def make(environment: Mapping[str, str] | None = None, **choices: Any) -> Generator[Stack]:
+        name = own_name(backing_session)
+        database_url = run_aside(databases.clone(postgres_url, template_database, name))
+        settings = {"JUINIE_STREAM_TOKEN_KEYS": SIGNING_KEYS, **(environment or {})}
+        directory = tmp_path_factory.mktemp("stack")
+        stack = Stack(database_url, kafka_bootstrap_servers, name, directory, environment=settings, **choices)
+        try:
+            yield stack
+        finally:
+            stack.end()
+            run_aside(databases.drop(postgres_url, name))
+
+    return make
 
 
 @pytest.fixture
