@@ -18,6 +18,7 @@ from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import (
     FEW_PIPELINED,
+    FEW_PIPELINED_BYTES,
     OWN_DESCRIPTORS,
     GuardedProtocol,
     HttpLimits,
@@ -127,6 +128,11 @@ class Served:
     def waiting(self) -> int:
         """Requests behind others, as the server counts them."""
         return self.connections[0].queues.length
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of their bodies."""
+        return self.connections[0].queues.body_bytes
 
     @property
     def connections(self) -> list[GuardedProtocol]:
@@ -522,6 +528,35 @@ async def test_those_who_wait_on_all_connections_are_counted_together_until_they
         assert (await third.response()).startswith(b"HTTP/1.1 200 ")
     assert (await third.until_closed()).startswith(b"HTTP/1.1 400 ")
     await eventually(lambda: served.waiting == 0, 10, "the second is seen to have left")
+
+
+async def test_bodies_behind_others_are_counted_together_until_they_are_read_or_gone(served: Served):
+    """One read of each connection may bring much, whatever waits before it."""
+    post = b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n"
+    clients = [await served.client() for _ in range(5)]
+    await eventually(lambda: len(served.connections) == 5, 10, "all of them there")
+    type(served.connections[0]).limits = replace(
+        LIMITS, pipelined_bytes_in_all=90_000, body_stall_seconds=60, body_seconds=60
+    )
+    for client in clients[:3]:
+        client.send(HELD + post % 1 + b"x" * 30_000)
+    await eventually(lambda: served.waiting_bytes == 90_000, 10, "all that was sent")
+    clients[3].send(HELD + post % 1 + b"x" * FEW_PIPELINED_BYTES)
+    await eventually(lambda: served.waiting_bytes == 90_000 + FEW_PIPELINED_BYTES, 10, "little of the fourth")
+    clients[4].send(HELD + post % 1 + b"x" * (FEW_PIPELINED_BYTES + 1))
+    await eventually(lambda: served.app.requests == 5, 10, "the one before what is too much")
+    assert served.waiting_bytes == 90_000 + FEW_PIPELINED_BYTES
+    clients[0].writer.transport.abort()
+    served.app.release.set()
+    for client, missing in zip(clients[1:4], (10_000, 10_000, 40_000 - FEW_PIPELINED_BYTES), strict=True):
+        client.send(b"x" * missing)
+        assert (await client.response()).startswith(b"HTTP/1.1 200 ")
+        assert (await client.response()).endswith(b"\r\n40000")
+    await clients[4].response()
+    refusal = await clients[4].until_closed()
+    assert refusal.startswith(b"HTTP/1.1 400 ")
+    assert b"Too many requests wait" in refusal
+    await eventually(lambda: served.waiting_bytes == 0, 10, "the first is seen to have left")
 
 
 async def test_little_of_a_body_is_read_while_the_request_before_it_is_answered(served: Served):

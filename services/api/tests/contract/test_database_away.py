@@ -70,6 +70,32 @@ async def test_requests_are_refused_while_the_database_is_away(settings: Setting
             assert (await client.post(f"/v1/runs/{run_id}/events", json=append)).status_code == 201
 
 
+async def test_workers_who_wait_already_hear_of_a_database_that_hangs(
+    settings: Settings, proxy: Proxy, pool: Any
+):
+    """And not, at the end of their wait, that there is no run."""
+    import httpx
+
+    from juinie_testkit.waits import eventually
+
+    key = await Seed(pool).key()
+    headers = {"Authorization": f"Bearer {key.text}"}
+    async with (
+        running(serve, through(settings, proxy)) as service,
+        httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False, timeout=60) as client,
+    ):
+        claim = {"worker_id": "w", "agents": ["a"], "lease_seconds": 30, "wait_seconds": 30}
+        workers = [asyncio.create_task(client.post("/v1/claims", json=claim)) for _ in range(3)]
+
+        async def waiting() -> bool:
+            return "juinie_api_claims_waiting 3.0" in (await client.get("/metrics")).text
+
+        await eventually(waiting, 10, "all of them wait")
+        proxy.hang()
+        answers = await asyncio.gather(*workers)
+        assert {answer.status_code for answer in answers} == {503}
+
+
 async def test_requests_are_refused_while_no_connection_is_left(
     settings: Settings, database_url: str, pool: Any
 ):

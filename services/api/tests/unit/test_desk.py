@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -288,6 +289,55 @@ async def test_a_database_that_stays_away_is_told_to_who_waits_already(desk: Cla
     answers = await asyncio.gather(*workers, return_exceptions=True)
     assert {type(answer) for answer in answers} == {DatabaseAway}
     assert desk.waiting == 0
+
+
+async def test_a_database_that_hangs_is_told_to_who_waits_already(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """One look meets it in the middle, and those that follow find no connection: as when all of them are lent."""
+    now = 0.0
+    monkeypatch.setattr(desk_module, "time", SimpleNamespace(monotonic=lambda: now))
+    workers = [sit(desk, f"w{n}") for n in range(3)]
+    await until_idle(desk, database, 3)
+    moments = (0.0, 0.1, desk_module.ANSWER_SECONDS - 0.1, desk_module.ANSWER_SECONDS)
+    for failed, now in enumerate(moments, 1):  # noqa: B007 - the desk's clock
+        assert not any(worker.done() for worker in workers)
+        database.faults = [DatabaseAway() if failed == 1 else DatabaseBusy()]
+        desk.look_soon()
+        await eventually(lambda failed=failed: len(database.reports) == failed, 10, "a look that fails")
+    answers = await asyncio.gather(*workers, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {DatabaseBusy}
+
+
+async def test_a_full_pool_now_and_then_is_told_to_nobody(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    now = 0.0
+    monkeypatch.setattr(desk_module, "time", SimpleNamespace(monotonic=lambda: now))
+    worker = sit(desk, "w")
+    await until_idle(desk, database, 1)
+    for looks, now in enumerate((0.0, 3.0, 6.0, 9.0), 1):  # noqa: B007 - the desk's clock
+        database.faults = [DatabaseBusy()] if looks != 2 else []
+        desk.look_soon()
+        await eventually(lambda looks=looks: len(database.looks) == looks, 10, "a look")
+    database.runs[TENANT, "a"] = ["run"]
+    desk.look_soon()
+    assert await worker == "run"
+
+
+async def test_who_is_being_served_while_looks_fail_is_tried_again(desk: ClaimDesk, database: Database):
+    database.gate.clear()
+    database.faults = [DatabaseBusy()]
+    worker = sit(desk, "w")
+    await eventually(lambda: database.takes, 10, "a try")
+    for failed in (1, 2):
+        database.faults = [DatabaseAway()]
+        desk.look_soon()
+        await eventually(lambda failed=failed: len(database.reports) == failed, 10, "a look that fails")
+    database.runs[TENANT, "a"] = ["run"]
+    database.gate.set()
+    assert await worker == "run"
+    assert database.takes == ["w", "w"]
 
 
 @pytest.mark.parametrize("fault", [DatabaseAway(), DatabaseBusy()], ids=["away", "busy"])

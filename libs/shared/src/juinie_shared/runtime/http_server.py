@@ -48,6 +48,7 @@ from juinie_shared.runtime.tcp import cut
 OWN_DESCRIPTORS = 256
 """What a process needs beside its clients' connections: to Postgres, Kafka, a collector, its siblings, and for files."""
 FEW_PIPELINED = 4
+FEW_PIPELINED_BYTES = 4096
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60 s): or one would send a request into a connection that we close."""
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
@@ -70,6 +71,8 @@ class HttpLimits:
     """Requests of a connection that wait for the answer before them. They come many in one read, and each is ten times as large once it is read."""
     pipelined_in_all: int = 10_000
     """Those of all connections. Above that, each may still have a few."""
+    pipelined_bytes_in_all: int = 32 * 1024 * 1024
+    """Of their bodies, as far as they were read before that of the one in front stopped it. Above that, each connection may still have a few."""
     head_seconds: float = 10.0
     body_stall_seconds: float = 30.0
     body_bytes_per_second: int = 4096
@@ -428,7 +431,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
         self._body_due += len(body) / self.limits.body_bytes_per_second
+        had = len(self.cycle.body)
         super().on_body(body)
+        if self.pipeline and self.pipeline[0][0] is self.cycle:  # behind others, that is
+            self.queues.body_bytes += len(self.cycle.body) - had
+            if self._too_much_waits():
+                self._too_many = True
+                raise _TooManyWait
 
     @override
     def on_message_complete(self) -> None:
@@ -493,6 +502,11 @@ class GuardedProtocol(HttpToolsProtocol):
         is_full = waiting >= self.limits.pipelined or are_many
         return is_full and not self._is_answered()
 
+    def _too_much_waits(self) -> bool:
+        """Likewise for the bytes of bodies."""
+        are_many = self.queues.body_bytes > self.limits.pipelined_bytes_in_all
+        return are_many and sum([len(cycle.body) for cycle, _ in self.pipeline]) > FEW_PIPELINED_BYTES
+
     def _is_answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
 
@@ -548,9 +562,10 @@ def _that_can_be_held(limits: HttpLimits) -> HttpLimits:
 
 @dataclass(slots=True)
 class _Queues:
-    """How many requests wait, of all connections."""
+    """How many requests wait, of all connections, and the bytes of their bodies as far as they have come."""
 
     length: int = 0
+    body_bytes: int = 0
 
 
 class _Queue(list[Any]):
@@ -568,8 +583,10 @@ class _Queue(list[Any]):
 
     @override
     def pop(self, index: SupportsIndex = -1) -> Any:
+        waiting = super().pop(index)
         self._all.length -= 1
-        return super().pop(index)
+        self._all.body_bytes -= len(waiting[0].body)
+        return waiting
 
     def popleft(self) -> Any:
         return self.pop(0)
@@ -581,6 +598,7 @@ class _Queue(list[Any]):
     @override
     def clear(self) -> None:
         self._all.length -= len(self)
+        self._all.body_bytes -= self.body_bytes()
         super().clear()
 
 

@@ -50,8 +50,8 @@ def key_of(claim: Claim) -> QueueKey:
 
 
 class ClaimQueue:
-    """The seats of one key. `listed`: it stands among the queues that want a clerk (`Turns`). `unseen`: the newest look for its runs has
-    not come back, or failed.
+    """The seats of one key. `listed`: it stands among the queues that want a clerk (`Turns`). `unseen_since`: when the first of the looks for
+    its runs began that have failed, or not come back, in a row; None: the newest one went well.
 
     One is served at a time, until that finds a run twice in a row, and then as many as runs were found in a row: where
     there is one run, as usual, nobody else is looked for in vain.
@@ -59,7 +59,8 @@ class ClaimQueue:
 
     def __init__(self, key: QueueKey) -> None:
         self.key = key
-        self.listed = self.unseen = False
+        self.listed = False
+        self.unseen_since: float | None = None
         self._seats: dict[Seat, None] = {}
         self._hoped_at = self._empty_at = 0
         self._serving = self._found_in_a_row = 0
@@ -111,7 +112,7 @@ class ClaimQueue:
 
         Where somebody waits, whatever became pending since is being looked for, and is that one's first: unless looks fail.
         """
-        if asks or self.unseen or self._next() is None:
+        if asks or self.unseen_since is not None or self._next() is None:
             self.hope(tick)
         else:
             seat.answered.set()

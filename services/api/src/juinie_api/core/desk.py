@@ -157,6 +157,7 @@ class ClaimDesk:
                 queue.tell(began, seat)
         except DatabaseBusy:  # nothing was taken: all stay, and are served when there is room again
             await asyncio.sleep(BUSY_SECONDS)
+            queue.hope(self._tick())  # also where a look has failed meanwhile
         except Transient as error:
             queue.tell(began, seat, error)
         except Exception as error:  # noqa: BLE001 - its request is answered with it
@@ -196,20 +197,22 @@ class ClaimDesk:
         return found
 
     async def _look_for(self, queues: Sequence[ClaimQueue]) -> bool:
-        """A database that is away at two looks in a row is told to all who wait: nobody else asks in their name."""
-        began, failed_before = self._tick(), [queue for queue in queues if queue.unseen]
+        """A database that is away at two looks in a row is told to all who wait: nobody else asks in their name. So is one that has no
+        room for any look for as long as a worker may be without an answer: one that hangs lets nobody connect, which looks the same."""
+        began, now = self._tick(), time.monotonic()
+        failed_before = {queue: queue.unseen_since for queue in queues if queue.unseen_since is not None}
         for queue in queues:
-            queue.unseen = True
+            queue.unseen_since = failed_before.get(queue, now)
         try:
             found = await self._find_pending({pair for queue in queues for pair in queue.pairs})
         except Transient as error:  # the others' may be well
             self._report(telemetry.CLAIM_LOOK_FAILED)
-            if not isinstance(error, DatabaseBusy):
-                for queue in failed_before:
+            for queue, since in failed_before.items():
+                if not isinstance(error, DatabaseBusy) or time.monotonic() - since >= ANSWER_SECONDS:
                     queue.tell(began, None, error)
             return False
         for queue in queues:
-            queue.unseen = False
+            queue.unseen_since = None
             if not found.isdisjoint(queue.pairs):
                 queue.hope(self._tick())
                 self._list(queue)
