@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import override
 
+from reach import connect
+
 _LOOK_SECONDS = 0.005
 
 
@@ -78,15 +80,13 @@ class Crowd:
 
     async def come(self, at_once: int = 50) -> float:
         """All connect, and wait for the head of their answer. Gives the seconds that took."""
-        began, loop = time.perf_counter(), asyncio.get_running_loop()
+        began = time.perf_counter()
         waiting = asyncio.Semaphore(at_once)
 
         async def one(number: int, request: bytes) -> Watcher:
             note = self._note if number % self._every == 0 else None
             async with waiting:
-                _, watcher = await loop.create_connection(
-                    lambda: Watcher(request, note, self._marks), "127.0.0.1", self._port
-                )
+                watcher = await connect(lambda: Watcher(request, note, self._marks), self._port)
                 while not watcher.head:
                     await asyncio.sleep(_LOOK_SECONDS)
                 return watcher

@@ -4,29 +4,15 @@ It shares the machine with what it loads, so it does nothing but write a ready r
 """
 
 import asyncio
-import ipaddress
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import override
 
+from reach import connect
+
 type MakeRequest = Callable[[int], bytes]
 """The whole request with this number, head and body."""
-
-
-class NotLoopback(ValueError):
-    """Load is for one's own machine."""
-
-
-def refuse_strangers(host: str, *, anywhere: bool = False) -> None:
-    """
-    Raises:
-        NotLoopback: one of the addresses of `host` is not of this machine, and nobody said `anywhere`.
-    """
-    addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
-    if not anywhere and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        raise NotLoopback(f"{host} is not this machine. Load is sent to others only with --anywhere.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +98,7 @@ async def send_all(port: int, make: MakeRequest, count: int, connections: int) -
     ends: list[asyncio.Future[None]] = []
     for _ in range(min(connections, count)):
         end: asyncio.Future[None] = loop.create_future()
-        _, protocol = await loop.create_connection(
-            lambda end=end: _Connection(next_request, end), "127.0.0.1", port
-        )
-        protocols.append(protocol)
+        protocols.append(await connect(lambda end=end: _Connection(next_request, end), port))
         ends.append(end)
     await asyncio.gather(*ends)
     return Done(time.perf_counter() - began, [t for protocol in protocols for t in protocol.latencies])

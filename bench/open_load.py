@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import override
 
 from http_load import is_whole
+from reach import connect
 
 ANSWER_SECONDS = 60.0
 """So long all answers may take, once the last request was due."""
@@ -58,7 +59,7 @@ class OpenLoad:
         Raises:
             AssertionError: an answer was not 201, or a connection was closed.
         """
-        opened = [await self._connect() for _ in range(connections)]
+        opened = [await connect(lambda: _Connection(self._answered), self._port) for _ in range(connections)]
         self._free, self._latencies = deque(opened), []
         try:
             await self._send(count, rate)
@@ -81,13 +82,6 @@ class OpenLoad:
                 await asyncio.sleep(max(_WAKE_SECONDS, due - now))
             self._hand_over(self._make(self._sent, due), due)
             self._sent += 1
-
-    async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: _Connection(self._answered), "127.0.0.1", self._port
-        )
-        return connection
 
     def _hand_over(self, request: bytes, due: float) -> None:
         if self._free:

@@ -18,6 +18,7 @@ import httpx
 import jwt
 from fan_out import Sender, Source, event_json
 from peer_programs import given_program, go_program, running
+from reach import http_client
 from world import PARTITIONS, World
 
 from juinie_shared.domain.ids import RunId
@@ -136,9 +137,8 @@ async def mercure(
     log, ready = world.directory / f"{name}.log", _answers(port, "/ready")
     with running(name, command, log, tuning.runtime, ready) as child:
         token = jwt.encode({"mercure": {"publish": ["*"]}}, _PUBLISHER_KEY, "HS256")
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, trust_env=False
-        ) as client:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with http_client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
             yield Hub(child.pid, port, _mercure_request), Updates(client, runs)
 
 

@@ -1,11 +1,13 @@
 """Watchers that come all at once, and come again when they are sent away, in a process that gives way to all others.
 
-    python returning.py PORT KEY AFTER_SEQ LAST_SEQ WATCHERS < lines
+    python returning.py PORT KEY AFTER_SEQ LAST_SEQ WATCHERS [--host HOST --anywhere] < lines
 
 The first line names their runs, which they share out. `come`: all connect; the answer says after how many seconds each had its run's event
-LAST_SEQ, and how often one was told to come again later, by reason. `leave`: all cut their connections.
+LAST_SEQ, and how often one was told to come again later, by reason. `leave`: all cut their connections. They come to this machine; for
+another one, which they may come to from a machine of their own, `--anywhere` has to be said.
 """
 
+import argparse
 import asyncio
 import json
 import re
@@ -15,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import override
+
+from reach import HERE, NotLoopback, connect, refuse_strangers
 
 from juinie_shared.runtime.process import allow_descriptors
 from juinie_testkit.manners import give_way
@@ -33,6 +37,8 @@ class Place:
     key: str
     after_seq: int
     last_seq: int
+    host: str = HERE
+    anywhere: bool = False
 
 
 class _Watcher(asyncio.Protocol):
@@ -72,7 +78,7 @@ class Returning:
     """All of them."""
 
     def __init__(self, place: Place, runs: list[str], watchers: int) -> None:
-        self._port, self._wanted = place.port, f"\nid: {place.last_seq}\n".encode()
+        self._place, self._wanted = place, f"\nid: {place.last_seq}\n".encode()
         self._requests = [
             stream_request(runs[number % len(runs)], place.key, place.after_seq) for number in range(watchers)
         ]
@@ -94,10 +100,11 @@ class Returning:
         loop = asyncio.get_running_loop()
         while True:
             came: asyncio.Future[bool] = loop.create_future()
-            _, watcher = await loop.create_connection(
+            watcher = await connect(
                 lambda came=came: _Watcher(request, self._wanted, lambda _, had: came.set_result(had)),
-                "127.0.0.1",
-                self._port,
+                self._place.port,
+                self._place.host,
+                anywhere=self._place.anywhere,
             )
             if await came:
                 return watcher
@@ -120,10 +127,30 @@ async def main(place: Place, watchers: int) -> None:
             print("{}", flush=True)
 
 
+def _told() -> tuple[Place, int]:
+    """Where to, and how many, as the command says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("port", type=int)
+    parser.add_argument("key")
+    for name in ("after_seq", "last_seq", "watchers"):
+        parser.add_argument(name, type=int)
+    parser.add_argument("--host", default=HERE)
+    parser.add_argument("--anywhere", action="store_true", help="also to a machine that is not this one")
+    given = parser.parse_args()
+    try:
+        refuse_strangers(given.host, anywhere=given.anywhere)
+    except NotLoopback as stranger:
+        parser.error(str(stranger))
+    place = Place(given.port, given.key, given.after_seq, given.last_seq, given.host, given.anywhere)
+    return place, given.watchers
+
+
 if __name__ == "__main__":
     import uvloop
 
+    where, count = _told()
     give_way()
     allow_descriptors()
-    port, key, after_seq, last_seq, watchers = sys.argv[1:]
-    uvloop.run(main(Place(int(port), key, int(after_seq), int(last_seq)), int(watchers)))
+    uvloop.run(main(where, count))

@@ -16,12 +16,12 @@ from statistics import median
 from typing import Any
 
 import asyncpg
-import httpx
 from clocks import pss_bytes
 from crowd import Crowd
 from http_load import post, send_all
 from latency import RUNS, Pace, Services, append_request, arrived_in
 from open_load import OpenLoad
+from reach import http_client
 from rounds import Measured, Sample, quantile
 from stored import store
 from world import World
@@ -144,7 +144,7 @@ async def _leave_and_return(services: Services, runs: Sequence[RunId], key: str)
 async def _finish(services: Services, runs: Sequence[RunId], key: str) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     url = services.by_name["api"].url
-    async with httpx.AsyncClient(base_url=url, headers=headers, verify=NO_TLS, trust_env=False) as client:
+    async with http_client(base_url=url, headers=headers, verify=NO_TLS) as client:
         for run in runs:
             answer = await client.post(f"/v1/runs/{run}/finish", json={"status": "success"})
             assert answer.status_code == 200, answer.text
@@ -174,7 +174,7 @@ def _held_by(pid: int, file: Path) -> dict[str, int]:
 async def _pauses(services: Services) -> dict[str, float]:
     """Of the garbage collector, as each service tells them: how many, and the mean in milliseconds."""
     facts = dict[str, float]()
-    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+    async with http_client(verify=NO_TLS) as client:
         for name, service in services.by_name.items():
             lines = (await client.get(f"{service.url}/metrics")).text.splitlines()
             told = dict(

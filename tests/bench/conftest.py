@@ -1,4 +1,4 @@
-"""Modules of `bench/`, which is no package: they are loaded from their files."""
+"""Modules of `bench/`, which is no package: they are loaded from their files, and find each other there."""
 
 import importlib.util
 import sys
@@ -13,6 +13,8 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 @pytest.fixture
 def bench_module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    monkeypatch.syspath_prepend(BENCH)
+
     def load(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
         assert spec is not None

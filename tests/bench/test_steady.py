@@ -1,17 +1,13 @@
 """What grows under a steady load is found; what a pool takes as it fills, and what is there only under load, is not."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
-
 
 @pytest.fixture
-def steady(bench_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCH)
+def steady(bench_module: Callable[[str], ModuleType]) -> ModuleType:
     return bench_module("steady")
 
 
