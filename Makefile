@@ -118,7 +118,7 @@ test-contract: $(if $(CONTRACT_SERVICE),.venvs/contract-$(SERVICE)/installed,no-
 no-such-service:
 	$(error SERVICE is one of: $(SERVICES); not "$(SERVICE)")
 
-# Each path alone and all together, some ten minutes; on a machine that does nothing else. All samples are kept, a line of JSON for each.
+# Each path alone and all together, some fifteen minutes; on a machine that does nothing else. All samples are kept, a line of JSON for each.
 comma := ,
 BENCH = $(PYTHON) bench --json .juinie/bench/results.jsonl --rounds $(or $(ROUNDS),3)
 .PHONY: bench
@@ -128,7 +128,8 @@ bench: .venv/installed ## What the hot paths cost, beside their floors and a pee
 	@$(BENCH) relay --events 1 --requests 10000
 	@$(BENCH) relay --events 10 --requests 2000
 	@$(BENCH) fan-out --runs 1 --watchers 1000
-	@$(BENCH) fan-out --runs 1000 --watchers 1 --rate 10000
+	@$(BENCH) fan-out --runs 1000 --watchers 1 --rate 20000 --linger 0$(comma)0.01
+	@$(BENCH) storm --only reads$(comma)reconnects --watchers 1000
 	@$(BENCH) latency --seconds 5
 	@$(BENCH) overhead --seconds 5
 

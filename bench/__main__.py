@@ -3,7 +3,7 @@
 python bench append --events 20 --requests 1500 --rounds 5
 python bench relay --events 1 --requests 20000 --rounds 5
 python bench fan-out --runs 1 --watchers 1000 --rounds 5
-python bench fan-out --runs 1000 --watchers 1 --rounds 5
+python bench fan-out --runs 1000 --watchers 1 --linger 0,0.01 --rounds 5
 python bench growth --only stored --stored 0,1000000 --rounds 3
 python bench storm --only reconnects --watchers 10000 --rounds 3
 python bench latency --seconds 5 --rounds 3
@@ -68,8 +68,10 @@ def told(measured: Measured, *, growing: bool = False) -> str:
     lines = [f"µs of CPU a {measured.unit}, median of the rounds; wall time of a request"]
     for side, samples in measured.samples.items():
         parts = {part: median(measured.micros(side, [part])) for part in samples[0].cpu}
-        latency = (
-            f"p50 {measured.latency(side, 0.5) * 1e3:.1f} ms, p99 {measured.latency(side, 0.99) * 1e3:.1f} ms"
+        latency = ", ".join(
+            f"{name} {measured.latency(side, share) * 1e3:.1f} ms"
+            for name, share in QUANTILES.items()
+            if any(sample.latencies for sample in samples)
         )
         counters = ", ".join(
             f"{name} {median(sample.counters[name] / sample.units for sample in samples):.6g}"
@@ -125,7 +127,12 @@ async def run(arguments: argparse.Namespace) -> Measured:
     async with World(with_kafka=arguments.path in WITH_KAFKA) as world:
         if arguments.path == "fan-out":
             return await fan_out.measure(
-                world, _fan_out_shape(arguments), arguments.rounds, _progress, arguments.processes
+                world,
+                _fan_out_shape(arguments),
+                arguments.rounds,
+                _progress,
+                arguments.processes,
+                arguments.linger,
             )
         shape = append.Shape(arguments.events, arguments.requests)
         path = append.measure if arguments.path == "append" else relay.measure
@@ -150,6 +157,11 @@ def _words(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
+
+
+def _times(text: str) -> list[float]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(float(word) for word in text.split(",")))
 
 
 def _finish(arguments: argparse.Namespace, measured: Measured, case: str | None = None) -> None:
@@ -192,6 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         "--runs-before", type=int, default=0, help="runs made before the steady load: 70000 fill all caches"
     )
     parser.add_argument("--processes", type=int, default=1, help="of the gateway")
+    parser.add_argument(
+        "--linger",
+        type=_times,
+        default=[0.0],
+        help="seconds between two reads from Kafka, of the fan-out: several, as 0,0.01, are measured by turns",
+    )
     names = "; ".join(f"{path}: {', '.join(cases)}" for path, cases in CASES.items())
     parser.add_argument("--only", type=_words, help=f"some cases of {names}")
     parser.add_argument("--stored", type=_numbers, default=[0, 1_000_000], help="events, of the growth")

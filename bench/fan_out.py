@@ -9,8 +9,9 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -28,8 +29,8 @@ from juinie_shared.contracts.sse import event_frame
 from juinie_shared.domain.ids import RunId, Seq
 from juinie_shared.domain.times import format_time
 from juinie_testkit.backing.docker import free_port
+from juinie_testkit.kafka import create_topic
 from juinie_testkit.raw_stream import stream_request
-from juinie_testkit.stack import ServiceProcess
 
 SETTINGS = {
     "JUINIE_TAIL_CHECK_SECONDS": "3600",
@@ -77,13 +78,18 @@ class Sender(Protocol):
         ...
 
 
+def partition_of(run: RunId, partitions: int) -> int:
+    """As Kafka's default partitioner has it."""
+    return (murmur2(str(run).encode()) & 0x7FFFFFFF) % partitions
+
+
 class Source:
     """Events of many runs, as the publisher would send them."""
 
     def __init__(self, world: World, runs: Sequence[RunId], topic: str = TOPIC) -> None:
         assert world.kafka is not None
         self._world, self._runs, self._topic = world, runs, topic
-        self._partitions = [(murmur2(str(run).encode()) & 0x7FFFFFFF) % world.partitions for run in runs]
+        self._partitions = [partition_of(run, world.partitions) for run in runs]
         self._last: list[int] = [0] * len(runs)
         self._next = 0
         self._producer: Any = AIOKafkaProducer(
@@ -191,46 +197,99 @@ class Floor:
 
 
 async def measure(
-    world: World, shape: Shape, rounds: int, told: Callable[[str], None], processes: int = 1
+    world: World,
+    shape: Shape,
+    rounds: int,
+    told: Callable[[str], None],
+    processes: int = 1,
+    lingers: Sequence[float] = (0.0,),
 ) -> Measured:
-    """By turns: Juinie, of so many processes, Juinie again, and the floor. A unit is a delivery."""
+    """By turns: Juinie, of so many processes, with each linger (seconds between two reads from Kafka), again with the first of them,
+    and the floor. A unit is a delivery.
+    """
     runs = [RunId(run) for run in await world.runs(shape.runs)]
-    settings = SETTINGS | {"JUINIE_PROCESSES": str(processes)}
+    facts = dict[str, float]()
+    async with AsyncExitStack() as open_ones:
+        sides = list[Side]()
+        for linger in lingers:
+            name = f"linger {linger:g} s" if linger else "juinie"
+            topic = await _topic(world, len(sides))
+            settings = SETTINGS | {
+                "JUINIE_PROCESSES": str(processes),
+                "JUINIE_STREAM_LINGER_SECONDS": str(linger),
+                "JUINIE_KAFKA_TOPIC": topic,
+            }
+            side, pss = await open_ones.enter_async_context(
+                juinie(world, name, runs, shape, settings, told, topic)
+            )
+            facts[f"pss_bytes_a_watcher, {name}"] = pss
+            sides.append(side)
+        sides.append(replace(sides[0], name="again"))
+        sides.append(await open_ones.enter_async_context(floor(world, shape)))
+        measured = await by_turns("delivery", sides, rounds, told)
+    return replace(measured, facts=facts)
+
+
+async def _topic(world: World, number: int) -> str:
+    """One for each gateway, so that none reads what is sent for another."""
+    if not number:
+        return TOPIC
+    assert world.kafka is not None
+    topic = f"{TOPIC}.{number}"
+    await create_topic(world.kafka.bootstrap, topic, world.partitions)
+    return topic
+
+
+@asynccontextmanager
+async def juinie(
+    world: World,
+    name: str,
+    runs: Sequence[RunId],
+    shape: Shape,
+    settings: Mapping[str, str],
+    told: Callable[[str], None],
+    topic: str = TOPIC,
+    stored: int = 0,
+) -> AsyncGenerator[tuple[Side, float]]:
+    """A gateway with its watchers, and the bytes that one of them holds when it rests. `stored`: so many events each run has already."""
     gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", settings)
-    latencies = Latencies()
+    pid, latencies = gateway.pid or 0, Latencies()
     requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(shape.watchers)]
     crowd = Crowd(gateway.port, requests, latencies.note)
-    empty = memory(gateway.pid or 0)
+    empty = memory(pid)
     seconds = await crowd.come()
-    idle = (memory(gateway.pid or 0) - empty) / len(crowd)
-    told(f"{len(crowd)} watchers came in {seconds:.1f} s; {idle:.0f} bytes of PSS each, {_heads(gateway)}")
-    floor = Floor(world.directory)
-    floor_crowd = Crowd(floor.port, [b"GET / HTTP/1.1\r\n\r\n"] * (shape.runs * shape.watchers))
-    await floor_crowd.come()
-    async with Source(world, runs) as source:
-        sides = [
-            Side("juinie", delivering(gateway.pid or 0, source, crowd, shape, latencies)),
-            Side("again", delivering(gateway.pid or 0, source, crowd, shape, latencies)),
-            Side("floor", sending(floor, floor_crowd, shape)),
-        ]
-        try:
-            return await by_turns("delivery", sides, rounds, told)
-        except AssertionError:
-            told(gateway.tail())
-            raise
-        finally:
-            await floor_crowd.leave()
-            floor.end()
-            await crowd.leave()
+    await crowd.until(stored)
+    pss = (memory(pid) - empty) / len(crowd)
+    used = cpu_seconds(family(pid))
+    told(
+        f"{name}: {len(crowd)} watchers came in {seconds:.1f} s; {pss:.0f} bytes of PSS each, {used:.2f} s of CPU since its start"
+    )
+    try:
+        async with Source(world, runs, topic) as source:
+            yield Side(name, delivering(pid, source, crowd, shape, latencies)), pss
+    except AssertionError:
+        told(gateway.tail())
+        raise
+    finally:
+        await crowd.leave()
+
+
+@asynccontextmanager
+async def floor(world: World, shape: Shape) -> AsyncGenerator[Side]:
+    """The C program with as many watchers."""
+    program = Floor(world.directory)
+    try:
+        crowd = Crowd(program.port, [b"GET / HTTP/1.1\r\n\r\n"] * (shape.runs * shape.watchers))
+        await crowd.come()
+        yield Side("floor", sending(program, crowd, shape))
+        await crowd.leave()
+    finally:
+        program.end()
 
 
 def memory(pid: int) -> int:
     """Bytes that a server holds, with all its processes."""
     return sum(map(pss_bytes, family(pid)))
-
-
-def _heads(gateway: ServiceProcess) -> str:
-    return f"{cpu_seconds(family(gateway.pid or 0)):.2f} s of CPU since its start"
 
 
 def delivering(

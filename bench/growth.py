@@ -3,15 +3,14 @@
 Each case has its sizes side by side, by turns, the smallest first and once again at the end.
 """
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from append import RUNS, Shape, over_http
-from crowd import Crowd
-from fan_out import SETTINGS, Latencies, Source, delivering, memory
+from fan_out import SETTINGS, juinie
 from fan_out import Shape as Load
 from relay import relayed
 from rounds import Measured, Sample, Side, by_turns
@@ -19,7 +18,6 @@ from stored import store
 from world import World
 
 from juinie_shared.domain.ids import RunId
-from juinie_testkit.raw_stream import stream_request
 
 APPENDS = 3_000
 RELAYED, WARM_RELAY = 10_000, 1_000
@@ -28,6 +26,8 @@ PROCESSES = (1, 2, 4)
 PARTITIONS = 12
 """As Juinie makes them where nobody says otherwise: each process reads its share."""
 EVENTS_A_STORED_RUN = 1_000
+STORED = 2
+"""Events of each run that is watched."""
 DELIVERIES, DELIVERIES_A_SECOND, RECORDS_A_SECOND = 20_000, 20_000, 4_000
 _TICK_SECONDS = 0.01
 
@@ -169,30 +169,13 @@ async def _by_gateways(wanted: Wanted, told: Told, gateways: Mapping[str, tuple[
     async with World(with_kafka=True, partitions=PARTITIONS) as world, AsyncExitStack() as open_ones:
         sides = list[Side]()
         for name, (load, count) in gateways.items():
-            side, pss = await open_ones.enter_async_context(_gateway(world, name, load, count))
-            facts[f"pss_bytes_a_watcher, {side.name}"] = pss
-            told(f"{side.name}: {pss:.0f} bytes of PSS each")
+            runs: Sequence[RunId] = await store(world, load.runs, STORED)
+            settings = SETTINGS | {"JUINIE_PROCESSES": str(count)}
+            way = juinie(world, name, runs, load, settings, told, stored=STORED)
+            side, facts[f"pss_bytes_a_watcher, {name}"] = await open_ones.enter_async_context(way)
             sides.append(side)
         measured = await by_turns("delivery", _first_again(sides), wanted.rounds, told)
     return replace(measured, facts=facts)
-
-
-@asynccontextmanager
-async def _gateway(world: World, name: str, load: Load, count: int) -> AsyncGenerator[tuple[Side, float]]:
-    """The way, and the bytes that a watcher at rest holds."""
-    runs: Sequence[RunId] = await store(world, load.runs, 2)
-    settings = SETTINGS | {"JUINIE_PROCESSES": str(count)}
-    gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", settings)
-    latencies = Latencies()
-    requests = [stream_request(run, world.key.text, 0) for run in runs for _ in range(load.watchers)]
-    crowd = Crowd(gateway.port, requests, latencies.note)
-    empty = memory(gateway.pid or 0)
-    await crowd.come()
-    await crowd.until(2)
-    pss = (memory(gateway.pid or 0) - empty) / len(crowd)
-    async with Source(world, runs) as source:
-        yield Side(name, delivering(gateway.pid or 0, source, crowd, load, latencies)), pss
-    await crowd.leave()
 
 
 CASES: Mapping[str, Callable[[Wanted, Told], Coroutine[Any, Any, Measured]]] = {

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crowd import OURS, Crowd
-from fan_out import SETTINGS, Floor, Latencies, Sender, Shape, Source, delivering, memory, sending
+from fan_out import SETTINGS, Latencies, Sender, Shape, Source, delivering, floor, memory
 from peer_hubs import TRIED, Hub, centrifugo, mercure
 from peer_programs import Missing
 from rounds import Measured, Side, by_turns
@@ -31,7 +31,7 @@ async def measure(
         beside.sides.append(replace(beside.sides[0], name="again"))
         for name, way in peers.items():
             await beside.add(name, way)
-        beside.sides.append(await stack.enter_async_context(_floor(world, shape)))
+        beside.sides.append(await stack.enter_async_context(floor(world, shape)))
         return await beside.measured(rounds)
 
 
@@ -85,13 +85,3 @@ async def _juinie(world: World, runs: Sequence[RunId]) -> AsyncGenerator[tuple[H
     key = world.key.text
     async with Source(world, runs) as source:
         yield Hub(gateway.pid or 0, gateway.port, lambda run: stream_request(run, key, 0), OURS), source
-
-
-@asynccontextmanager
-async def _floor(world: World, shape: Shape) -> AsyncGenerator[Side]:
-    floor = Floor(world.directory)
-    crowd = Crowd(floor.port, [b"GET / HTTP/1.1\r\n\r\n"] * (shape.runs * shape.watchers))
-    await crowd.come()
-    yield Side("floor", sending(floor, crowd, shape))
-    await crowd.leave()
-    floor.end()

@@ -1,7 +1,8 @@
 """Storms: what they cost, how long they last, and what those feel of them who do nothing but watch and append.
 
 The watchers that come and go are a process of their own, which runs only where nobody else would: they have machines of their own in
-truth. What the others feel is compared with what they felt just before.
+truth. What the others feel is compared with what they felt just before. The first storm of each case comes twice (`again`): how far the two are
+apart is the noise.
 """
 
 import asyncio
@@ -245,7 +246,12 @@ async def reconnects(wanted: Wanted, told: Told) -> Measured:
             Returning.to(stack, few, wanted.watchers, after, EVENTS) as to_few,
             Returning.to(stack, apart, wanted.watchers, after, EVENTS) as to_apart,
         ):
-            sides = [side("watched runs", to_tail), side("few runs", to_few), side("apart", to_apart)]
+            sides = [
+                side("watched runs", to_tail),
+                side("few runs", to_few),
+                side("apart", to_apart),
+                side("again", to_tail),
+            ]
             measured = await by_turns("reconnect", sides, wanted.rounds, told)
     medians = {name: median(values) for name, values in facts.items()}
     return replace(measured, facts={**medians, **feelings.facts()})
@@ -274,6 +280,7 @@ async def crowds(wanted: Wanted, told: Told) -> Measured:
         sides = [
             _held(stack, "one run", one, CROWD_EVENTS_A_SECOND, wanted.watchers, feelings),
             _held(stack, "many runs", many, RUNS_EVENTS_A_SECOND, wanted.watchers, feelings),
+            _held(stack, "again", one, CROWD_EVENTS_A_SECOND, wanted.watchers, feelings),
         ]
         measured = await by_turns("second", sides, wanted.rounds, told)
     return replace(measured, facts=feelings.facts())
@@ -329,6 +336,7 @@ async def reads(wanted: Wanted, told: Told) -> Measured:
                 Side("apart", _reading(world, apart, _together(world, pool, apart))),
                 Side("a query each", _reading(world, apart, _alone(pool))),
                 Side("rows each", _reading(world, apart, _rows(rows))),
+                Side("again", _reading(world, asked, _together(world, pool, few))),
             ]
             return await by_turns("client", sides, wanted.rounds, told)
         finally:
