@@ -114,8 +114,8 @@ class CannotBe(ValueError):
     """No number of gateways is enough: each would be busy with reading alone."""
 
 
-def need(load: Load) -> Need:
-    """What a load needs.
+def need(load: Load, gateways: int | None = None) -> Need:
+    """What a load needs. `gateways`: so many processes of them as there are, rather than as many as it takes.
 
     Raises:
         CannotBe: it has to be routed.
@@ -138,7 +138,8 @@ def need(load: Load) -> Need:
     ) * MICRO
     each = (rounds * c.round_gateway + c.rest["gateway"]) * MICRO
     reading = load.events * c.record_passed_over * MICRO
-    gateways = _gateways(load, own, each, reading)
+    if gateways is None:
+        gateways = _gateways(load, own, each, reading)
     read_by_all = 1 if load.routed else gateways
     cores = {
         "api": api,
@@ -200,7 +201,7 @@ def page() -> str:
         "load",
         "processes: api, publisher, gateway",
         "cores: api, publisher, gateway, Postgres",
-        "memory of the gateways",
+        "memory: api, publisher, gateway",
         "connections",
         "log of Postgres",
         "to Kafka, from Kafka",
@@ -210,10 +211,12 @@ def page() -> str:
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, load in LOADS.items():
         n = need(load)
-        processes = ", ".join(f"{n.processes[part]:,}" for part in ("api", "publisher", "gateway"))
-        cores = ", ".join(_short(n.cores[part]) for part in ("api", "publisher", "gateway", "postgres"))
+        services = ("api", "publisher", "gateway")
+        processes = ", ".join(f"{n.processes[part]:,}" for part in services)
+        memory = ", ".join(_bytes(n.memory_bytes[part]) for part in services)
+        cores = ", ".join(_short(n.cores[part]) for part in (*services, "postgres"))
         lines.append(
-            f"| {name} | {processes} | {cores} | {_bytes(n.memory_bytes['gateway'])} | {n.connections:,} | {_bytes(n.wal_bytes)}/s"
+            f"| {name} | {processes} | {cores} | {memory} | {n.connections:,} | {_bytes(n.wal_bytes)}/s"
             f" | {_bytes(n.kafka_in_bytes)}/s, {_bytes(n.kafka_out_bytes)}/s | {_bytes(n.socket_bytes)}/s"
             f" | {_bytes(n.stored_bytes_a_day)} |"
         )

@@ -2,88 +2,163 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from append import Shape, body_of
-from capacity import Load, need
-from clocks import cpu_seconds, family
+from capacity import AT_REST_BYTES, Load, need
+from clocks import bytes_read, cpu_seconds, family, pss_bytes
 from crowd import Crowd
+from fan_out import partition_of
 from http_load import post, send_all
 from stored import store
 from world import TOPIC, World
 
+from juinie_shared.domain.ids import RunId
 from juinie_testkit.raw_stream import stream_request
 from juinie_testkit.stack import ServiceProcess
 
 APPENDS, CONNECTIONS = 3_000, 16
 REST_SECONDS = 10.0
-CASES: Mapping[str, Load] = {
-    "at rest": Load(1_000, 0, 1, 1),
-    "one event an append": Load(200, 0, 1, 1),
-    "ten events an append": Load(200, 0, 10, 2),
-    "ten events an append, many watchers": Load(10, 0, 10, 50),
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A load, for so many gateways of so many processes. Its rate is what comes out. Where it is routed, several gateways get each the
+    watchers of its partitions, as a balancer would do it; several processes of one share them out themselves.
+    """
+
+    load: Load
+    gateways: int = 1
+    processes: int = 1
+
+
+_TENS = Load(200, 0, 10, 1)
+AT_REST = "at rest"
+CASES: Mapping[str, Case] = {
+    AT_REST: Case(Load(1_000, 0, 1, 1)),
+    "one event an append": Case(Load(200, 0, 1, 1)),
+    "ten events an append": Case(Load(200, 0, 10, 2)),
+    "ten events an append, many watchers": Case(Load(10, 0, 10, 50)),
+    "ten events an append, two gateways": Case(_TENS, gateways=2),
+    "ten events an append, two gateways, routed": Case(replace(_TENS, routed=True), gateways=2),
+    "ten events an append, two processes of one gateway": Case(replace(_TENS, routed=True), processes=2),
 }
-"""The rate is what comes out."""
 
 
 async def check(told: Callable[[str], None]) -> None:
     """Each case once, with a whole Juinie of its own."""
-    for name, load in CASES.items():
+    for name, case in CASES.items():
         told(f"{name}:")
-        for what, (foretold, was) in (await _case(load)).items():
+        for what, (foretold, was) in (await _compared(case, at_rest=name == AT_REST)).items():
             told(f"  {what:32} foretold {foretold:12.4g}  was {was:12.4g}  {was / foretold:6.2f}")
 
 
-async def _case(load: Load) -> Mapping[str, tuple[float, float]]:
+async def _compared(case: Case, *, at_rest: bool) -> Mapping[str, tuple[float, float]]:
+    """What was foretold and what it was, of all that was foretold."""
+    load = case.load
     async with World(with_kafka=True) as world:
         runs = await store(world, load.active_runs, 0)
-        api = await world.service("juinie_api", "JUINIE_API_PORT")
-        publisher = await world.service("juinie_publisher", "JUINIE_PUBLISHER_PORT")
-        gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT")
-        watchers = int(load.watchers)
-        crowd = Crowd(
-            gateway.port, [stream_request(run, world.key.text, 0) for run in runs for _ in range(watchers)]
-        )
-        await crowd.come()
-        await world.quiet()
-        requests = [
-            post(f"/v1/runs/{run}/events", world.key.text, body_of(Shape(load.events_an_append, 1)))
-            for run in runs
+        stack = await _Stack.start(world, case)
+        crowds = [
+            Crowd(gateway.port, [stream_request(run, world.key.text, 0) for run in own] * int(load.watchers))
+            for gateway, own in zip(stack.gateways, shared_out(runs, case, world.partitions), strict=True)
         ]
-        at_rest = load is CASES["at rest"]
-        before, began = await _counts(world, api, publisher, gateway), time.perf_counter()
+        for crowd in crowds:
+            await crowd.come()
+        await world.quiet()
+        before, began = await stack.counts(), time.perf_counter()
+        appends = 0 if at_rest else await _appended(world, stack.api, runs, load, crowds)
         if at_rest:
             await asyncio.sleep(REST_SECONDS)
-            appends = 0
-        else:
-            appends = APPENDS // len(runs) * len(runs)
-            await send_all(api.port, lambda n: requests[n % len(requests)], appends, CONNECTIONS)
-            await crowd.until(appends // len(runs) * load.events_an_append)
         seconds = time.perf_counter() - began
-        after = await _counts(world, api, publisher, gateway)
-        await crowd.leave()
-    was = {what: (after[what] - before[what]) / seconds for what in after}
-    rate = appends * load.events_an_append / seconds / load.active_runs
-    n = need(
-        Load(load.active_runs, rate, load.events_an_append, load.watchers, load.event_bytes, load.routed)
-    )
-    foretold = {f"cores of {part}": cores for part, cores in n.cores.items()}
-    foretold |= {"bytes of WAL a second": n.wal_bytes, "bytes to Kafka a second": n.kafka_in_bytes}
+        after, held = await stack.counts(), stack.memory()
+        for crowd in crowds:
+            await crowd.leave()
+    was = {what: (after[what] - before[what]) / seconds for what in after} | held
+    events_a_second = appends * load.events_an_append / seconds / load.active_runs
+    foretold = _foretold(replace(load, events_a_second=events_a_second), case.gateways * case.processes)
     return {what: (value, was[what]) for what, value in foretold.items() if value}
 
 
-async def _counts(
-    world: World, api: ServiceProcess, publisher: ServiceProcess, gateway: ServiceProcess
-) -> Mapping[str, float]:
-    services = {"api": api, "publisher": publisher, "gateway": gateway}
-    counts = {f"cores of {name}": cpu_seconds(family(service.pid or 0)) for name, service in services.items()}
+def shared_out(runs: Sequence[RunId], case: Case, partitions: int) -> list[list[RunId]]:
+    """Whose watchers each gateway gets: by their partitions where it is routed, else by turns."""
+    shares: list[list[RunId]] = [[] for _ in range(case.gateways)]
+    for number, run in enumerate(runs):
+        place = partition_of(run, partitions) if case.load.routed else number
+        shares[place % case.gateways].append(run)
+    return shares
+
+
+async def _appended(
+    world: World, api: ServiceProcess, runs: Sequence[RunId], load: Load, crowds: Sequence[Crowd]
+) -> int:
+    """Appends to all runs alike, until all have what was appended. Gives how many."""
+    body = body_of(Shape(load.events_an_append, 1))
+    requests = [post(f"/v1/runs/{run}/events", world.key.text, body) for run in runs]
+    appends = APPENDS // len(runs) * len(runs)
+    await send_all(api.port, lambda n: requests[n % len(requests)], appends, CONNECTIONS)
+    for crowd in crowds:
+        await crowd.until(appends // len(runs) * load.events_an_append)
+    return appends
+
+
+def _foretold(load: Load, gateways: int) -> dict[str, float]:
+    """Whatever it would take, there is one process of the api and one of the publisher."""
+    n = need(load, gateways)
+    held = n.memory_bytes | {part: AT_REST_BYTES[part] for part in ("api", "publisher")}
     return {
-        **counts,
-        "cores of postgres": world.database_cpu(),
-        "bytes of WAL a second": await world.wal_bytes(),
-        "bytes to Kafka a second": _on_disk(world.directory / "kafka"),
+        **{f"cores of {part}": cores for part, cores in n.cores.items()},
+        **{f"memory of {part}": count for part, count in held.items()},
+        "bytes of WAL a second": n.wal_bytes,
+        "bytes to Kafka a second": n.kafka_in_bytes,
+        "bytes from Kafka a second": n.kafka_out_bytes,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """The processes of a case."""
+
+    world: World
+    api: ServiceProcess
+    publisher: ServiceProcess
+    gateways: Sequence[ServiceProcess]
+
+    @classmethod
+    async def start(cls, world: World, case: Case) -> Self:
+        api = await world.service("juinie_api", "JUINIE_API_PORT")
+        publisher = await world.service("juinie_publisher", "JUINIE_PUBLISHER_PORT")
+        settings = {"JUINIE_PROCESSES": str(case.processes)}
+        gateways = [
+            await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", settings)
+            for _ in range(case.gateways)
+        ]
+        return cls(world, api, publisher, gateways)
+
+    async def counts(self) -> dict[str, float]:
+        """What only grows, by the names of what is foretold of a second of it."""
+        pids = self._pids()
+        return {
+            **{f"cores of {part}": cpu_seconds(some) for part, some in pids.items()},
+            "cores of postgres": self.world.database_cpu(),
+            "bytes of WAL a second": await self.world.wal_bytes(),
+            "bytes to Kafka a second": _on_disk(self.world.directory / "kafka"),
+            "bytes from Kafka a second": sum(map(bytes_read, pids["gateway"])),
+        }
+
+    def memory(self) -> dict[str, float]:
+        """Bytes of PSS that each service holds."""
+        return {f"memory of {part}": sum(map(pss_bytes, some)) for part, some in self._pids().items()}
+
+    def _pids(self) -> dict[str, list[int]]:
+        parts = {"api": [self.api], "publisher": [self.publisher], "gateway": self.gateways}
+        return {
+            part: [pid for service in services for pid in family(service.pid or 0)]
+            for part, services in parts.items()
+        }
 
 
 def _on_disk(directory: Path) -> int:

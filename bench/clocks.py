@@ -56,5 +56,15 @@ class Calls:
 
 def calls(pid: int) -> Calls:
     """To files and sockets alike; `send` and `recv` are not among them, but uvloop uses neither."""
-    told = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    return Calls(int(told["syscr"]), int(told["syscw"]), int(told["wchar"]))
+    told = _io(pid)
+    return Calls(told["syscr"], told["syscw"], told["wchar"])
+
+
+def bytes_read(pid: int) -> int:
+    """Likewise, since it began."""
+    return _io(pid)["rchar"]
+
+
+def _io(pid: int) -> dict[str, int]:
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return {name: int(value) for name, value in (line.split(": ") for line in lines)}

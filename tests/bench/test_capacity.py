@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -40,6 +41,30 @@ def test_gateways_that_all_read_all_need_more_the_more_there_are_and_at_some_rat
     assert capacity.need(all_read_all).processes["gateway"] > capacity.need(routed).processes["gateway"]
     with pytest.raises(capacity.CannotBe):
         capacity.need(replace(all_read_all, active_runs=100_000))
+
+
+def test_what_so_many_gateways_read_is_worked_out_for_those_that_are_there(capacity: Any) -> None:
+    load = capacity.Load(200, 5, 10, 1)
+    one, two = capacity.need(load, 1), capacity.need(load, 2)
+    routed = capacity.need(replace(load, routed=True), 2)
+    assert capacity.need(load) == one
+    assert two.kafka_out_bytes == 2 * one.kafka_out_bytes
+    assert routed.kafka_out_bytes == one.kafka_out_bytes
+    passed_over = load.events * capacity.Costs().record_passed_over * capacity.MICRO
+    assert two.cores["gateway"] - routed.cores["gateway"] == pytest.approx(passed_over)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_two_gateways_of_a_check_share_out_all_watchers_and_where_they_are_routed_no_partition(
+    bench_module: Callable[[str], ModuleType], routed: bool
+) -> None:
+    check: Any = bench_module("capacity_check")
+    name = f"ten events an append, two gateways{', routed' * routed}"
+    runs = [UUID(int=number) for number in range(200)]
+    shares = check.shared_out(runs, check.CASES[name], 3)
+    assert sorted(run for share in shares for run in share) == runs
+    one, other = ({check.partition_of(run, 3) for run in share} for share in shares)
+    assert not one & other if routed else one == other == {0, 1, 2}
 
 
 def test_no_process_has_more_to_do_or_more_streams_than_is_planned(capacity: Any) -> None:
