@@ -10,7 +10,7 @@ python bench latency --seconds 5 --rounds 3
 python bench overhead --seconds 10 --rounds 5
 python bench steady --minutes 30
 python bench peers --only relay,fan-out --requests 6000 --rounds 5
-python bench plot .juinie/bench/results.jsonl > performance.svg
+python bench plot .juinie/bench/results.jsonl --into docs/explanation
 python bench capacity            # what some loads need, by formulas; --check holds them against small real runs
 python bench counters            # what no machine makes faster, held to bench/baseline.json; --renew accepts it
 """
@@ -219,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--renew", action="store_true", help="accept the counters of now")
     parser.add_argument("--check", action="store_true", help="capacity: against real runs")
     parser.add_argument("kept", nargs="?", type=Path, help="for plot: what --json wrote")
+    parser.add_argument("--into", type=Path, default=Path(), help="for plot: the directory of its pictures")
     return parser
 
 
@@ -255,7 +256,10 @@ def main() -> int:
         case "plot":
             if arguments.kept is None:
                 parser.error("plot wants the file that --json wrote")
-            print(plot.picture(arguments.kept), end="")
+            for name, picture in plot.pictures(arguments.kept).items():
+                file = arguments.into / f"{name}.svg"
+                file.write_text(picture)
+                print(file)
         case path if path in CASES:
             if unknown := set(arguments.only or ()) - CASES[path].keys():
                 parser.error(f"no such case: {', '.join(unknown)}")
