@@ -34,10 +34,15 @@ def family(pid: int) -> list[int]:
     return [pid, *(member for child in children for member in family(child))]
 
 
-def pss_bytes(pid: int) -> int:
-    """Its memory, with its share of what it has in common with others."""
+def pss_bytes(pid: int, kind: str = "Pss") -> int:
+    """Its memory, with its share of what it has in common with others. `Pss_Anon`: without files, whose pages come and go."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) * 1024
+
+
+def is_stopped(pid: int) -> bool:
+    """By a signal, as SIGSTOP (proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ their rows, is left out (it costs a query a look, whatever comes from Kafka).
 """
 
 import asyncio
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from append import EVENT_BYTES
 from clocks import cpu_seconds, family, pss_bytes
+from compiled import compiled
 from crowd import Crowd
 from rounds import Measured, Sample, Side, by_turns
 from world import TOPIC, World
@@ -162,15 +162,14 @@ class Latencies:
 
 
 class Floor:
-    """The C program, compiled here; None of it where there is no compiler."""
+    """The C program, compiled here.
+
+    Raises:
+        NotCompiled
+    """
 
     def __init__(self, directory: Path) -> None:
-        compiler = shutil.which("cc")
-        if compiler is None:
-            raise FileNotFoundError("The floor of the fan-out is a C program, and there is no cc here.")
-        program = directory / "fan_out"
-        source = Path(__file__).parent / "floors" / "fan_out.c"
-        subprocess.run([compiler, "-O2", "-o", program, source], check=True)
+        program = compiled("floors/fan_out.c", directory)
         self.port = free_port()
         self._process = subprocess.Popen(
             [program, str(self.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

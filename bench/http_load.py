@@ -80,6 +80,42 @@ class _Connection(asyncio.Protocol):
             self._done.set_exception(error)
 
 
+class Client(asyncio.Protocol):
+    """A connection that sends when it is told to, one request at a time."""
+
+    def __init__(self) -> None:
+        self._answer = b""
+        self._answered: asyncio.Future[None] | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        if self._answered is None or self._answered.done() or not is_whole(self._answer):
+            return
+        if self._answer[9:12] == b"201":
+            self._answered.set_result(None)
+        else:
+            self._answered.set_exception(AssertionError(self._answer.decode(errors="replace")))
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(exc or ConnectionError("The server closed the connection."))
+
+    def send(self, request: bytes) -> asyncio.Future[None]:
+        """Done when it is answered; AssertionError where that is not 201."""
+        self._answer, self._answered = b"", asyncio.get_running_loop().create_future()
+        self._transport.write(request)  # pyright: ignore[reportAttributeAccessIssue] - it is one to write to
+        return self._answered
+
+    def close(self) -> None:
+        self._transport.close()
+
+
 async def send_all(port: int, make: MakeRequest, count: int, connections: int) -> Done:
     """`count` requests to this port of 127.0.0.1, over so many connections at once.
 

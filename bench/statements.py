@@ -1,4 +1,8 @@
-"""Between a service and its Postgres: forwards, and counts what the service asks (PostgreSQL documentation, 54.7: message formats)."""
+"""Between a service and its Postgres: forwards, and counts what the service asks (PostgreSQL documentation, 54.7: message formats).
+
+Rows are handed on with the end of their answer: how many pieces they come in is a question of who is faster, and so is how
+often the service reads.
+"""
 
 import asyncio
 import contextlib
@@ -9,6 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 _STARTUP = 3 << 16
 _CHUNK_BYTES = 1 << 16
+_ENCRYPTION = (b"S", b"N")
+"""The answer to a request for encryption: the only one that is no message."""
+_ROW = ord("D")
 
 
 class Statements:
@@ -67,10 +74,40 @@ class Statements:
 
 
 async def _forward(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+    answer = _Answer()
     while data := await source.read(_CHUNK_BYTES):
-        to.write(data)
-        await to.drain()
+        if whole := answer.take(data):
+            to.write(whole)
+            await to.drain()
     to.close()
+
+
+class _Answer:
+    """What Postgres says, until it can be handed on."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._place = 0
+        self._rows = False
+
+    def take(self, data: bytes) -> bytes:
+        """All that was held, where it ends with a whole message that is no row; else nothing."""
+        self._held += data
+        if self._held in _ENCRYPTION:
+            self._place = 1
+        while len(self._held) >= (end := self._end()):
+            self._rows, self._place = self._held[self._place] == _ROW, end
+        if self._rows or self._place < len(self._held):
+            return b""
+        whole = bytes(self._held)
+        self._held.clear()
+        self._place = 0
+        return whole
+
+    def _end(self) -> int:
+        """Of the next message: behind what is there, where its length is not there yet."""
+        length = self._held[self._place + 1 : self._place + 5]
+        return self._place + (1 + int.from_bytes(length) if len(length) == 4 else 5)
 
 
 class _Session:

@@ -30,9 +30,12 @@ _EVENTS = """
 """
 
 
-async def store(world: World, runs: int, events: int, *, running: bool = True) -> Sequence[RunId]:
-    """So many runs of so many events each, that are running or have ended. All of it is published, vacuumed and on the disk."""
-    run_ids = [new_run_id() for _ in range(runs)]
+async def store(
+    world: World, runs: int, events: int, *, running: bool = True, ids: Sequence[RunId] = ()
+) -> Sequence[RunId]:
+    """So many runs of so many events each, that are running or have ended. All of it is published, vacuumed and on the disk.
+    `ids`: theirs, where it matters in which shards and partitions they lie."""
+    run_ids = ids or [new_run_id() for _ in range(runs)]
     data = '"' + "x" * (EVENT_BYTES - 2) + '"'
     at_once = max(1, _EVENTS_AT_ONCE // max(1, events))
     until = datetime.now(UTC) + timedelta(days=1)

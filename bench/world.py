@@ -7,7 +7,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -76,10 +76,10 @@ class World:
     async def _aside(self, act: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._starter, act)
 
-    async def runs(self, count: int) -> list[UUID]:
-        """Runs that are running."""
+    async def runs(self, count: int, ids: Sequence[UUID] = ()) -> list[UUID]:
+        """Runs that are running. `ids`: theirs, where it matters in which shards and partitions they lie."""
         seed = Seed(self.pool)
-        return [await seed.run(self.key, status="running") for _ in range(count)]
+        return [await seed.run(self.key, run_id, status="running") for run_id in ids or [None] * count]
 
     async def service(
         self, module: str, port_setting: str, settings: Mapping[str, str] | None = None
