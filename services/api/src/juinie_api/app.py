@@ -16,6 +16,7 @@ from juinie_api.core.group import FLIGHTS, Grouped
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.listener import Listener
 from juinie_api.core.notifier import Notifier
+from juinie_api.core.patience import ACQUIRE_SECONDS, LOCK_SECONDS, STATEMENT_SECONDS, TURN_SECONDS
 from juinie_api.core.places import WaitingPlaces
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.core.waker import Waker
@@ -47,14 +48,6 @@ from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_shared.runtime.unbroken import unbroken
 
-TURN_SECONDS = 2.8
-LOCK_SECONDS = 1.0
-"""A request waits so long for its turn, at the run and among its tenant's, and for the run's row, which is asked for again
-every `LOCK_SECONDS`. Both together, and a connection to be made, end within 5 s. A key that is not remembered is looked up before,
-within a time of its own (`runtime/keys.py`).
-"""
-
-
 _log = get_logger("api")
 
 
@@ -72,7 +65,9 @@ async def serve(
         Misconfigured: the setup is wrong: a taken port, a missing signing key, the development key outside dev.
     """
     provider = configure_tracing(telemetry.SERVICE)
-    limits = PoolLimits(settings.database_connections, 0.8, 0.8, 2.5, LOCK_SECONDS)
+    limits = PoolLimits(
+        settings.database_connections, ACQUIRE_SECONDS, ACQUIRE_SECONDS, STATEMENT_SECONDS, LOCK_SECONDS
+    )
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, telemetry.SERVICE, limits)
     health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from juinie_api.app import LOCK_SECONDS
+from juinie_api.core.patience import LOCK_SECONDS
 from juinie_testkit.waits import eventually
 
 

@@ -112,10 +112,10 @@ class OneByOne:
         self._lanes = lanes
         self._wake_publisher = wake_publisher
 
-    async def commit(self, append: Append, waited_seconds: float = 0.0) -> Appended:
-        """As `Appender.commit`. `waited_seconds`: so long was waited elsewhere; it is off what may be waited here."""
+    async def commit(self, append: Append) -> Appended:
+        """As `Appender.commit`."""
         async with (
-            self._lanes.turn(append.tenant_id, append.run_id, waited_seconds) as turn,
+            self._lanes.turn(append.tenant_id, append.run_id) as turn,
             self._pools.of(append.tenant_id, turn.seconds_left()).connection() as connection,
         ):
             try:

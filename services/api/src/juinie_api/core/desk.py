@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from juinie_api import telemetry
+from juinie_api.core import patience
 from juinie_api.core.claim import Claim, Claimed, Waiting
 from juinie_api.core.claim_queue import ClaimQueue, Left, QueueKey, Seat, key_of
 from juinie_api.core.turns import Turns
@@ -72,13 +73,15 @@ class ClaimDesk:
         seat = Seat(claim, left)
         queue = self._sit_down(seat, waits=wait_seconds > 0)
         try:
-            await _within(ANSWER_SECONDS, seat.answered.wait())
+            await _within(_answer_seconds(), seat.answered.wait())
             if not seat.answered.is_set():
                 raise DatabaseBusy
             await asyncio.wait({seat.outcome}, timeout=max(0.0, until - time.monotonic()))
             seat.late = True
+            if wait_seconds > 0:
+                patience.begin_again()
             if seat.served:
-                await asyncio.wait({seat.outcome}, timeout=ANSWER_SECONDS)
+                await asyncio.wait({seat.outcome}, timeout=max(0.0, _answer_seconds()))
                 if not seat.outcome.done():
                     raise DatabaseBusy
             return _result(seat)
@@ -217,6 +220,10 @@ class ClaimDesk:
                 queue.hope(self._tick())
                 self._list(queue)
         return bool(found)
+
+
+def _answer_seconds() -> float:
+    return min(ANSWER_SECONDS, patience.seconds_left())
 
 
 async def _within(seconds: float, done: Awaitable[object]) -> bool:

@@ -14,6 +14,7 @@ from itertools import accumulate
 
 import asyncpg
 
+from juinie_api.core import patience
 from juinie_api.core.append import Append, Appended, OneByOne, appended, size_of
 from juinie_api.store.events import APPEND_MANY
 from juinie_shared.db.pool import Connection, Pool
@@ -25,9 +26,9 @@ FLIGHTS = 2
 FLIGHT_APPENDS, FLIGHT_EVENTS, FLIGHT_BYTES = 64, 1000, 512 * 1024
 LARGE_EVENTS, LARGE_BYTES = 200, 64 * 1024
 """More goes alone: it would hold up the small ones."""
-WAIT_SECONDS, FLIGHT_SECONDS = 1.0, 2.5
-"""For a flight, and for its statement: with a connection to be made, an answer comes within 5 s. Who has waited for longer when
-one could leave is told to come again."""
+WAIT_SECONDS, FLIGHT_SECONDS = 1.3, 2.5
+"""For a flight, with all that was waited before, and for its statement: with a connection to be made, as long as a request has
+patience. Who has waited for longer when one could leave is told to come again."""
 
 type _Key = tuple[int, int]
 """Tenant and run, as numbers: a UUID is hashed by Python."""
@@ -62,12 +63,11 @@ class Grouped:
         if append.ending or append.asks_cancel or size > LARGE_BYTES or len(append.events) > LARGE_EVENTS:
             return await self._alone.commit(append)
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(append, size, loop.time(), loop.create_future())
+        since = loop.time() - patience.seconds_spent()
+        waiting = _Waiting(append, size, since, loop.create_future())
         self._queue.put(waiting)
         answer = await waiting.answer
-        if answer is not None:
-            return answer
-        return await self._alone.commit(append, loop.time() - waiting.since)
+        return answer if answer is not None else await self._alone.commit(append)
 
     async def fly(self) -> None:
         """Write what waits, for ever."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from juinie_api.core import patience
 from juinie_shared.domain.errors import RunLocked
 from juinie_shared.domain.ids import RunId, TenantId
 
@@ -36,10 +37,8 @@ class RunLanes:
         self._lanes: dict[tuple[TenantId, RunId], _Lane] = {}
 
     @asynccontextmanager
-    async def turn(
-        self, tenant_id: TenantId, run_id: RunId, waited_seconds: float = 0.0
-    ) -> AsyncGenerator[Turn]:
-        """First come, first served. `wait_seconds` are for this and for what is waited for next, less what was waited before.
+    async def turn(self, tenant_id: TenantId, run_id: RunId) -> AsyncGenerator[Turn]:
+        """First come, first served. `wait_seconds` are for this and for what is waited for next, less what the request has waited before.
 
         Raises:
             RunLocked: the turn did not come in time.
@@ -47,7 +46,7 @@ class RunLanes:
         key = tenant_id, run_id
         lane = self._lanes.setdefault(key, _Lane())
         lane.users += 1
-        turn = Turn(self._wait_seconds - waited_seconds)
+        turn = Turn(min(self._wait_seconds, patience.seconds_for_turns()))
         try:
             try:
                 async with asyncio.timeout(turn.seconds_left()):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from juinie_api.core import patience
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store import outbox
@@ -77,6 +78,7 @@ class Republisher:
         """All kept events of the runs that were created after one moment and before another. Gives how many."""
         records, last, last_id = 0, after, _FIRST_ID
         while True:
+            patience.begin_again()
             async with self._pools.of(self._tenant_id).connection() as connection:
                 rows = await connection.fetch(
                     outbox.READ_SPANS, self._tenant_id, after, before, last, last_id, PAGE_RUNS
@@ -90,6 +92,7 @@ class Republisher:
         records = 0
         for batch in batches(spans, STATEMENT_SEQS):
             await self._room()
+            patience.begin_again()
             records += await self._insert(batch)
             self._wake()
         return records
@@ -99,6 +102,7 @@ class Republisher:
         await self._stay()
         while self._has_written and await self._is_deep():
             await asyncio.sleep(ROOM_SECONDS)
+            patience.begin_again()
             await self._stay()
         self._has_written = True
 

@@ -5,11 +5,13 @@ holds the fewest, and within a tenant to who came first.
 """
 
 import asyncio
+import math
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import override
 
+from juinie_api.core import patience
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import DatabaseBusy
 from juinie_shared.domain.ids import TenantId
@@ -92,7 +94,7 @@ class TenantPools:
 
 
 class _TenantPool(Pool):
-    """Lends the shared pool's connections in the tenant's turn."""
+    """Lends the shared pool's connections in the tenant's turn, and for no longer than the request has patience."""
 
     def __init__(self, shared: Pool, shares: Shares, tenant_id: TenantId, wait_seconds: float) -> None:
         self._shared, self._shares, self._tenant_id = shared, shares, tenant_id
@@ -101,6 +103,23 @@ class _TenantPool(Pool):
     @asynccontextmanager
     @override
     async def connection(self) -> AsyncGenerator[Connection]:
-        turn = self._shares.turn(self._tenant_id, self._wait_seconds)
-        async with turn, self._shared.connection() as lent:
-            yield lent
+        wait_seconds = min(self._wait_seconds, patience.seconds_for_turns())
+        async with self._shares.turn(self._tenant_id, wait_seconds):
+            if patience.seconds_left() < patience.ACQUIRE_SECONDS:
+                raise DatabaseBusy
+            async with self._shared.connection() as lent:
+                with _cut_off(lent, patience.seconds_left()):
+                    yield lent
+
+
+@contextmanager
+def _cut_off(lent: Connection, seconds: float) -> Generator[None]:
+    """A connection that is needed for longer is closed: whoever waits for its answer has its error at once, and gives it back at once."""
+    if seconds == math.inf:
+        yield
+        return
+    timer = asyncio.get_running_loop().call_later(seconds, lent.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from juinie_api import telemetry
+from juinie_api.core import patience
 from juinie_api.store import waking
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import Transient
@@ -56,6 +57,7 @@ class Waker:
             return False
         finally:
             self._waiters.discard(waiter)
+            patience.begin_again()
 
     @property
     def waiting(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
+from juinie_api.core import patience
 from juinie_api.core.windows import Policy, Use, Windows
 from juinie_api.edges.auth import api_key
 from juinie_api.edges.head import Head
@@ -67,6 +68,7 @@ class Admission:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
+        patience.begin()
         head = Head(scope["headers"])
         try:
             key = api_key(head)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
+from juinie_api.core import patience
 from juinie_api.core.append import Appender, Once
 from juinie_api.core.desk import ClaimDesk
 from juinie_api.core.lanes import RunLanes
@@ -166,6 +167,7 @@ class Call:
             self._request.receive, self._head, self.services.limits.request_bytes, self._hold
         )
         if time.monotonic() >= until:
+            patience.begin_again()
             await self.look_again()  # a body may take minutes to arrive
         return raw
 
