@@ -100,6 +100,8 @@ class Room:
     tenant_id: TenantId
     key: bytes = field(init=False)
     """Of its records on Kafka."""
+    key_hash: int | None = None
+    """Of `key`, which says in which partition they are. Whoever reads Kafka leaves it here, for as long as the room is there."""
     records: RunRecords = field(init=False)
     splice: Splice = field(default_factory=Splice)
     watchers: dict[Watcher, KeyId] = field(default_factory=dict[Watcher, KeyId])

@@ -17,7 +17,7 @@ from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariabl
 from juinie_shared.domain.errors import KafkaAway
 from juinie_shared.domain.ids import RunId
 from juinie_shared.runtime.unbroken import BrokenOff, unbroken
-from juinie_stream_gateway.core.hub import Hub
+from juinie_stream_gateway.core.hub import Hub, Room
 
 PROBE_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
@@ -40,7 +40,7 @@ class Session:
 
     def partition_of(self, run_id: RunId) -> TopicPartition:
         """Where the publisher puts this run (Kafka's default partitioner)."""
-        return TopicPartition(self._topic, _hash(run_id) % self.partitions)
+        return self._partition(_hash(run_id))
 
     def reads(self, run_id: RunId) -> bool:
         return self.partition_of(run_id) in self._active
@@ -83,7 +83,10 @@ class Session:
             self._before.pop(partition, None)
 
     def watched(self) -> set[TopicPartition]:
-        return {self.partition_of(room.run_id) for room in self._hub.rooms()}
+        return {self._partition(_hash_of(room)) for room in self._hub.rooms()}
+
+    def _partition(self, key_hash: int) -> TopicPartition:
+        return TopicPartition(self._topic, key_hash % self.partitions)
 
     async def _see_progress(self) -> None:
         """A consumer can hang after its broker came back (every client's tracker has such a case)."""
@@ -158,7 +161,13 @@ async def _to_its_end(work: Callable[[], Awaitable[None]]) -> None:
         raise
 
 
-@lru_cache(maxsize=65_536)
+def _hash_of(room: Room) -> int:
+    if room.key_hash is None:
+        room.key_hash = _hash(room.run_id)
+    return room.key_hash
+
+
+@lru_cache(maxsize=1024)
 def _hash(run_id: RunId) -> int:
-    """murmur2, which is pure Python and slow, once a run."""
+    """murmur2, which is pure Python and slow, once for all that a connect asks. For longer a room has it: what is kept here is kept of runs that nobody watches."""
     return murmur2(str(run_id).encode()) & 0x7FFFFFFF

@@ -1,0 +1,83 @@
+"""Where a run's records are is worked out once for as long as somebody watches it, and not remembered for long afterwards."""
+
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from juinie_shared.domain.ids import KeyId, RunId, TenantId, new_run_id
+from juinie_stream_gateway.core.hub import Hub
+from juinie_stream_gateway.core.recent import RecentFrames
+from juinie_stream_gateway.edges import kafka_session
+from juinie_stream_gateway.edges.kafka_session import Session
+
+PARTITIONS = 12
+MANY = 3000
+"""More runs than are remembered when nobody watches them."""
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys that were hashed, each time."""
+    seen = list[bytes]()
+
+    def murmur2(key: bytes) -> int:
+        seen.append(key)
+        return hash(key)
+
+    monkeypatch.setattr(kafka_session, "murmur2", murmur2)
+    kafka_session._hash.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    return seen
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub(RecentFrames(1024), lambda _: None, lambda _: None)
+
+
+@pytest.fixture
+def session(hub: Hub) -> Session:
+    return Session(None, "topic", PARTITIONS, hub)
+
+
+class Watching:
+    """As much of a watcher as the hub asks of one that comes and leaves."""
+
+    types, live, outlet = None, False, SimpleNamespace(wake=lambda: None)
+
+
+def come(hub: Hub, run_id: RunId) -> tuple[Any, Any]:
+    watcher: Any = Watching()
+    return hub.attach(run_id, TenantId(uuid4()), KeyId(uuid4()), watcher), watcher
+
+
+def test_runs_that_are_watched_are_hashed_once_however_many_they_are(
+    hub: Hub, session: Session, hashed: list[bytes]
+):
+    runs = [new_run_id() for _ in range(MANY)]
+    for run_id in runs:
+        come(hub, run_id)
+    wanted = session.watched()
+    assert [session.watched() for _ in range(3)] == [wanted] * 3
+    assert sorted(hashed) == sorted(str(run_id).encode() for run_id in runs)
+    assert wanted == {session.partition_of(run_id) for run_id in runs}
+
+
+def test_who_comes_has_its_run_hashed_once(session: Session, hashed: list[bytes]):
+    run_id = new_run_id()
+    for _ in range(3):
+        session.partition_of(run_id)
+        assert not session.reads(run_id)
+    assert len(hashed) == 1
+
+
+def test_few_runs_that_nobody_watches_any_more_are_remembered(
+    hub: Hub, session: Session, hashed: list[bytes]
+):
+    for _ in range(MANY):
+        run_id = new_run_id()
+        session.partition_of(run_id)
+        hub.detach(*come(hub, run_id))
+    assert len(hashed) == MANY
+    assert kafka_session._hash.cache_info().currsize <= MANY // 2  # pyright: ignore[reportPrivateUsage]
