@@ -91,7 +91,7 @@ FAULTS = $(PYTHON) tests/faults
 
 .PHONY: test-faults faults-report
 test-faults: .venv/installed ## Everything broken under load, and checked: make test-faults SECONDS=300 SEED=1 (or RECONNECTS=100000)
-	@$(FAULTS) run --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(RECONNECTS),--reconnects $(RECONNECTS)) $(if $(LATE),--late $(LATE))
+	@$(FAULTS) run --seconds $(FAULT_SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(RECONNECTS),--reconnects $(RECONNECTS)) $(if $(LATE),--late $(LATE)) $(if $(SLACK),--slack $(SLACK))
 faults-report: .venv/installed ## All that was kept of make test-faults, added up
 	@$(FAULTS) report
 .PHONY: fuzz test-rolling

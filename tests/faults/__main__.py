@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvloop
 from deployment import Deployment
+from goals import SLACK, exceeded
 from kafka_faults import kafka_faults
 from kept import HISTORY, keep, report
 from on_kafka import check_kafka
@@ -86,7 +87,7 @@ async def run(arguments: argparse.Namespace) -> Summary:
         else:
             kafka = partial(check_kafka, scene, deployment)
             found = await torture(scene, faults, arguments.seed, arguments.seconds, _teller(scene), kafka)
-        deployment.keep = not clean(found)
+        deployment.keep = not clean(found) or bool(exceeded(found, arguments.slack))
         if deployment.keep:
             print(f"The logs are in {deployment.directory}", file=sys.stderr)
     keep(found, arguments.history)
@@ -122,6 +123,12 @@ def main() -> int:
     running.add_argument(
         "--late", type=float, help="an answer is late after so many seconds; else as promised"
     )
+    running.add_argument(
+        "--slack",
+        type=float,
+        default=SLACK,
+        help="no good run where something takes so many times as long as it should",
+    )
     running.add_argument("--only", default="", help="only faults whose name holds this")
     reporting = verbs.add_parser("report")
     for verb in (running, reporting):
@@ -144,7 +151,9 @@ def main() -> int:
     print(
         f"watchers {found['watchers']}, tokens expired {found['tokens_expired']}, runs deleted {found['deleted']}"
     )
-    why = [*doubts(found), *_too_few(found, arguments)]
+    why = [*doubts(found), *_too_few(found, arguments), *exceeded(found, arguments.slack)]
+    for line in exceeded(found, 1):
+        print(f"beyond the goals: {line}")
     print("\n".join(why) or "Nothing was found.")
     return 1 if why else 0
 

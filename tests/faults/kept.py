@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from goals import exceeded
 from kafka_faults import AWAY
 
 from juinie.torture.summary import Summary, added_up
@@ -24,7 +25,12 @@ def report(history: Path) -> str:
         return f"Nothing is kept in {history} yet: make test-faults"
     lines = [*added_up(kept), *_away(kept)]
     return "\n".join(
-        ["| what | figure |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in lines)]
+        [
+            "| what | figure |",
+            "|---|---|",
+            *(f"| {name} | {figure} |" for name, figure in lines),
+            *(f"beyond the goals, seed {one['seed']}: {line}" for one in kept for line in exceeded(one, 1)),
+        ]
     )
 
 

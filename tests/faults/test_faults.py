@@ -6,6 +6,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,51 @@ async def test_a_run_that_is_stopped_and_another_find_nothing_and_add_up(tmp_pat
     assert "| seeds | 7, 8 |" in printed
     assert f"| events | {first['events'] + second['events']:,} |" in printed
     assert "| violations: lost | 0 |" in printed
+
+
+async def test_what_takes_longer_than_it_should_is_told(tmp_path: Path):
+    def episode(
+        name: str, area: str, well: float | None, live: float | str = "not looked at", latest: float = 0.1
+    ) -> dict[str, Any]:
+        return {
+            "names": [name], "areas": [area], "recovery_seconds": well, "live_seconds": live,
+            "longest_delay_seconds": latest, "p99_delay_seconds": 0.1,
+        }  # fmt: skip
+
+    in_time = [
+        episode("api killed", "services", 4.9),
+        episode("Postgres killed", "Postgres", 9.9),
+        episode("Kafka killed", "Kafka", 9.9, 9.9),
+        episode("kafka away", "Kafka", 9.9, 9.9, latest=1.9),
+        episode("a line cut", "network", 60),
+    ]
+    late = [
+        episode("api killed", "services", 5.1),
+        episode("Postgres killed", "Postgres", 10.1),
+        episode("Kafka killed", "Kafka", 1, 10.1),
+        episode("kafka away", "Kafka", 1, 1, latest=2.1),
+    ]
+    assert await told_of(tmp_path, in_time) == []
+    assert await told_of(tmp_path, late) == [
+        "beyond the goals, seed 7: api killed: well again after 5.1 s; the goal is 5 s",
+        "beyond the goals, seed 7: Postgres killed: well again after 10.1 s; the goal is 10 s",
+        "beyond the goals, seed 7: Kafka killed: live again after 10.1 s; the goal is 10 s",
+        "beyond the goals, seed 7: kafka away: the latest event after 2.1 s; the goal is 2 s",
+    ]
+
+
+async def told_of(directory: Path, episodes: list[dict[str, Any]]) -> list[str]:
+    """What the report of a run of these says of the goals."""
+    history = directory / "history.jsonl"
+    numbers = ("runs", "events", "deliveries", "connections", "appends", "given_up", "unanswered")
+    kept: dict[str, Any] = {
+        "seed": 7,
+        "began_at": "2026-11-27",
+        "seconds": 60,
+        "violations": {},
+        "wrong_answers": {},
+    }
+    history.write_text(json.dumps(kept | dict.fromkeys(numbers, 1) | {"episodes": episodes}) + "\n")
+    code, printed = await ended(await begin("report", "--history", history))
+    assert code == 0, printed
+    return [line for line in printed.splitlines() if line.startswith("beyond the goals")]
