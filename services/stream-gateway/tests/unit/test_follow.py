@@ -10,7 +10,7 @@ from juinie_shared.domain.runs import RunStatus
 from juinie_shared.runtime.direct_body import chunk
 from juinie_stream_gateway.core.backfill import Backfill
 from juinie_stream_gateway.core.follow import Follower
-from juinie_stream_gateway.core.hub import BATCH_BYTES, Hub
+from juinie_stream_gateway.core.hub import BATCH_BYTES, Hub, Room
 from juinie_stream_gateway.core.recent import RecentFrames
 from juinie_stream_gateway.core.start import Start
 from juinie_stream_gateway.core.watcher import Watcher
@@ -81,7 +81,7 @@ async def test_who_is_behind_holds_no_more_once_it_is_woken(size: int, count: in
     hub = Hub(RecentFrames(32 << 20), lambda _: None, asyncio.get_running_loop().call_soon, pack=chunk)
     listening = asyncio.Event()
 
-    async def listen(_run_id: RunId) -> None:
+    async def listen(_room: Room) -> None:
         listening.set()
 
     follower = Follower(hub, Backfill(_nothing), listen)

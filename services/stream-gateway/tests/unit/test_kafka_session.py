@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiokafka.partitioner import murmur2 as theirs  # pyright: ignore[reportUnknownVariableType] - has no types
 
 from juinie_shared.domain.ids import KeyId, RunId, TenantId, new_run_id
 from juinie_stream_gateway.core.hub import Hub
@@ -64,12 +65,20 @@ def test_runs_that_are_watched_are_hashed_once_however_many_they_are(
     assert wanted == {session.partition_of(run_id) for run_id in runs}
 
 
-def test_who_comes_has_its_run_hashed_once(session: Session, hashed: list[bytes]):
+def test_a_run_is_hashed_once_for_all_that_a_connect_asks(hub: Hub, session: Session, hashed: list[bytes]):
     run_id = new_run_id()
     for _ in range(3):
-        session.partition_of(run_id)
-        assert not session.reads(run_id)
+        wanted = session.partition_of(run_id)
+        room, _ = come(hub, run_id)
+        assert session.partition_of_room(room) == wanted
+        assert not session.reads(room)
     assert len(hashed) == 1
+
+
+def test_its_hash_is_the_one_that_kafka_takes():
+    for _ in range(1000):
+        key = str(uuid4()).encode()
+        assert kafka_session.murmur2(key) == theirs(key)
 
 
 def test_few_runs_that_nobody_watches_any_more_are_remembered(

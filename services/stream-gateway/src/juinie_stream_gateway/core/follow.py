@@ -11,8 +11,8 @@ from juinie_stream_gateway.core.watcher import Watcher
 NOTHING_YET_SECONDS = 0.2
 """Between two reads of which the first brought nothing: the tail check will tell why."""
 
-type Listen = Callable[[RunId], Awaitable[None]]
-"""Returns once the run's records are being read, or cannot be for now."""
+type Listen = Callable[[Room], Awaitable[None]]
+"""Returns once the records of its run are being read, or cannot be for now."""
 
 
 class Follower:
@@ -40,7 +40,7 @@ class Follower:
                 self._show_recent(room, watcher)
             await watcher.outlet.flush()  # the first bytes, before anything that may take time
             if not (watcher.live or watcher.outlet.closing):
-                await self._listen(room.run_id)
+                await self._listen(room)
             while not watcher.outlet.closing:
                 if watcher.live or self._hub.go_live(room, watcher):
                     if watcher.live and watcher.outlet.idle:

@@ -83,14 +83,14 @@ class RecordReader:
                 self._lost(error)
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def listen(self, run_id: RunId) -> None:
-        """Return once this run's records are being read, or cannot be for now: then the tail check stands in."""
+    async def listen(self, room: Room) -> None:
+        """Return once the records of its run are being read, or cannot be for now: then the tail check stands in."""
         session = self._session
-        if session is None or session.reads(run_id):
+        if session is None or session.reads(room):
             return
         try:
             async with asyncio.timeout(LISTEN_SECONDS):
-                await unbroken(session.activate, session.partition_of(run_id))
+                await unbroken(session.activate, session.partition_of_room(room))
         except (KafkaError, TimeoutError, OSError, BrokenOff):
             return
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import lru_cache, partial
+from struct import Struct
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType] - has no types
 
 from juinie_shared.domain.errors import KafkaAway
 from juinie_shared.domain.ids import RunId
@@ -42,8 +42,14 @@ class Session:
         """Where the publisher puts this run (Kafka's default partitioner)."""
         return self._partition(_hash(run_id))
 
-    def reads(self, run_id: RunId) -> bool:
-        return self.partition_of(run_id) in self._active
+    def partition_of_room(self, room: Room) -> TopicPartition:
+        """The same, worked out once for as long as somebody watches."""
+        if room.key_hash is None:
+            room.key_hash = _hash(room.run_id)
+        return self._partition(room.key_hash)
+
+    def reads(self, room: Room) -> bool:
+        return self.partition_of_room(room) in self._active
 
     async def activate(self, *partitions: TopicPartition) -> None:
         """Read these partitions from their end. What they held while they were paused is history: Postgres has it."""
@@ -83,7 +89,7 @@ class Session:
             self._before.pop(partition, None)
 
     def watched(self) -> set[TopicPartition]:
-        return {self._partition(_hash_of(room)) for room in self._hub.rooms()}
+        return {self.partition_of_room(room) for room in self._hub.rooms()}
 
     def _partition(self, key_hash: int) -> TopicPartition:
         return TopicPartition(self._topic, key_hash % self.partitions)
@@ -161,13 +167,21 @@ async def _to_its_end(work: Callable[[], Awaitable[None]]) -> None:
         raise
 
 
-def _hash_of(room: Room) -> int:
-    if room.key_hash is None:
-        room.key_hash = _hash(room.run_id)
-    return room.key_hash
-
-
 @lru_cache(maxsize=1024)
 def _hash(run_id: RunId) -> int:
-    """murmur2, which is pure Python and slow, once for all that a connect asks. For longer a room has it: what is kept here is kept of runs that nobody watches."""
+    """For whoever asks before there is a room. Few are remembered: they may be of runs that nobody watches."""
     return murmur2(str(run_id).encode()) & 0x7FFFFFFF
+
+
+def murmur2(key: bytes) -> int:
+    """murmur2 of a run's key, which has 36 bytes, as Kafka's default partitioner has it. aiokafka's takes it byte by byte."""
+    hashed = 0x9747B28C ^ 36
+    for word in _words(key):
+        mixed = word * _M & 0xFFFFFFFF
+        hashed = (hashed * _M ^ (mixed ^ mixed >> 24) * _M) & 0xFFFFFFFF
+    hashed = (hashed ^ hashed >> 13) * _M & 0xFFFFFFFF
+    return hashed ^ hashed >> 15
+
+
+_M = 0x5BD1E995
+_words = Struct("<9I").unpack
