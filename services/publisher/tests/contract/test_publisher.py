@@ -12,13 +12,14 @@ import pytest
 import structlog
 
 from juinie_publisher.app import serve
+from juinie_publisher.core.duties import DutyTimes
 from juinie_publisher.edges.kafka import KafkaTopic
 from juinie_publisher.settings import Settings
 from juinie_publisher.store.outbox import OutboxStore
 from juinie_shared.contracts.record import read_record
 from juinie_shared.db.keys import ensure_dev_key
 from juinie_shared.domain.errors import DatabaseAway, DevKeyOutsideDev, PortTaken
-from juinie_shared.domain.ids import KeyId, new_uuid7
+from juinie_shared.domain.ids import SHARDS, KeyId, new_uuid7
 from juinie_testkit.golden import golden_records
 from juinie_testkit.kafka import delete_topic, read_topic
 from juinie_testkit.running import running
@@ -319,6 +320,18 @@ async def test_metrics_have_their_names_and_no_ids(settings, pool, seed):
     ):  # fmt: skip
         assert re.search(rf"^{name}\b", text, re.MULTILINE), name
     assert str(run) not in text
+
+
+async def test_what_a_stopped_publisher_had_is_taken_because_it_says_so(settings, monkeypatch):
+    """Neither a lease nor a turn of the other one's own comes to an end meanwhile: an hour is a long time."""
+    hour = DutyTimes(lease_seconds=3600, renew_seconds=3600)
+    monkeypatch.setattr("juinie_publisher.core.duties.DutyTimes", lambda: hour)
+    async with running(serve, settings) as one:
+        await until_metric(one.url, "juinie_publisher_shards", SHARDS)
+        async with running(serve, settings) as two:
+            await until_metric(two.url, "juinie_publisher_shards", SHARDS / 2)
+            await one.stop()
+            await until_metric(two.url, "juinie_publisher_shards", SHARDS)
 
 
 async def test_several_run_in_one_process(settings):

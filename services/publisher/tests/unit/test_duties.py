@@ -12,6 +12,7 @@ from juinie_publisher.store.duties import Share
 from juinie_shared.domain.errors import DatabaseAway
 from juinie_shared.domain.ids import new_run_id, shard_of
 
+PROMISED_AFTER_LEASE_SECONDS = 2
 TIMES = DutyTimes(lease_seconds=6, renew_seconds=0, retry_seconds=0)
 
 
@@ -48,6 +49,30 @@ class FakeLeases:
 def share(*shards, sweep=False, given_back=()):
     names = {f"shard-{shard}" for shard in shards} | ({"sweep"} if sweep else set())
     return Share(frozenset(names), frozenset(shards), frozenset(f"shard-{shard}" for shard in given_back))
+
+
+class Bell:
+    """Never rings. Tells how long it was waited for, and has the waiting one stop after some waits."""
+
+    def __init__(self, stopping, waits):
+        self.asked = []
+        self._stopping, self._waits = stopping, waits
+
+    async def wait(self, seconds):
+        self.asked.append(seconds)
+        if len(self.asked) == self._waits:
+            self._stopping.set()
+
+
+async def test_what_one_had_that_fell_silent_is_taken_within_two_seconds_of_its_lease(told):
+    """Whoever else is there looks so often, also where a look has failed; and renews its own several times before it runs out."""
+    stopping, times = asyncio.Event(), DutyTimes()
+    bell = Bell(stopping, 4)
+    leases = FakeLeases(share(1), None, share(1), share(1))
+    await Duties(leases, bell, lambda: None, told.telemetry).run(stopping)
+    assert bell.asked == [times.renew_seconds, times.retry_seconds, times.renew_seconds, times.renew_seconds]
+    assert times.renew_seconds + times.retry_seconds < PROMISED_AFTER_LEASE_SECONDS
+    assert times.lease_seconds > 3 * times.renew_seconds
 
 
 @pytest.fixture
