@@ -38,6 +38,7 @@ LIMITS = HttpLimits(
     pipelined=8,
     pipelined_in_all=12,
 )
+PROMISED_HEAD_SECONDS, PROMISED_STALL_SECONDS = 10, 30
 AROUND = ContextVar("AROUND", default="none")
 ORIGIN = b"http://localhost:5173"
 
@@ -166,6 +167,12 @@ async def served() -> AsyncGenerator[Served]:
 
 def request(*headers: bytes, body: bytes = b"") -> bytes:
     return b"\r\n".join([b"POST / HTTP/1.1", b"Host: a", *headers, b"", body])
+
+
+def test_a_service_has_the_limits_that_are_promised():
+    """The tests below have shorter ones."""
+    limits = HttpLimits()
+    assert (limits.head_seconds, limits.body_stall_seconds) == (PROMISED_HEAD_SECONDS, PROMISED_STALL_SECONDS)
 
 
 async def test_ordinary_requests_share_a_connection(served: Served):
