@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, UnknownProducerId
+from aiokafka.producer.sender import SendProduceReqHandler
 
 from juinie_publisher.core.relay import BatchFailed, RecordRefused
 from juinie_publisher.edges.kafka import KafkaTopic
@@ -273,6 +276,53 @@ async def test_record_that_cannot_be_encoded_is_refused_alone(
 async def assert_arrived(servers, name, *seqs):
     records = await read_topic(servers, name, lambda read: len(read) >= len(seqs))
     assert [dict(record.headers)["ce_id"].rpartition(b":")[2] for record in records] == list(seqs)
+
+
+async def test_producer_that_a_broker_takes_nothing_of_any_more_is_replaced(
+    kafka_bootstrap_servers, kafka_topic, record_maker
+):
+    """A hole in its sequence numbers, as batches leave it that nobody knows the end of: all that it sends is refused from then on."""
+    run = new_run_id()
+    async with connected(kafka_bootstrap_servers, kafka_topic, 1) as topic:
+        await topic.send(0, [record_maker(run, 1)], 0)
+        numbers = topic._producer._txn_manager
+        numbers.increment_sequence_number(TopicPartition(kafka_topic, 0), 5)
+        with pytest.raises(BatchFailed) as failed:
+            await topic.send(0, [record_maker(run, 2)], 0)
+        assert isinstance(failed.value.__cause__, OutOfOrderSequenceNumber)
+        await topic.connect()
+        await topic.send(0, [record_maker(run, 2)], 0)
+    records = await read_topic(kafka_bootstrap_servers, kafka_topic, lambda records: len(records) >= 2)
+    assert [dict(record.headers)["ce_id"][-1:] for record in records] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OutOfOrderSequenceNumber, InvalidProducerEpoch, UnknownProducerId],
+    ids=lambda error: error.__name__,
+)
+async def test_each_error_that_is_fatal_to_a_producer_has_it_replaced(
+    kafka_bootstrap_servers, kafka_topic, record_maker, monkeypatch, error
+):
+    """Answered in the broker's name."""
+    answer = SendProduceReqHandler.handle_response
+
+    def refuse(self, response):
+        topics = [
+            (name, [(number, error.errno, *rest) for number, _, *rest in partitions])
+            for name, partitions in response.topics
+        ]
+        answer(self, SimpleNamespace(API_VERSION=response.API_VERSION, topics=topics))
+
+    async with connected(kafka_bootstrap_servers, kafka_topic, 1) as topic:
+        fatally_ill = topic._producer
+        with monkeypatch.context() as patched:
+            patched.setattr(SendProduceReqHandler, "handle_response", refuse)
+            with pytest.raises(BatchFailed):
+                await topic.send(0, [record_maker(new_run_id(), 1)], 0)
+        await topic.connect()
+        assert topic._producer is not fatally_ill
+        assert await topic.send(0, [record_maker(new_run_id(), 1)], 0) == 1
 
 
 async def test_deleted_topic_is_created_again(kafka_bootstrap_servers, kafka_topic, record_maker):
