@@ -1,6 +1,7 @@
 """Services as processes: what they exit with, however they are stopped and whatever is away."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from juinie_testkit.stack import START_SECONDS, ServiceProcess
 from juinie_testkit.waits import eventually
 
 FORCED = 130
+AT_ONCE_SECONDS = 8
+"""What is promised is 5 s. It takes a third of one, on a machine that has time."""
+SECRET = "canary-5f2b"
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -48,6 +52,26 @@ async def test_process_exits_with_0_while_postgres_and_kafka_are_away(service: A
         assert await process.stop(timeout_seconds=10) == 0, process.tail()
     finally:
         process.end()
+
+
+async def test_faults_of_the_settings_end_it_soon_with_one_line(service: AnyService):
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JUINIE_", "DATABASE_", "KAFKA_"))
+    }
+    wrong = {service.port_setting: "x", "JUINIE_ENV": "moon", "KAFKA_BOOTSTRAP_SERVERS": SECRET}
+    ended = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", service.module, env=kept | wrong, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        output, errors = await asyncio.wait_for(ended.communicate(), AT_ONCE_SECONDS)
+    finally:
+        if ended.returncode is None:
+            ended.kill()
+    assert (ended.returncode, output, errors.count(b"\n")) == (1, b"", 1), errors
+    assert all(name in errors.decode() for name in ("DATABASE_URL", service.port_setting, "JUINIE_ENV"))
+    assert SECRET not in errors.decode()
 
 
 async def test_second_signal_ends_a_process_that_still_drains(service: AnyService, tmp_path: Path):
