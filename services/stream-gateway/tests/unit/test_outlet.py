@@ -198,6 +198,21 @@ async def test_nothing_is_taken_after_the_last_frame() -> None:
     assert rest == b'event: stream.reconnect\ndata: {"reason":"draining"}\n\n'
 
 
+async def test_those_who_are_sent_away_together_do_not_come_back_together() -> None:
+    waits = list[int]()
+    for _ in range(60):
+        client = Client()
+        outlet = client.outlet()
+        outlet.reconnect("draining")
+        await outlet.flush()
+        outlet.settle()
+        waits.append(int(client.bodies[0].partition(b"\n")[0].removeprefix(b"retry: ")))
+    assert min(waits) >= 1000
+    assert max(waits) <= 5000
+    assert max(waits) - min(waits) > 2000, "half of what they are spread over"
+    assert len(set(waits)) > 30
+
+
 async def test_waiting_ends_with_the_first_write_and_with_the_close() -> None:
     client = Client()
     outlet = client.outlet()
