@@ -14,6 +14,7 @@ from juinie_shared.db.pool import Pool
 from juinie_testkit.any_service import SIGNING_KEYS, AnyService
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.seed import Seed
+from juinie_testkit.waits import eventually
 
 SLOW_SECONDS = 2.0
 SOON = 60
@@ -46,9 +47,13 @@ async def test_service_lives_with_a_slow_postgres_and_is_well_when_it_is_quick_a
     async with running(service.serve, settings) as started, client_of(started) as client:
         line.set(Mode.DELAY)
         line.cut()  # sessions that are made anew take several of those answers each
-        for _ in range(10):
+
+        async def says_what_it_waits_for() -> bool:
             assert (await client.get("/livez")).status_code == 200
-        assert (await client.get("/readyz")).status_code in {200, 503}
+            ready = await client.get("/readyz")
+            return ready.status_code == 503 and "database" in ready.text
+
+        await eventually(says_what_it_waits_for, SOON, "a service that waits for Postgres")
         line.set(Mode.GOOD)
         await started.until_ready(SOON)
 
