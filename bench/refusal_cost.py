@@ -1,9 +1,12 @@
-"""What refusals cost the process that gives them, in CPU time of its event loop's thread and in bytes of answer.
+"""What refusals cost the process that gives them, in CPU time of its event loop's thread and in bytes of answer; and by how much the dearest
+of them, sent one after the other, make its event loop late, by its own metric.
 
 .venv/bin/pytest -s bench/refusal_cost.py
 """
 
 import gzip
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import httpx
 import pytest
 
 from juinie_shared.db.pool import Pool
+from juinie_shared.runtime.loop_lag import BUCKETS
 from juinie_testkit.costly import costly_bodies
 from juinie_testkit.seed import Seed
 from juinie_testkit.stack import ServiceProcess, Stack
@@ -19,12 +23,15 @@ from juinie_testkit.stack import ServiceProcess, Stack
 pytestmark = pytest.mark.timeout(300)
 
 TIMES = 5
+DEAR_SECONDS, DEAR_FOR_SECONDS = 0.025, 4.0
+"""What costs so much is asked for again and again for so long: the loop is looked at four times a second."""
 PATHS = {
     "append": "/v1/runs/{}/events",
     "create": "/v1/runs",
     "finish": "/v1/runs/{}/finish",
     "claim": "/v1/claims",
 }
+GOAL_SECONDS = 0.05
 GZIP = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
 
@@ -96,7 +103,32 @@ async def tell(name: str, service: ServiceProcess, ask: Callable[[], Any]) -> No
     answers = [await ask() for _ in range(TIMES)]
     each = (cpu_seconds(service) - before) / TIMES
     size = len(answers[0].content) if answers[0].is_closed and answers[0].status_code != 200 else 0
-    print(f"{each * 1000:7.1f} ms  {answers[0].status_code} {size:6d} B  {name}")
+    late = f"  {await lateness(service, ask)}" if each >= DEAR_SECONDS else ""
+    print(f"{each * 1000:7.1f} ms  {answers[0].status_code} {size:6d} B  {name}{late}")
+
+
+async def lateness(service: ServiceProcess, ask: Callable[[], Any]) -> str:
+    """By how much its loop ran timers late while it was asked again and again."""
+    before, until = await looks(service), time.monotonic() + DEAR_FOR_SECONDS
+    asked = 0
+    while time.monotonic() < until:
+        await ask()
+        asked += 1
+    counts = [after - was for after, was in zip(await looks(service), before, strict=True)]
+    worst = next(
+        bound for bound, count in zip((*BUCKETS, math.inf), counts, strict=True) if count == counts[-1]
+    )
+    over = counts[-1] - counts[BUCKETS.index(GOAL_SECONDS)]
+    return f"{asked} times: the loop late by {worst * 1000:g} ms at most, {over:g} of {counts[-1]:g} looks above {GOAL_SECONDS * 1000:g} ms"
+
+
+async def looks(service: ServiceProcess) -> list[float]:
+    """How many looks found it late by each of the buckets or less, and all."""
+    name = {"api": "juinie_api", "gateway-1": "juinie_stream"}[service.name]
+    async with httpx.AsyncClient(trust_env=False) as client:
+        lines = (await client.get(f"{service.url}/metrics")).text.splitlines()
+    start = f"{name}_loop_lag_seconds_bucket"
+    return [float(line.split()[-1]) for line in lines if line.startswith(start)]
 
 
 def cpu_seconds(service: ServiceProcess) -> float:
