@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -28,6 +28,7 @@ from juinie_api.edges.limits import Limits
 from juinie_api.edges.over_limit import OverLimit
 from juinie_api.edges.unanswered import Unanswered
 from juinie_api.settings import Settings
+from juinie_api.store.events import ONE_PLAN
 from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
@@ -70,9 +71,12 @@ async def serve(
     )
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, telemetry.SERVICE, limits)
+    flight_pool = await open_pool(
+        url, telemetry.SERVICE, replace(limits, size=_flights(settings)), **ONE_PLAN
+    )
     health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
     try:
-        api = _Api(settings, provider, pool, health_pool, limits, stopping, sibling)
+        api = _Api(settings, provider, _Pools(pool, flight_pool, health_pool), limits, stopping, sibling)
         with closing(api.server.bind()) as listener:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(unbroken(run)) for run in api.background]
@@ -86,8 +90,18 @@ async def serve(
             _log.info(telemetry.STOPPED)
     finally:
         await health_pool.close()
+        await flight_pool.close()
         await pool.close()
         await asyncio.to_thread(provider.shutdown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """Connections for requests, for what is committed together, and for readiness."""
+
+    requests: Pool
+    flights: Pool
+    health: Pool
 
 
 class _Api:
@@ -97,13 +111,13 @@ class _Api:
         self,
         settings: Settings,
         provider: TracerProvider,
-        pool: Pool,
-        health_pool: Pool,
+        pools: _Pools,
         limits: PoolLimits,
         stopping: asyncio.Event,
         sibling: Sibling | None,
     ) -> None:
         url, dev = settings.database_url.get_secret_value(), settings.env == "dev"
+        pool = pools.requests
 
         async def connect_apart() -> Connection:
             return await connect(url, telemetry.SERVICE, limits)
@@ -119,7 +133,7 @@ class _Api:
         metrics.waiting_claims.set_function(lambda: desk.waiting)
         heard = {OUTBOX_CHANNEL: waker.committed, PENDING_CHANNEL: desk.look_soon}
         check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
-        self._readiness = Readiness(DatabaseCheck(health_pool, check_sessions, dev=dev), _report_readiness)
+        self._readiness = Readiness(DatabaseCheck(pools.health, check_sessions, dev=dev), _report_readiness)
         over_limit = OverLimit(metrics)
         probes = Probes(self._readiness.missing, metrics.registry, sibling)
         self.background: list[Callable[[], Coroutine[None, None, None]]] = [
@@ -134,7 +148,7 @@ class _Api:
             lambda: tame_gc(metrics.gc_pause.observe),
             probes.run,
         ]
-        api = build_api(self._services(settings, pool, stopping), metrics, provider)
+        api = build_api(self._services(settings, pools, stopping), metrics, provider)
         admission = Admission(api, KeyRing(pool), self._windows, self._unanswered, over_limit.refused)
         cors = Cors(settings.cors_origins, dev, METHODS)
         self.server = HttpServer(
@@ -161,16 +175,16 @@ class _Api:
         self._waker.drain()
         self._desk.drain()
 
-    def _services(self, settings: Settings, pool: Pool, stopping: asyncio.Event) -> Services:
+    def _services(self, settings: Settings, pools: _Pools, stopping: asyncio.Event) -> Services:
         lanes = RunLanes(TURN_SECONDS)
-        flights = max(1, min(FLIGHTS, settings.database_connections // 4))
-        pools = TenantPools(pool, max(1, settings.database_connections - flights))
+        flights = _flights(settings)
+        for_tenants = TenantPools(pools.requests, max(1, settings.database_connections - flights))
         wake = self._notifier.wake
-        alone, count = OneByOne(pools, lanes, wake), self._metrics.shared_commits.observe
-        appender = Grouped(pool, alone, wake, count)
+        alone, count = OneByOne(for_tenants, lanes, wake), self._metrics.shared_commits.observe
+        appender = Grouped(pools.flights, alone, wake, count)
         self.background += [appender.fly] * flights
         return Services(
-            pools=pools,
+            pools=for_tenants,
             lanes=lanes,
             windows=self._windows,
             waiting=WaitingPlaces(self.counts),
@@ -199,6 +213,11 @@ class _Api:
             stream_url=settings.stream_url.rstrip("/"),
             draining=stopping,
         )
+
+
+def _flights(settings: Settings) -> int:
+    """Each has a connection of its own. Of the others, as many are left by tenants to keys, workers and long polls."""
+    return max(1, min(FLIGHTS, settings.database_connections // 4))
 
 
 def _desk(pool: Pool, connections: int) -> ClaimDesk:

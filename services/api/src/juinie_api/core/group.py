@@ -45,7 +45,9 @@ class _Waiting:
 
 
 class Grouped:
-    """An `Appender`. Run `fly` in `FLIGHTS` tasks. `landed` is called with how many appends a commit had."""
+    """An `Appender`. Run `fly` in `FLIGHTS` tasks. `pool` is theirs alone, its sessions have `ONE_PLAN`. `landed` is called with how many
+    appends a commit had.
+    """
 
     def __init__(
         self,

@@ -69,6 +69,13 @@ APPEND = """
     FROM locked LEFT JOIN taken ON true
 """
 
+ONE_PLAN = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off",
+}  # fmt: skip
+"""What the sessions of APPEND_MANY set. To plan it for each append that comes alone takes Postgres as long as all else that it does
+for one; and it would plan each, since it takes one append for cheaper than the ten that it guesses where it does not know."""
+
 # As APPEND, for many appends to many runs, several of which may be of one run: they follow each other in the order in
 # which they are given. Only what can be written at once and plainly is: an append to a run whose row somebody else holds,
 # that has ended or is not there, with another lease, or with a key that was used before, is left out, and the caller asks
@@ -80,6 +87,10 @@ APPEND = """
 # among all events, which follow each other as the appends do · all events: $12 their types with commas between, $13 their data
 # with line feeds between, $14 an array of their times, or NULL where none of them has one. The driver asks of each item of
 # an array, through two abstract classes, whether it is an array itself: that takes it longer than Postgres needs to split a text.
+#
+# By run_pkey and append_key_pkey, in sessions that have one plan for all (`ONE_PLAN`). So there is no other way to go: CASE keeps
+# the planner from run_open_idx, where it would read all open runs, and OFFSET 0 from a hash of all keys. Both look good while
+# the tables are empty.
 APPEND_MANY = """
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest(
@@ -92,7 +103,7 @@ APPEND_MANY = """
                cancel_requested_at IS NOT NULL AS cancel_requested
         FROM run
         WHERE run_id = ANY ($1::uuid[]) AND (run_id, tenant_id) IN (SELECT run_id, tenant_id FROM wanted)
-          AND status IN ('pending', 'running') AND deleted_at IS NULL
+          AND CASE WHEN deleted_at IS NULL THEN status IN ('pending', 'running') END
         ORDER BY run_id FOR NO KEY UPDATE SKIP LOCKED
     ), fit AS (
         SELECT wanted.*, shard, status, last_seq AS before_seq, cancel_requested,
@@ -101,7 +112,7 @@ APPEND_MANY = """
         FROM wanted JOIN locked USING (run_id, tenant_id)
         WHERE (lease IS NULL OR lease = lease_token)
           AND (key IS NULL OR NOT EXISTS (
-              SELECT FROM append_key AS used WHERE used.run_id = wanted.run_id AND used.key = wanted.key))
+              SELECT FROM append_key AS used WHERE used.run_id = wanted.run_id AND used.key = wanted.key OFFSET 0))
     ), placed AS MATERIALIZED (
         SELECT *, before_seq + (sum(starts + events) OVER so_far)::bigint AS last_seq,
                CASE WHEN sum(starts) OVER so_far > 0 THEN 'running' ELSE status END AS status_then
