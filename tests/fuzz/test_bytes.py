@@ -25,9 +25,10 @@ from juinie_testkit.waits import eventually
 
 RUNS = 40
 CROWDS = 4
-GROWTH_BYTES = 2 * 2**20
-"""What the last crowd may add to what the service holds after those before it. What is made once (code, caches, pools) is there
-by then; what is kept of each case grows on."""
+NOISE_BYTES, CASE_BYTES = 3 * 2**19, 64
+"""What the last crowd may add to what the service holds after those before it, and for each case of it besides. What is made once
+(code, caches, pools) is there by then; what is kept of each case grows on. Python asks for memory a MiB at a time, so crowds of some
+hundred differ by a MiB whatever is kept: they show what keeps 5 KB of a case, and only large ones what keeps less."""
 POOL = 12
 """Descriptors: the pool's connections, which come and go."""
 
@@ -54,18 +55,20 @@ async def fuzz(service: ServiceProcess, requests: list[bytes], cases: int, seed:
     for crowd in range(1, CROWDS + 1):
         await knock(service.port, islice(left, cases // CROWDS if crowd < CROWDS else None), dice, tally)
         costs.append(Cost.of(service.pid or 0))
-    await given_back(service, costs[-2])
+    await given_back(service, costs[-2], cases // CROWDS)
     print(
         f"{service.name}, seed {seed!r}: {tally}; held before and after each crowd: {'; '.join(map(str, costs))}"
     )
     return tally
 
 
-async def given_back(service: ServiceProcess, before: Cost) -> None:
+async def given_back(service: ServiceProcess, before: Cost, cases: int) -> None:
+    most = before.resident_bytes + NOISE_BYTES + CASE_BYTES * cases
+
     def is_back() -> bool:
         now = Cost.of(service.pid or 0)
         return (
-            now.resident_bytes <= before.resident_bytes + GROWTH_BYTES
+            now.resident_bytes <= most
             and now.descriptors <= before.descriptors + POOL
             and now.threads <= before.threads
         )
