@@ -32,7 +32,7 @@ def built(batch):
 
 def batch_of(records, most_bytes=PLENTY):
     batch = RecordBatch(most_bytes)
-    assert all(batch.add(packed(*record)) for record in records)
+    batch.fill(packed(*record) for record in records)
     return batch
 
 
@@ -62,11 +62,25 @@ def test_aiokafka_reads_what_was_put_in(records):
 def test_first_record_always_fits_and_the_others_up_to_the_byte():
     record = packed(b"key", b"v" * 100, [])
     size = batch_of([(b"key", b"v" * 100, [])] * 3).size()
-    for most, fits in ((size, True), (size - 1, False)):
+    for most, fit in ((size, 3), (size - 1, 2), (1, 1)):
         batch = RecordBatch(most)
-        assert [batch.add(record), batch.add(record), batch.add(record)] == [True, True, fits]
-        assert batch.record_count() == 2 + fits
-    assert RecordBatch(1).add(record)
+        batch.fill([record] * 5)
+        assert batch.record_count() == fit
+
+
+def test_records_before_one_that_cannot_be_packed_are_in():
+    record = (b"key", b"value", [])
+
+    def cut():
+        yield packed(*record)
+        yield packed(*record)
+        raise UnicodeError
+
+    with patch("juinie_publisher.edges.record_batch.time.time", return_value=NOW_SECONDS):
+        batch = RecordBatch(PLENTY)
+        with pytest.raises(UnicodeError):
+            batch.fill(cut())
+        assert (batch.record_count(), built(batch)) == (2, built(batch_of([record] * 2)))
 
 
 def test_batch_that_is_sent_again_is_the_same():

@@ -19,6 +19,7 @@ _TYPE_AFTER = len(',"type":"')
 _TIME_AFTER = len('","time":"')
 _ID_HEAD = len(f"{RunId(UUID(int=0))}:") - _SEQ_AT
 """How much longer an event's id is than where its seq ends in the JSON."""
+_VARINTS_KNOWN = len(VARINTS)
 _UNTRACED, _TRACED = varint(7), varint(8)
 """How many headers there are."""
 _TRACEPARENT = sized(b"traceparent")
@@ -65,9 +66,9 @@ class RenderedRecord(msgspec.Struct, frozen=True, gc=False):
         time_at = type_end + _TIME_AFTER
         time_end = value.index(b'"', time_at)
         seq, event_type, time = value[_SEQ_AT:seq_end], value[type_at:type_end], value[time_at:time_end]
-        traceparent = self.traceparent
+        traceparent, size = self.traceparent, len(value)
         return self.run.form % (
-            varint(len(value)), value,
+            VARINTS[size] if size < _VARINTS_KNOWN else varint(size), value,
             _TRACED if traceparent else _UNTRACED,
             VARINTS[_ID_HEAD + seq_end], seq,
             VARINTS[type_end - type_at], event_type,

@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
+from itertools import islice
+from operator import methodcaller
 from typing import Any, Protocol
 
 import aiokafka
@@ -59,6 +61,9 @@ class Record(Protocol):
     """What is sent: see the record contracts."""
 
     def packed(self) -> bytes: ...
+
+
+_packed = methodcaller("packed")
 
 
 class KafkaTopic:
@@ -164,15 +169,12 @@ class KafkaTopic:
     def _fill(self, records: Sequence[Record], start: int, most_bytes: int) -> tuple[RecordBatch, int]:
         """A batch with the records from `start` on that fit into it: one at least."""
         batch = RecordBatch(min(most_bytes, self._max_message_bytes or BATCH_BYTES))
-        for end in range(start, len(records)):
-            try:
-                if not batch.add(records[end].packed()):
-                    return batch, end
-            except _UNENCODABLE as error:
-                if end > start:
-                    return batch, end
+        try:
+            batch.fill(map(_packed, islice(records, start, None)))
+        except _UNENCODABLE as error:
+            if not batch.record_count():
                 raise RecordRefused(NOT_ENCODABLE) from error
-        return batch, len(records)
+        return batch, start + batch.record_count()
 
     async def _acknowledged(self, producer: Any, batch: RecordBatch, partition: int) -> None:
         """Give a batch to the producer, and await its ack."""

@@ -6,6 +6,7 @@ broker's.
 
 import struct
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka.record import util
@@ -30,7 +31,8 @@ def _place(count: int) -> bytes:
     return b"\0\0" + varint(count)
 
 
-_PLACES = tuple(_place(count) for count in range(len(VARINTS)))
+_VARINTS_KNOWN = len(VARINTS)
+_PLACES = tuple(_place(count) for count in range(_VARINTS_KNOWN))
 
 
 class RecordBatch:
@@ -45,18 +47,22 @@ class RecordBatch:
         self._producer = (-1, -1, 0)
         self._built: bytearray | None = None
 
-    def add(self, record: bytes) -> bool:
-        """Whether this record, packed from its key on, fit."""
-        place = _PLACES[self._count] if self._count < len(_PLACES) else _place(self._count)
-        behind = len(place) + len(record)
-        length = varint(behind)
-        size = self._size + len(length) + behind
-        if self._count and size > self._most_bytes:
-            return False
-        self._parts += (length, place, record)
-        self._size = size
-        self._count += 1
-        return True
+    def fill(self, records: Iterable[bytes]) -> None:
+        """Add these records, packed from their key on, as long as they fit. Where the iterator raises, what came before is in."""
+        parts, size, count = self._parts, self._size, self._count
+        try:
+            for record in records:
+                place = _PLACES[count] if count < _VARINTS_KNOWN else _place(count)
+                behind = len(place) + len(record)
+                length = VARINTS[behind] if behind < _VARINTS_KNOWN else varint(behind)
+                larger = size + len(length) + behind
+                if count and larger > self._most_bytes:
+                    return
+                parts += (length, place, record)
+                size = larger
+                count += 1
+        finally:
+            self._size, self._count = size, count
 
     def size(self) -> int:
         """In bytes, of the whole."""
