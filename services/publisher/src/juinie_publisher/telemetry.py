@@ -1,8 +1,10 @@
 """Every span, metric and log-event name of the publisher."""
 
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from typing import Literal
 
 from opentelemetry import trace
@@ -122,26 +124,23 @@ class Telemetry:
         self._loop_lag.observe(seconds)
 
     @contextmanager
-    def round(self, traceparents: Iterable[str | None], records: int) -> Generator[None]:
-        """One relay round that found rows: a producer span, linked to the appends it carries."""
+    def round(self) -> Generator[Callable[[Iterable[str | None], int], None]]:
+        """One relay round that found rows: a producer span. Once they are on their way it is given the `traceparent` of each, to
+        link to the appends that it carries, and the number of records: nobody waits for that.
+        """
         self._rounds.inc()
-        attributes = {
-            "messaging.system": "kafka",
-            "messaging.operation.name": "publish",
-            "messaging.batch.message_count": records,
-        }
+        attributes = {"messaging.system": "kafka", "messaging.operation.name": "publish"}
         with self._tracer.start_as_current_span(
-            PUBLISH_SPAN, kind=SpanKind.PRODUCER, links=_links(traceparents), attributes=attributes
-        ):
-            yield
+            PUBLISH_SPAN, kind=SpanKind.PRODUCER, attributes=attributes
+        ) as span:
+            yield partial(_carries, span)
 
     def published(self, ages_at_fetch: Sequence[float], fetched_at: float, records: int) -> None:
         """Rows of these ages were acknowledged just now."""
         if not ages_at_fetch:
             return
         since_fetch = time.monotonic() - fetched_at
-        for age in ages_at_fetch:
-            self._latency.add(age + since_fetch)
+        self._latency.add_all([age + since_fetch for age in ages_at_fetch])
         self._published.inc(records)
         self._rows_since_summary += len(ages_at_fetch)
         self._events_since_summary += records
@@ -272,16 +271,14 @@ class Telemetry:
         self._is_listening = yes
 
 
-def _links(traceparents: Iterable[str | None]) -> list[trace.Link]:
-    """Links to the sampled appends, each once, at most 64."""
-    links: list[trace.Link] = []
-    for traceparent in dict.fromkeys(traceparents):
-        link = span_link(traceparent)
-        if link is not None:
-            links.append(link)
-            if len(links) == MAX_LINKS:
-                break
-    return links
+def _carries(span: trace.Span, traceparents: Iterable[str | None], records: int) -> None:
+    """Link a span to the sampled appends, each once, at most 64."""
+    if not span.is_recording():
+        return
+    span.set_attribute("messaging.batch.message_count", records)
+    links = filter(None, map(span_link, dict.fromkeys(traceparents)))
+    for link in islice(links, MAX_LINKS):
+        span.add_link(link.context)
 
 
 def _reason(error: BaseException) -> str:

@@ -460,12 +460,26 @@ def _with_a_large_one(row, seq):
 async def test_one_producer_span_links_the_appends_it_carries_up_to_64(told):
     sampled = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 101)]
     unsampled = f"00-{500:032x}-{500:016x}-00"
-    with told.telemetry.round([unsampled, None, sampled[0], *sampled], 102):
-        pass
+    with told.telemetry.round() as carries:
+        carries([unsampled, None, sampled[0], *sampled], 102)
     (span,) = told.spans.get_finished_spans()
     assert span.name == "juinie.run-events publish"
     assert [link.context.trace_id for link in span.links] == list(range(1, 65))
     assert span.attributes["messaging.batch.message_count"] == 102
+
+
+async def test_what_a_round_tells_of_itself_holds_up_no_batch(relay, outbox, topic, told, monkeypatch):
+    told_of = list[int]()
+    really = told.telemetry.events_missing
+    monkeypatch.setattr(told.telemetry, "events_missing", lambda *what: (told_of.append(1), really(*what)))
+
+    async def nothing_told_yet(_partition, _batch):
+        assert not told_of
+
+    topic.before_send = nothing_told_yet
+    await outbox.append(new_run_id(), 2, missing=1)
+    await relay.round()
+    assert told_of == [1]
 
 
 def test_rows_within_counts_whole_rows_only(row_maker):

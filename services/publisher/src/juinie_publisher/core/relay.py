@@ -155,14 +155,13 @@ class Relay:
 
     async def _publish(self, groups: Mapping[int, Sequence[PendingRow]], window: Window) -> None:
         """Send to all these partitions at once, and go on without those that are late."""
-        rows = [row for group in groups.values() for row in group]
-        self._tell_missing(rows)
-        with self._telemetry.round((row.traceparent for row in rows), record_count(rows)):
+        with self._telemetry.round() as carries:
             sending = [
                 self._lanes.take(partition, group, self._publish_to(partition, group, window.fetched_at))
                 for partition, group in groups.items()
             ]
             await asyncio.wait(sending, timeout=PATIENCE_SECONDS)
+            self._tell(groups, carries)
             await self._forget(self._lanes.ended())
 
     async def _publish_to(self, partition: int, rows: Sequence[PendingRow], fetched_at: float) -> Outcome:
@@ -176,12 +175,10 @@ class Relay:
             self._telemetry.failed("relay", error)
             end = error.end if isinstance(error, BatchFailed) else len(records)
             whole = rows_within(rows, acked)
-            outcome = Outcome(whole, rows_begun(rows, end)[len(whole) :])
+            outcome, published = Outcome(whole, rows_begun(rows, end)[len(whole) :]), record_count(whole)
         else:
-            outcome = Outcome(rows, ())
-        self._telemetry.published(
-            [row.age_seconds for row in outcome.acked], fetched_at, record_count(outcome.acked)
-        )
+            outcome, published = Outcome(rows, ()), len(records)
+        self._telemetry.published([row.age_seconds for row in outcome.acked], fetched_at, published)
         return outcome
 
     async def _send_or_park(
@@ -205,8 +202,17 @@ class Relay:
         self._backoff.settle({row.shard for row in acked} | failed_shards, failed_shards)
         await self._outbox.delete([row.id for row in acked])
 
-    def _tell_missing(self, rows: Sequence[PendingRow]) -> None:
-        """Events that were purged before they were published can't be sent. Their row must not stay for ever."""
+    def _tell(
+        self,
+        groups: Mapping[int, Sequence[PendingRow]],
+        carries: Callable[[Iterable[str | None], int], None],
+    ) -> None:
+        """What a round carries, and what it cannot: events that were purged before they were published. Their row must not stay for ever."""
+        rows = [row for group in groups.values() for row in group]
+        records = record_count(rows)
+        carries([row.traceparent for row in rows], records)
+        if records == sum([row.last_seq - row.first_seq + 1 for row in rows]):
+            return
         for row in rows:
             if row.events_missing:
                 self._telemetry.events_missing(row.run_id, row.first_seq, row.last_seq, row.events_missing)

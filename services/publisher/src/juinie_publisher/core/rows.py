@@ -42,4 +42,4 @@ def rows_begun(rows: Sequence[PendingRow], sent: int) -> Sequence[PendingRow]:
 
 
 def record_count(rows: Iterable[PendingRow]) -> int:
-    return sum(len(row.records) for row in rows)
+    return sum([len(row.records) for row in rows])
