@@ -91,7 +91,7 @@ class Costs:
 
 AT_REST_BYTES = {"api": 52e6, "publisher": 50e6, "gateway": 44e6}
 """PSS of a process without load."""
-CONNECTIONS = {"api": 13, "publisher": 11, "gateway": 11}
+CONNECTIONS = {"api": 13, "publisher": 13, "gateway": 11}
 """Of each process to Postgres, at most, as it is set by default: its pools, and those that wait for notifications or look at health."""
 
 

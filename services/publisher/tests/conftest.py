@@ -4,6 +4,7 @@ The fakes pass the same suites as Postgres and Kafka do: see `contract/test_outb
 """
 
 import asyncio
+import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -51,6 +52,7 @@ class FakeOutbox:
     deleted: list[int] = field(default_factory=list)
     parked: list[tuple[RunId, int, str]] = field(default_factory=list)
     last_seq: Counter[RunId] = field(default_factory=Counter)
+    before_fetch: Callable[[], None] | None = None
     before_delete: Callable[[], None] | None = None
 
     async def append(self, run_id: RunId, count: int = 1, data: str = "null", missing: int = 0) -> PendingRow:
@@ -65,7 +67,7 @@ class FakeOutbox:
         self, shards: Iterable[int], limits: WindowLimits, without: Iterable[RunId] = ()
     ) -> Window:
         left_out = set(without)
-        wanted, taken, per_shard = set(shards), list[PendingRow](), Counter[int]()
+        wanted, per_shard = set(shards), Counter[int]()
         due = list[PendingRow]()
         for row in self.rows:
             if (
@@ -75,6 +77,19 @@ class FakeOutbox:
             ):
                 per_shard[row.shard] += 1
                 due.append(row)
+        window = self._window(due, limits)
+        crowded = any(
+            count >= limits.rows_a_shard for count in Counter(row.shard for row in window.rows).values()
+        )
+        return dataclasses.replace(window, full=window.full or crowded)
+
+    async def fetch_oldest(self, limits: WindowLimits) -> Window:
+        return self._window(self.rows, limits)
+
+    def _window(self, due: Sequence[PendingRow], limits: WindowLimits) -> Window:
+        if self.before_fetch:
+            self.before_fetch()
+        taken = list[PendingRow]()
         size = count = 0
         for row in due:
             size += sum(len(record.value) for record in row.records)
@@ -82,10 +97,7 @@ class FakeOutbox:
             if taken and (size > limits.bytes or count > limits.records or len(taken) == limits.rows):
                 break
             taken.append(row)
-        full = len(due) > len(taken) or any(
-            count >= limits.rows_a_shard for count in Counter(row.shard for row in taken).values()
-        )
-        return Window(taken, full, time.monotonic())
+        return Window(taken, len(due) > len(taken), time.monotonic())
 
     async def delete(self, ids: Sequence[int]) -> None:
         if self.before_delete:

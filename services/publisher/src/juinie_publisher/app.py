@@ -32,7 +32,7 @@ from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.duties import DutyStore
 from juinie_publisher.store.kept_runs import KeptRunStore
-from juinie_publisher.store.outbox import BY_INDEX, PLANNING, OutboxStore
+from juinie_publisher.store.outbox import BY_INDEX, ONE_PLAN, PLANNING, OutboxStore
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
@@ -52,7 +52,8 @@ POOL_SIZE = 8
 """Dead letters, duties, purge, sweeper, retention, two gauges, readiness: one at a time each. Partitions whose record
 is parked want one besides, each, and wait for what is free."""
 RELAY_POOL_SIZE = 2
-"""The relay: one at a time, and one that may be on its way out after a statement that was given up."""
+"""The relay's fetches, and its other statements: one at a time each, and one that may be on its way out after a statement that
+was given up."""
 HANDOVER_SECONDS = 0.5
 """How long the round in flight may hold up the giving back of duties, when the process is asked to stop."""
 PROBE_DRAIN_SECONDS = 1.0
@@ -97,10 +98,12 @@ async def serve(
     provider = configure_tracing("juinie-publisher")
     database_url = settings.database_url.get_secret_value()
     pool = await open_pool(database_url, "juinie-publisher", PoolLimits(size=POOL_SIZE), **PLANNING)
-    relay_pool = await open_pool(
-        database_url, "juinie-publisher", PoolLimits(size=RELAY_POOL_SIZE), **BY_INDEX
-    )
-    parts = _build(settings, pool, relay_pool, provider.get_tracer("juinie_publisher"), sibling)
+    relay_pool, fetch_pool = [
+        await open_pool(database_url, "juinie-publisher", PoolLimits(size=RELAY_POOL_SIZE), **each)
+        for each in (BY_INDEX, ONE_PLAN)
+    ]
+    outbox = OutboxStore(relay_pool, fetch_pool)
+    parts = _build(settings, pool, outbox, provider.get_tracer("juinie_publisher"), sibling)
     http = HttpServer(parts.application, settings.host, settings.port, sibling=sibling)
     try:
         # It listens from here on: a probe waits for its answer instead of being refused.
@@ -114,13 +117,13 @@ async def serve(
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
         await asyncio.gather(parts.topic.close(), parts.dead_topic.close())
-        await asyncio.gather(pool.close(), relay_pool.close())
+        await asyncio.gather(pool.close(), relay_pool.close(), fetch_pool.close())
         await asyncio.to_thread(provider.shutdown)
         parts.telemetry.stopped()
 
 
 def _build(
-    settings: Settings, pool: Pool, relay_pool: Pool, tracer: Tracer, sibling: Sibling | None
+    settings: Settings, pool: Pool, outbox: OutboxStore, tracer: Tracer, sibling: Sibling | None
 ) -> Parts:
     """Everything, handed to where it is used. Nothing connects or starts here."""
     registry = CollectorRegistry()
@@ -144,7 +147,7 @@ def _build(
     doorbell, duty_bell = Doorbell(), Doorbell()
     duties = Duties(DutyStore(pool, new_uuid7(), _own_name()), duty_bell, doorbell.ring, telemetry)
     return Parts(
-        topic, dead_topic, pool, OutboxStore(relay_pool), DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry,
+        topic, dead_topic, pool, outbox, DeadLetterStore(pool), doorbell, duty_bell, duties, telemetry,
         readiness, probes, application,
     )  # fmt: skip
 

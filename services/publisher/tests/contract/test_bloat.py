@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from juinie_publisher.store.outbox import BY_INDEX, FETCH, OutboxStore, WindowLimits
+from juinie_publisher.store.outbox import BY_INDEX, FETCH, FETCH_OLDEST, ONE_PLAN, OutboxStore, WindowLimits
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, open_pool
 from juinie_shared.domain.ids import shard_of
 from juinie_testkit.seed import Seed
@@ -15,6 +15,11 @@ from juinie_testkit.waits import eventually
 ROWS = 200_000
 SHARDS = list(range(64))
 LIMITS = WindowLimits()
+OF_ALL = (LIMITS.rows, LIMITS.bytes, LIMITS.records)
+FETCHES = {
+    "by shard": (FETCH, *OF_ALL, SHARDS, LIMITS.rows_a_shard, list[str]()),
+    "oldest": (FETCH_OLDEST, *OF_ALL),
+}
 PATIENT = PoolLimits(statement_seconds=120)
 
 FILL = """
@@ -46,17 +51,9 @@ async def _some_ids(pool: Pool) -> list[int]:
         return [row["id"] for row in await connection.fetch(A_BATCH)]
 
 
-async def pages_of_a_fetch(connection: Connection) -> int:
-    plan = await connection.fetchval(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {FETCH}",
-        SHARDS,
-        LIMITS.rows_a_shard,
-        LIMITS.rows,
-        LIMITS.bytes,
-        LIMITS.records,
-        [],
-    )
-
+async def pages_of_a_fetch(connection: Connection, way: str) -> int:
+    statement, *asked = FETCHES[way]
+    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *asked)
     top = json.loads(plan)[0]["Plan"]
     return top["Shared Hit Blocks"] + top["Shared Read Blocks"]
 
@@ -69,12 +66,12 @@ async def test_rows_that_were_published_are_stepped_over_once_and_then_forgotten
     async with bloated.connection() as connection:
 
         async def is_forgotten() -> bool:
-            return await pages_of_a_fetch(connection) < 64 * 30
+            return all([await pages_of_a_fetch(connection, way) < 64 * 30 for way in FETCHES])
 
         await eventually(is_forgotten, 30, "a fetch of a few pages a shard")
-    window = await OutboxStore(bloated).fetch(SHARDS, LIMITS)
-
-    assert [(row.run_id, row.shard) for row in window.rows] == [(run_id, shard_of(run_id))]
+    store = OutboxStore(bloated)
+    for window in (await store.fetch(SHARDS, LIMITS), await store.fetch_oldest(LIMITS)):
+        assert [(row.run_id, row.shard) for row in window.rows] == [(run_id, shard_of(run_id))]
 
 
 ROWS_READ = """
@@ -83,26 +80,50 @@ ROWS_READ = """
 """
 
 
+BEFORE = {
+    "empty": "VACUUM ANALYZE outbox",
+    "never seen": "SELECT FROM outbox",
+    "few rows of one shard": f"{FILL.replace('$1', '5').replace('$2', '1')}; ANALYZE outbox",
+    "long, and empty since": f"{FILL.replace('$1', '20000').replace('$2', '64')}; ANALYZE outbox; DELETE FROM outbox",
+}
+"""What the outbox was like when a fetch was planned for good."""
+MOST_READ = {"by shard": 64 * LIMITS.rows_a_shard, "oldest": LIMITS.rows + 1}
+
+
 @pytest.mark.parametrize("counted", [False, True], ids=["since the last ANALYZE", "before it"])
 @pytest.mark.parametrize("shards", [1, 10, 64])
 @pytest.mark.parametrize("rows", [1_000, 20_000, ROWS])
-async def test_rows_that_wait_are_not_all_read(database_url: str, rows: int, shards: int, counted: bool):
+@pytest.mark.parametrize("way", FETCHES)
+async def test_rows_that_wait_are_not_all_read(
+    database_url: str, way: str, rows: int, shards: int, counted: bool
+):
     """As when Kafka goes away: nothing has told Postgres yet that the outbox is long, or a little longer than a fetch; or something
     has, while few runs were active.
     """
-    pool = await open_pool(database_url, "test", PATIENT, **BY_INDEX)
+    await _is_read_in_part(database_url, BEFORE["empty"], way, rows, shards, counted)
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+@pytest.mark.parametrize("way", FETCHES)
+async def test_plan_is_as_good_whenever_it_was_made(database_url: str, way: str, before: str):
+    await _is_read_in_part(database_url, before, way, 20_000, 64, counted=False)
+
+
+async def _is_read_in_part(
+    database_url: str, before: str, way: str, rows: int, shards: int, counted: bool
+) -> None:
+    pool = await open_pool(database_url, "test", PATIENT, **ONE_PLAN)
     async with pool.connection() as connection:
         await connection.execute("ALTER TABLE outbox SET (autovacuum_enabled = off)")
-        await connection.execute("VACUUM ANALYZE outbox")
-        fetch = (FETCH, SHARDS, LIMITS.rows_a_shard, LIMITS.rows, LIMITS.bytes, LIMITS.records, list[str]())
-        for _ in range(
-            6
-        ):  # from here on a prepared statement has one plan for good, unless it is told otherwise
-            await connection.fetch(*fetch)
+        for statement in before.split("; "):
+            await connection.execute(statement)
+        await connection.fetch(*FETCHES[way])  # planned here, and not again but after an ANALYZE
+        await connection.execute("DELETE FROM outbox")
         await connection.execute(FILL, rows, shards)
         if counted:
             await connection.execute("ANALYZE outbox")
         async with connection.transaction():
-            assert await connection.fetch(*fetch)
-            assert await connection.fetchval(ROWS_READ) <= 64 * LIMITS.rows_a_shard
+            before_it = await connection.fetchval(ROWS_READ)
+            assert await connection.fetch(*FETCHES[way])
+            assert await connection.fetchval(ROWS_READ) - before_it <= MOST_READ[way]
     await pool.close()

@@ -14,7 +14,8 @@ class PostgresOutbox:
 
     def __init__(self, pool):
         self._store, self._seed, self._runs, self._key = OutboxStore(pool), Seed(pool), set(), None
-        self.fetch, self.delete = self._store.fetch, self._store.delete
+        self.fetch, self.fetch_oldest = self._store.fetch, self._store.fetch_oldest
+        self.delete = self._store.delete
 
     async def append(self, run_id, count=1, data="null"):
         if run_id not in self._runs:
@@ -47,35 +48,47 @@ async def test_fetch_gives_a_run_in_order_and_again_until_deleted(outbox):
     assert seqs(await outbox.fetch(ALL, WindowLimits()), run) == [4, 5, 6]
 
 
-async def test_fetch_takes_the_oldest_rows_up_to_the_limit_and_says_that_more_wait(outbox):
+@pytest.fixture(params=["by shard", "oldest"])
+def fetch(request, outbox):
+    """Both ways give a window within the limits."""
+
+    async def of_all(limits):
+        by_shard = request.param == "by shard"
+        return await (outbox.fetch(ALL, limits) if by_shard else outbox.fetch_oldest(limits))
+
+    return of_all
+
+
+async def test_fetch_takes_the_oldest_rows_up_to_the_limit_and_says_that_more_wait(outbox, fetch):
     runs = [new_run_id() for _ in range(4)]
     for _ in range(3):
         for run in runs:
             await outbox.append(run)
-    window = await outbox.fetch(ALL, WindowLimits(rows=7))
+    window = await fetch(WindowLimits(rows=7))
     assert [seqs(window, run) for run in runs] == [[1, 2], [1, 2], [1, 2], [1]]
     assert window.full
+    assert not (await fetch(WindowLimits(rows=12))).full
 
 
-async def test_fetch_stops_at_the_bytes_but_gives_one_row_at_least(outbox):
+async def test_fetch_stops_at_the_bytes_but_gives_one_row_at_least(outbox, fetch):
     run = new_run_id()
     await outbox.append(run)
-    await outbox.delete([row.id for row in (await outbox.fetch(ALL, WindowLimits())).rows])
+    await outbox.delete([row.id for row in (await fetch(WindowLimits())).rows])
     for _ in range(3):
         await outbox.append(run, 1, f'"{"x" * 1000}"')
-    assert seqs(await outbox.fetch(ALL, WindowLimits(bytes=2500)), run) == [2, 3]
-    window = await outbox.fetch(ALL, WindowLimits(bytes=10))
+    assert seqs(await fetch(WindowLimits(bytes=2500)), run) == [2, 3]
+    window = await fetch(WindowLimits(bytes=10))
     assert (seqs(window, run), window.full) == ([2], True)
 
 
-async def test_fetch_stops_at_the_records_but_gives_one_row_at_least(outbox):
+async def test_fetch_stops_at_the_records_but_gives_one_row_at_least(outbox, fetch):
     run = new_run_id()
     for count in (1, 400, 400, 400):
         await outbox.append(run, count)
-    window = await outbox.fetch(ALL, WindowLimits(records=900))
+    window = await fetch(WindowLimits(records=900))
     assert (seqs(window, run), window.full) == (list(range(1, 802)), True)
     await outbox.delete([row.id for row in window.rows])
-    assert seqs(await outbox.fetch(ALL, WindowLimits(records=10)), run) == list(range(802, 1202))
+    assert seqs(await fetch(WindowLimits(records=10)), run) == list(range(802, 1202))
 
 
 async def test_fetch_leaves_out_runs_and_finds_what_is_behind_them(outbox):
@@ -111,6 +124,15 @@ async def test_crowded_shard_leaves_room_for_the_others(outbox):
     assert window.full
 
 
+async def test_oldest_rows_are_given_whichever_shard_they_are_in(outbox):
+    crowded, other = new_run_id(), new_run_id()
+    for _ in range(10):
+        await outbox.append(crowded)
+    await outbox.append(other)
+    window = await outbox.fetch_oldest(WindowLimits(rows=10, rows_a_shard=4))
+    assert (seqs(window, crowded), seqs(window, other), window.full) == ([*range(1, 11)], [], True)
+
+
 async def test_delete_of_rows_that_are_gone_is_no_fault(outbox):
     run = new_run_id()
     await outbox.append(run)
@@ -133,8 +155,8 @@ async def test_delete_takes_these_rows_and_no_other(outbox, gone):
     assert [row.id for row in left] == [row.id for place, row in enumerate(rows) if place not in gone]
 
 
-async def test_rows_of_one_and_of_several_events_come_in_their_order(outbox):
+async def test_rows_of_one_and_of_several_events_come_in_their_order(outbox, fetch):
     run = new_run_id()
     for count in (1, 3, 1, 2, 1):
         await outbox.append(run, count)
-    assert seqs(await outbox.fetch(ALL, WindowLimits()), run) == list(range(1, 9))
+    assert seqs(await fetch(WindowLimits()), run) == list(range(1, 9))

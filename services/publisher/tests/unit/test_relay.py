@@ -15,6 +15,7 @@ from juinie_publisher.core.backoff import ShardBackoff
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.rows import rows_begun, rows_within
+from juinie_publisher.core.turns import OLDEST_IN_A_ROW
 from juinie_publisher.store.outbox import WindowLimits
 from juinie_shared.domain.errors import DatabaseAway, KafkaAway
 from juinie_shared.domain.ids import SHARDS, RunId, new_run_id, shard_of
@@ -216,7 +217,7 @@ async def test_away_and_back_are_logged_once_each(relay, topic):
 
 async def test_kafka_that_is_away_costs_no_query(relay, outbox, topic):
     topic.away = True
-    outbox.fetch = None
+    outbox.before_fetch = pytest.fail
     with pytest.raises(KafkaAway):
         await relay.round()
 
@@ -234,22 +235,73 @@ async def test_full_window_is_followed_by_the_next_at_once(outbox, topic, told, 
     assert topic.seqs(run) == list(range(1, 26))
 
 
+async def test_backlog_of_one_run_holds_up_no_other_and_is_soon_through(outbox, topic, told):
+    """New rows of others come all the time: each is sent by the next window of each shard, though the backlog is older."""
+    limits = WindowLimits(rows=20, rows_a_shard=4)
+    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, limits)
+    backlog, others = new_run_id(), list[RunId]()
+    for _ in range(400):
+        await outbox.append(backlog)
+    rounds = 0
+    while backlog in {row.run_id for row in outbox.rows}:
+        others.append(next(run for run in iter(new_run_id, None) if shard_of(run) != shard_of(backlog)))
+        await outbox.append(others[-1])
+        await relay.round()
+        rounds += 1
+        assert all(topic.seqs(run) for run in others[: -OLDEST_IN_A_ROW - 1])
+    assert topic.seqs(backlog) == list(range(1, 401))
+    assert rounds < 400 / limits.rows_a_shard / 3
+
+
+async def test_rows_of_shards_that_are_not_ours_fill_no_window(outbox, topic, told):
+    others, ours = runs_in_two_partitions(topic)
+    mine = set(range(SHARDS)) - {shard_of(others)}
+    relay = Relay(
+        outbox, outbox, topic, Doorbell(), told.telemetry, WindowLimits(rows=4), shards=lambda: mine
+    )
+    for _ in range(10):
+        await outbox.append(others)
+    await outbox.append(ours)
+    await relay.round()
+    assert (topic.seqs(ours), topic.seqs(others)) == ([1], [])
+
+
+async def test_shard_that_fails_fills_no_window(outbox, topic, told, clock):
+    """Its rows are the oldest, and more than a window has room for. They are tried again among those of the other shards."""
+    limits = WindowLimits(rows=4, rows_a_shard=2)
+    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, limits, ShardBackoff(clock))
+    bad, good = runs_in_two_partitions(topic)
+
+    async def refuse_the_bad(_partition, batch):
+        if batch[0].run_id == bad:
+            raise KafkaAway
+
+    topic.before_send = refuse_the_bad
+    for _ in range(10):
+        await outbox.append(bad)
+    await relay.round()
+    for seq in range(1, 6):
+        clock.now += 60.0
+        await outbox.append(good)
+        await relay.round()
+        assert topic.seqs(good) == list(range(1, seq + 1))
+
+
 async def test_database_that_is_away_is_waited_for(outbox, topic, told, stopping):
     run = new_run_id()
     await outbox.append(run)
-    really, failures = outbox.fetch, 3
+    failures = 3
 
-    async def fetch(*asked):
+    def fail_at_first():
         nonlocal failures
         failures -= 1
         if failures >= 0:
             raise DatabaseAway
-        return await really(*asked)
 
     async def stop(_partition, _batch):
         stopping.set()
 
-    outbox.fetch, topic.after_send = fetch, stop
+    outbox.before_fetch, topic.after_send = fail_at_first, stop
     await Relay(outbox, outbox, topic, Doorbell(), told.telemetry).run(stopping)
     assert topic.seqs(run) == [1]
     assert told.count("juinie_publisher_failures_total", part="relay", reason="DatabaseAway") == 3
@@ -275,19 +327,14 @@ async def test_stop_lets_the_round_in_flight_end(outbox, topic, told, stopping):
 
 async def test_what_was_being_fetched_as_the_relay_was_paused_is_not_sent(outbox, topic, told):
     """The rows that a fetch gives may be younger than the pause: whoever saw the pause expects nothing after it."""
-    run, held, really = new_run_id(), set(range(SHARDS)), outbox.fetch
-
-    async def fetch(*asked):
-        held.clear()
-        return await really(*asked)
-
+    run, held = new_run_id(), set(range(SHARDS))
     relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, shards=lambda: held)
     row = await outbox.append(run)
-    outbox.fetch = fetch
+    outbox.before_fetch = held.clear
     await relay.round()
     assert (topic.records, outbox.rows) == ([], [row])
     held.update(range(SHARDS))
-    outbox.fetch = really
+    outbox.before_fetch = None
     await relay.round()
     assert (topic.seqs(run), outbox.rows) == ([1], [])
 
@@ -361,11 +408,11 @@ async def test_nothing_is_fetched_while_too_many_runs_wait_for_slow_partitions(
     run = new_run_id()
     await outbox.append(run)
     await relay.round()
-    really, outbox.fetch = outbox.fetch, None
+    outbox.before_fetch = pytest.fail
     assert await relay.round() is False
     may_arrive.set()
     await relay.drain()
-    outbox.fetch = really
+    outbox.before_fetch = None
     await relay.round()
     assert topic.seqs(run) == [1]
 

@@ -22,6 +22,11 @@ class ShardBackoff:
         self._failures: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
 
+    @property
+    def any_failed(self) -> bool:
+        """Whether there is a shard that has failed and has not gone well since."""
+        return bool(self._failures)
+
     def due(self, shards: Iterable[int]) -> list[int]:
         """Those of these shards that do not wait."""
         now = self._clock()

@@ -20,6 +20,7 @@ from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.lanes import Lanes, Outcome
 from juinie_publisher.core.pause import pause
 from juinie_publisher.core.rows import group_by_partition, record_count, rows_begun, rows_within
+from juinie_publisher.core.turns import Turns
 from juinie_publisher.store.outbox import PendingRow, Window, WindowLimits
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.rendered_record import RenderedRecord
@@ -52,7 +53,11 @@ class RecordRefused(Permanent):
 
 class Outbox(Protocol):
     async def fetch(self, shards: Iterable[int], limits: WindowLimits, without: Collection[RunId]) -> Window:
-        """The oldest rows of these shards: nothing of the runs `without`, of each other run a prefix of what is left."""
+        """The oldest rows of these shards, so many of each: nothing of the runs `without`, of each other run a prefix of what is left."""
+        ...
+
+    async def fetch_oldest(self, limits: WindowLimits) -> Window:
+        """The oldest rows of all: of each run a prefix."""
         ...
 
     async def delete(self, ids: Sequence[int]) -> None:
@@ -102,6 +107,7 @@ class Relay:
         self._backoff = backoff or ShardBackoff()
         self._shards = shards
         self._lanes = Lanes()
+        self._turns = Turns()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until `stopping` is set. What is on its way then is waited for."""
@@ -130,7 +136,7 @@ class Relay:
         left_out = self._lanes.runs
         if not shards or len(left_out) > MOST_RUNS_LEFT_OUT:
             return False
-        window = await self._outbox.fetch(shards, self._limits, left_out)
+        window = await self._fetch(shards, left_out)
         ours = frozenset(self._shards())  # again: we may have been paused, or lost some, while we fetched
         rows = [row for row in window.rows if row.shard in ours]
         groups = self._lanes.free(group_by_partition(rows, self._topic.partition_of))
@@ -152,6 +158,16 @@ class Relay:
             self._telemetry.kafka_is(away=True, reason=str(error.__cause__ or error))
             raise
         self._telemetry.kafka_is(away=False)
+
+    async def _fetch(self, shards: Collection[int], left_out: Collection[RunId]) -> Window:
+        troubled = bool(left_out) or self._backoff.any_failed or len(shards) < SHARDS
+        if self._turns.by_shard(troubled):
+            window = await self._outbox.fetch(shards, self._limits, left_out)
+        else:
+            window = await self._outbox.fetch_oldest(self._limits)
+        if not window.full:
+            self._turns.all_given()
+        return window
 
     async def _publish(self, groups: Mapping[int, Sequence[PendingRow]], window: Window) -> None:
         """Send to all these partitions at once, and go on without those that are late."""

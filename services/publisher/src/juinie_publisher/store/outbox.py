@@ -8,25 +8,24 @@ ones of its run; and `FETCH` cuts only at the end of the id order.
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import msgspec
 
 from juinie_shared.contracts.rendered_record import RenderedRecord, RunBytes
 from juinie_shared.db.event_json import EVENT_JSON
-from juinie_shared.db.pool import Connection, Pool, Row
+from juinie_shared.db.pool import Pool, Row
 from juinie_shared.domain.ids import RunId, Seq
 
-FETCH = f"""
-    WITH due AS MATERIALIZED (
-        SELECT o.* FROM unnest($1::smallint[]) AS s (shard)
-        CROSS JOIN LATERAL (
-            SELECT * FROM outbox WHERE outbox.shard BETWEEN s.shard AND s.shard AND run_id <> ALL($6::uuid[])
-            ORDER BY shard, id LIMIT $2
-        ) AS o
-        ORDER BY o.id LIMIT $3::integer + 1
-    ),
+
+def _fetch(due: str) -> str:
+    """Of these rows, in id order, those that are within $1 rows, $2 bytes and $3 records, with their events; at least one.
+
+    A row's only event is not put into an array, and its run is told as bytes: both are cheaper to read.
+    """
+    return f"""
+    WITH due AS MATERIALIZED ({due} ORDER BY id LIMIT $1::integer + 1),
     measured AS MATERIALIZED (
         SELECT due.*, row_number() OVER so_far AS place, sum(bytes) OVER so_far AS bytes_so_far,
                sum((last_seq - first_seq + 1)::integer) OVER so_far AS records_so_far
@@ -43,18 +42,28 @@ FETCH = f"""
                WHERE e.run_id = d.run_id AND e.seq BETWEEN d.first_seq AND d.last_seq ORDER BY e.seq
            ) END AS events
     FROM measured AS d
-    WHERE d.place = 1 OR (d.place <= $3 AND d.bytes_so_far <= $4 AND d.records_so_far <= $5)
+    WHERE d.place = 1 OR (d.place <= $1 AND d.bytes_so_far <= $2 AND d.records_so_far <= $3)
     ORDER BY d.id
-"""  # noqa: S608 - a constant of ours
-"""The oldest rows of the shards $1 but for the runs $6: at most $2 a shard; $3 rows, $4 bytes, $5 records; at least one.
+    """  # noqa: S608 - constants of ours
 
-A row's only event is not put into an array, and its run is told as bytes: both are cheaper to read.
+
+FETCH = _fetch("""
+    SELECT o.* FROM unnest($4::smallint[]) AS s (shard)
+    CROSS JOIN LATERAL (
+        SELECT * FROM outbox WHERE outbox.shard BETWEEN s.shard AND s.shard AND run_id <> ALL($6::uuid[])
+        ORDER BY shard, id LIMIT $5
+    ) AS o
+""")
+"""The oldest rows of the shards $4 but for the runs $6, at most $5 a shard.
 
 No `=` for the shard: with that, the order of the primary key would do too, and a shard of few rows, so read, is the whole outbox.
 
 No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
-seq), as long as it is planned for the outbox as it is: see PLANNING and BY_INDEX.
+seq), as long as nothing else may be used: see ONE_PLAN.
 """
+
+FETCH_OLDEST = _fetch("SELECT * FROM outbox")
+"""The oldest rows of all shards: none is looked at in vain. No lock. Indexes: the primary key, and run_event (run_id, seq)."""
 
 TENANTS = "SELECT run_id, tenant_id FROM run WHERE run_id = ANY($1::uuid[])"
 """Whose these runs are. By primary key. A run never changes hands, so it is asked once, and not of every row."""
@@ -63,13 +72,16 @@ MOST_RUNS_KNOWN = 20_000
 """Of so many runs it is remembered, with the bytes that their records have in common. Then all are asked for again."""
 
 PLANNING = {"plan_cache_mode": "force_custom_plan"}
-"""What all sessions of the publisher set. A plan that was made while the outbox was empty reads all of it, for each shard, once
-Kafka has been away for a while: seconds a fetch, until statistics come. A plan of its own costs a fetch a quarter of a
-millisecond, and knows the table's size."""
+"""What all sessions of the publisher set, but for those that fetch. A plan that was made while a table was empty may read all of
+it, once it is long: seconds a statement, until statistics come. A plan of its own knows the table's size."""
 
 BY_INDEX = PLANNING | {"enable_bitmapscan": "off", "enable_seqscan": "off", "jit": "off"}
-"""What the relay's sessions set, so that rows are read along the two indexes, and no further than is asked for. Without
+"""What the relay's sessions set, so that rows are read along the indexes, and no further than is asked for. Without
 statistics, all rows of a shard by bitmap, sorted, look as good as its first 64, and so do the events of a row."""
+
+ONE_PLAN = BY_INDEX | {"plan_cache_mode": "force_generic_plan"}
+"""What the sessions set that fetch, and do nothing else. A fetch is planned once, as it has the same plan however long the outbox
+is: one index gives the order that is asked for, and all others want a sort besides. A delete has no order, and no such plan."""
 
 DELETE = """
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
@@ -144,29 +156,30 @@ class Backlog:
 class OutboxStore:
     """The outbox. Every method is one short transaction."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, fetching: Pool | None = None) -> None:
+        """`fetching`: the sessions that fetch, where they are not the same as for all else."""
         self._pool = pool
+        self._fetching = fetching or pool
         self._runs: dict[bytes, RunBytes] = {}
 
     async def fetch(
         self, shards: Iterable[int], limits: WindowLimits, without: Collection[RunId] = ()
     ) -> Window:
-        """The oldest rows of these shards: nothing of the runs `without`, of each other run a prefix of what is left."""
-        async with self._pool.connection() as connection:
-            rows = await connection.fetch(
-                FETCH,
-                list(shards),
-                limits.rows_a_shard,
-                limits.rows,
-                limits.bytes,
-                limits.records,
-                list(without),
-            )
-            await self._learn_runs(connection, rows)
+        """The oldest rows of these shards, so many of each: nothing of the runs `without`, of each other run a prefix of what is left."""
+        window = await self._fetch(FETCH, limits, list(shards), limits.rows_a_shard, list(without))
+        of_a_shard = Counter([row.shard for row in window.rows]).values()
+        return replace(window, full=window.full or max(of_a_shard, default=0) >= limits.rows_a_shard)
+
+    async def fetch_oldest(self, limits: WindowLimits) -> Window:
+        """The oldest rows of all: of each run a prefix."""
+        return await self._fetch(FETCH_OLDEST, limits)
+
+    async def _fetch(self, statement: str, limits: WindowLimits, *asked: object) -> Window:
+        async with self._fetching.connection() as connection:
+            rows = await connection.fetch(statement, limits.rows, limits.bytes, limits.records, *asked)
+        await self._learn_runs(rows)
         pending = [_pending_row(row, self._runs) for row in rows]
-        per_shard = Counter[int](row.shard for row in pending)
-        full = bool(rows) and (rows[0]["due"] > len(rows) or max(per_shard.values()) >= limits.rows_a_shard)
-        return Window(pending, full, time.monotonic())
+        return Window(pending, bool(rows) and rows[0]["due"] > len(rows), time.monotonic())
 
     async def delete(self, ids: Sequence[int]) -> None:
         """Forget rows that Kafka has acknowledged. Rows that are gone already are no fault."""
@@ -179,7 +192,7 @@ class OutboxStore:
             else:
                 await connection.execute(DELETE, ids)
 
-    async def _learn_runs(self, connection: Connection, rows: Iterable[Row]) -> None:
+    async def _learn_runs(self, rows: Iterable[Row]) -> None:
         """Ask whose the runs of these rows are, where it is not known yet."""
         runs = {row["run"] for row in rows}
         unknown = runs - self._runs.keys()
@@ -187,7 +200,8 @@ class OutboxStore:
             self._runs.clear()
             unknown = runs
         if unknown:
-            found = await connection.fetch(TENANTS, [UUID(bytes=run) for run in unknown])
+            async with self._pool.connection() as connection:
+                found = await connection.fetch(TENANTS, [UUID(bytes=run) for run in unknown])
             self._runs.update(
                 (row["run_id"].bytes, RunBytes.of(row["run_id"], row["tenant_id"])) for row in found
             )
