@@ -27,8 +27,8 @@ INDEXES = """
 MAKING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND datname = current_database()"
 END = "SELECT pg_terminate_backend(pid) FROM ({}) AS making"
 ALL_INDEXES = [
-    "run_deleted_idx", "run_due_idx", "run_finished_idx", "run_kept_idx", "run_open_idx", "run_pending_idx", "run_pkey",
-    "run_tenant_created_idx", "run_tenant_thread_idx",
+    "run_deleted_idx", "run_due_idx", "run_finished_idx", "run_kept_idx", "run_open_idx", "run_open_of_key_idx",
+    "run_pending_idx", "run_pkey", "run_tenant_created_idx", "run_tenant_thread_idx",
 ]  # fmt: skip
 AS_A_PROCESS = (
     "import asyncio, sys; from juinie_shared.db.migrate import migrate; asyncio.run(migrate(sys.argv[1]))"

@@ -32,7 +32,7 @@ def test_docstring_at_the_top_names_every_error():
     ("error", "status"),
     [
         (errors.BadPosition(), 400), (errors.NotAuthenticated(), 401), (errors.ScopeMissing("write"), 403), (errors.RunNotFound(), 404),
-        (errors.RunFinished(), 409), (errors.RunNotFinished(), 409), (errors.RunIdTaken(), 409), (errors.LeaseLost(), 409),
+        (errors.RunFinished(), 409), (errors.RunNotFinished(), 409), (errors.RunIdTaken(), 409), (errors.LeaseLost(), 409), (errors.RunFull(), 409),
         (errors.EventsGone(5), 410), (errors.IdempotencyKeyReused(), 422), (errors.DatabaseAway(), 503), (errors.DatabaseBusy(), 503), (errors.ServerBusy(), 503), (errors.SchemaAway(), 503),
         (errors.RunLocked(), 503), (errors.KafkaAway(), 503), (errors.Draining(), 503), (errors.SchemaBehind(None, "1"), 500),
     ],

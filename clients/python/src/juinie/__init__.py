@@ -2,7 +2,16 @@
 
 from juinie.claims import Claim
 from juinie.client import Client
-from juinie.errors import JuinieError, LeaseLost, NoAnswer, NotFound, Refused, RunFinished, Unreadable
+from juinie.errors import (
+    JuinieError,
+    LeaseLost,
+    NoAnswer,
+    NotFound,
+    Refused,
+    RunFinished,
+    RunFull,
+    Unreadable,
+)
 from juinie.events import RunEvent
 
 __all__ = [
@@ -15,5 +24,6 @@ __all__ = [
     "Refused",
     "RunEvent",
     "RunFinished",
+    "RunFull",
     "Unreadable",
 ]

@@ -79,7 +79,7 @@ class Client:
         Gives `first_seq`, `last_seq`, `status` and `cancel_requested`.
 
         Raises:
-            RunFinished, LeaseLost: nothing was appended, and nothing will be.
+            RunFinished, RunFull, LeaseLost: nothing was appended, and nothing will be.
             NoAnswer: repeat it with the same `idempotency_key`.
         """
         body = {"events": [{"type": name, "data": data} for name, data in events]}

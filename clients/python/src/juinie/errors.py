@@ -5,6 +5,7 @@ JuinieError
 └── Refused           an answer that will stay the same
     ├── NotFound
     ├── RunFinished
+    ├── RunFull
     ├── LeaseLost
     └── Unreadable    something that is no answer of Juinie's
 """
@@ -54,6 +55,10 @@ class RunFinished(Refused):
     """The run has ended: nothing can be added to it."""
 
 
+class RunFull(Refused):
+    """The run has as many events as it may, or would have with these: it can only be finished."""
+
+
 class LeaseLost(Refused):
     """Another worker has the run by now, or its time ran out: stop working on it."""
 
@@ -62,7 +67,12 @@ class Unreadable(Refused):
     """The answer is not one that Juinie gives: something else answers at this address."""
 
 
-_BY_CODE = {"run_not_found": NotFound, "run_finished": RunFinished, "lease_lost": LeaseLost}
+_BY_CODE = {
+    "run_not_found": NotFound,
+    "run_finished": RunFinished,
+    "run_full": RunFull,
+    "lease_lost": LeaseLost,
+}
 
 
 def refusal(

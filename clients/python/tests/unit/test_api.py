@@ -6,11 +6,12 @@ import httpx
 import pytest
 
 from juinie.api import Api
-from juinie.errors import LeaseLost, Refused
+from juinie.errors import LeaseLost, Refused, RunFull
 
 type Answer = httpx.Response | Exception
 
 LOST = {"code": "lease_lost", "detail": "Another worker has the run."}
+FULL = {"code": "run_full", "detail": "The run would have more events than it may."}
 
 
 async def refused_after(*answers: Answer) -> Refused:
@@ -52,3 +53,10 @@ async def test_refusal_says_whether_an_earlier_try_may_have_been_done(
 
 async def test_refusal_of_the_first_try_is_a_proof() -> None:
     assert (await refused_after(httpx.Response(409, json=LOST))).after_no_answer is False
+
+
+async def test_full_run_is_told_at_once_and_not_asked_again() -> None:
+    refusal = await refused_after(httpx.Response(409, json=FULL))
+
+    assert isinstance(refusal, RunFull)
+    assert refusal.retry_after_seconds == 0

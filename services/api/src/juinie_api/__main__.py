@@ -15,6 +15,7 @@ from uuid import UUID
 import typer
 
 from juinie_api.edges.quota_commands import (
+    ActiveRuns,
     BytesPerMinute,
     EventsPerMinute,
     RequestsPerMinute,
@@ -110,11 +111,12 @@ def create_key(
     requests_per_minute: RequestsPerMinute = None,
     events_per_minute: EventsPerMinute = None,
     bytes_per_minute: BytesPerMinute = None,
+    active_runs: ActiveRuns = None,
     streams: Streams = None,
 ) -> None:
     """Make a key and print it, once."""
     wanted = _scopes(scopes)
-    given = (requests_per_minute, events_per_minute, bytes_per_minute, streams)
+    given = (requests_per_minute, events_per_minute, bytes_per_minute, active_runs, streams)
     quotas, _ = parsed(dict(zip(KEY_QUOTAS, given, strict=True)))
     typer.echo(
         _with_connection(

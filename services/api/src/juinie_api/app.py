@@ -209,6 +209,8 @@ class _Api:
                 idle_timeout_seconds=settings.idle_timeout_seconds,
                 waiting_requests=settings.max_waiting_requests,
                 active_runs=settings.max_active_runs,
+                active_runs_of_key=settings.max_active_runs_per_key,
+                events_per_run=settings.max_events_per_run,
             ),
             stream_url=settings.stream_url.rstrip("/"),
             draining=stopping,

@@ -102,6 +102,14 @@ class Settings(EdgeSettings):
         None, ge=1, validation_alias="JUINIE_MAX_ACTIVE_RUNS",
         description="Unfinished runs of a tenant, unless it has a quota of its own. Without it, any number.",
     )  # fmt: skip
+    max_active_runs_per_key: int | None = Field(
+        None, ge=1, validation_alias="JUINIE_MAX_ACTIVE_RUNS_PER_KEY",
+        description="Unfinished runs that were made with a key since it has a limit, likewise. Without it, any number.",
+    )  # fmt: skip
+    max_events_per_run: int | None = Field(
+        None, ge=1, validation_alias="JUINIE_MAX_EVENTS_PER_RUN",
+        description="Events that a run of a tenant may have, removed ones too, unless the tenant has a quota of its own. Without it, any number.",
+    )  # fmt: skip
     max_waiting_requests: int = Field(
         10_000, ge=1, validation_alias="JUINIE_MAX_WAITING_REQUESTS",
         description="Requests of a tenant that wait at once, unless it has a quota of its own.",

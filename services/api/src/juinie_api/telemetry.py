@@ -98,7 +98,7 @@ def build_metrics() -> Metrics:
         ),
         over_limit=Counter(
             "juinie_api_over_limit",
-            "Requests refused because of a limit (429).",
+            "Requests refused because of a limit (429, and 409 run_full).",
             ("code",),
             registry=registry,
         ),

@@ -17,7 +17,7 @@ FILL = """
     INSERT INTO append_key (run_id, key, route, fingerprint, first_seq, last_seq, status, cancel_requested)
     SELECT run_id, n, 'append', '', 1, 1, 'running', false FROM filled, generate_series(1, 4) AS n
 """
-EXECUTE = f"EXECUTE appends({', '.join(['NULL'] * 14)})"
+EXECUTE = f"EXECUTE appends({', '.join(['NULL'] * 15)})"
 BY_KEYS = [("append_key", "append_key_pkey", True), ("run", "run_pkey", True), ("run", "run_pkey", True)]
 SCANS = """
     SELECT seq_scan, (SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'run_pkey') AS by_key
@@ -73,10 +73,10 @@ async def test_appends_that_come_alone_are_planned_once(pool: Pool, database_url
     key = await Seed(pool).key()
     run_id = await Seed(pool).run(key, status="running")
     flights = await open_pool(database_url, "flights", PoolLimits(size=1), **ONE_PLAN)
-    each = [[run_id], [key.tenant_id], None, [True], [1], [1], [None], None, None, None, [1], "x", "1", None]
+    appends = [[run_id], [key.tenant_id], None, [True], [1], [1], [None], None, None, None, [1]]
     async with flights.connection() as flight:
         for _ in range(20):
-            assert len(await flight.fetch(APPEND_MANY, *each)) == 1
+            assert len(await flight.fetch(APPEND_MANY, *appends, "x", "1", None, None)) == 1
         [plans] = await flight.fetch(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1", APPEND_MANY
         )

@@ -116,7 +116,7 @@ async def test_renewing_a_lease_touches_no_index(tenant_id: TenantId, rolled_bac
 
 async def append(connection: Connection, run_id: UUID, tenant_id: TenantId, token: UUID) -> None:
     """One event by the holder of the lease."""
-    nothing = (None, None, None, False, 4, None, None, None, None)
+    nothing = (None, None, None, False, 4, None, None, None, None, None)
     await connection.fetchrow(
         events.APPEND, run_id, tenant_id, token, True, ["x"], ["null"], [None], *nothing
     )

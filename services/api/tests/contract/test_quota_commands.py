@@ -30,28 +30,33 @@ async def test_quotas_of_a_tenant_are_set_kept_and_taken_back(run, pool: Pool):
         0,
         [
             "requests-per-minute  600", "events-per-minute  default", "bytes-per-minute  default", "active-runs  default",
-            "waiting-requests  default", "streams  none", "streams-per-run  default",
+            "events-per-run  default", "waiting-requests  default", "streams  none", "streams-per-run  default",
         ],
     )  # fmt: skip
-    second = await run("tenants", "quotas", "acme", "--requests-per-minute", "default", "--active-runs", "5")
+    second = await run(
+        "tenants", "quotas", "acme", "--requests-per-minute", "default", "--active-runs", "5", "--events-per-run", "9"
+    )  # fmt: skip
     assert second.exit_code == 0
     principal = await KeyRing(pool).principal(key.text)
-    assert principal.tenant_quotas == {"streams": None, "active_runs": 5}
+    assert principal.tenant_quotas == {"streams": None, "active_runs": 5, "events_per_run": 9}
     assert principal.key_quotas == {}
     assert (await run("tenants", "quotas", "acme")).stdout == second.stdout
 
 
 async def test_quotas_of_a_key_come_with_it_and_can_be_changed(run, pool: Pool):
-    made = await run("keys", "create", "--tenant", "acme", "--events-per-minute", "100", "--streams", "2")
+    made = await run(
+        "keys", "create", "--tenant", "acme", "--events-per-minute", "100", "--active-runs", "3", "--streams", "2"
+    )  # fmt: skip
     async with pool.connection() as connection:
         principal = await find_key(connection, made.stdout.strip())
     assert principal
-    assert principal.key_quotas == {"events_per_minute": 100, "streams": 2}
+    assert principal.key_quotas == {"events_per_minute": 100, "active_runs": 3, "streams": 2}
     changed = await run(
-        "keys", "quotas", str(principal.key_id), "--streams", "default", "--bytes-per-minute", "9"
-    )
+        "keys", "quotas", str(principal.key_id), "--streams", "default", "--bytes-per-minute", "9", "--active-runs", "none"
+    )  # fmt: skip
     assert changed.stdout.splitlines() == [
-        "requests-per-minute  default", "events-per-minute  100", "bytes-per-minute  9", "streams  default",
+        "requests-per-minute  default", "events-per-minute  100", "bytes-per-minute  9", "active-runs  none",
+        "streams  default",
     ]  # fmt: skip
 
 
@@ -74,7 +79,7 @@ async def test_bad_settings_are_one_line_that_names_them(database_url: str):
     env = {
         "JUINIE_ENV": "dev", "DATABASE_URL": database_url, "JUINIE_REQUESTS_PER_MINUTE": "0", "JUINIE_EVENTS_PER_MINUTE": "x",
         "JUINIE_BYTES_PER_MINUTE": "-1", "JUINIE_RATE_WINDOW_SECONDS": "61", "JUINIE_MAX_ACTIVE_RUNS": "0",
-        "JUINIE_MAX_WAITING_REQUESTS": "",
+        "JUINIE_MAX_ACTIVE_RUNS_PER_KEY": "0", "JUINIE_MAX_EVENTS_PER_RUN": "0", "JUINIE_MAX_WAITING_REQUESTS": "",
     }  # fmt: skip
     refused = await asyncio.to_thread(CliRunner().invoke, cli, ["serve"], env=env)
     message = str(refused.exception)

@@ -180,7 +180,7 @@ async def test_who_names_another_tenants_run_locks_nothing(pool: Pool):
     theirs, own = [await Seed(pool).run(owner, status="running") for owner in (key, other)]
     each = [[theirs, own], [other.tenant_id] * 2, [None] * 2, [True] * 2, [1] * 2, [1] * 2, *[[None] * 2] * 4]
     async with pool.transaction() as flight, pool.transaction() as owner:
-        rows = await flight.fetch(APPEND_MANY, *each, [1, 2], "x,x", "1\n1", None)
+        rows = await flight.fetch(APPEND_MANY, *each, [1, 2], "x,x", "1\n1", None, None)
         assert [row["place"] for row in rows] == [2]
         assert await owner.fetchval("SELECT 1 FROM run WHERE run_id = $1 FOR UPDATE NOWAIT", theirs) == 1
         with pytest.raises(RunLocked), driver_errors():

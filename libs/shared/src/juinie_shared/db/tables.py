@@ -94,6 +94,7 @@ class Run(Row, table=True):
 
     `input`, `output`, `error`, `metadata` are JSON text, kept as they came. `due_at`: no later than the moment at which
     the sweeper has something to do with the run; it may look in vain, and then sets the next. NULL: never again.
+    `counted_key_id`: the key that made it, where that key had a limit of unfinished runs then.
     """
 
     __tablename__: ClassVar[str] = "run"  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel says declared_attr
@@ -111,6 +112,10 @@ class Run(Row, table=True):
             postgresql_where=text("status = 'pending'"),
         ),
         Index("run_open_idx", "tenant_id", postgresql_where=text("status IN ('pending', 'running')")),
+        Index(
+            "run_open_of_key_idx", "counted_key_id",
+            postgresql_where=text("counted_key_id IS NOT NULL AND status IN ('pending', 'running')"),
+        ),
         Index(
             "run_finished_idx", "tenant_id", "finished_at",
             postgresql_where=text("finished_at IS NOT NULL AND events_removed_at IS NULL AND deleted_at IS NULL"),
@@ -155,6 +160,7 @@ class Run(Row, table=True):
         default=None, sa_column=Column(DateTime(timezone=True), server_default=text("clock_timestamp()"))
     )
     events_removed_at: datetime | None = Field(default=None, sa_column=_moment())
+    counted_key_id: UUID | None = Field(default=None)
 
 
 class RunEvent(Row, table=True):

@@ -25,6 +25,7 @@ what never leaves an edge (`Refused`, `StreamCut`) stands apart.
         ├── RunFinished
         ├── RunNotFinished
         ├── RunNotClaimed
+        ├── RunFull
         ├── RunIdTaken
         ├── LeaseLost
         ├── IdempotencyKeyReused
@@ -134,7 +135,7 @@ class QuotaExceeded(LimitReached):
 
 
 class TooManyActiveRuns(LimitReached):
-    """This tenant has as many unfinished runs as it may. Finish or cancel one, or try again after Retry-After."""
+    """This tenant or key has as many unfinished runs as it may. Finish or cancel one, or try again after Retry-After."""
 
     code = "too_many_active_runs"
 
@@ -195,6 +196,12 @@ class RunNotClaimed(Permanent):
     """The run went back to pending, and nobody works on it. Claim it before you finish it with success."""
 
     code = "run_not_claimed"
+
+
+class RunFull(Permanent):
+    """With these events the run would have more than it may; none was written. Finish it, and go on in another run."""
+
+    code = "run_full"
 
 
 class RunIdTaken(Permanent):

@@ -1,6 +1,6 @@
 """What a tenant or a key may use up: a number for each quota, by its name.
 
-A quota that is absent has the default of the service's settings (a tenant's) or is no limit (a key's). One that is
+A quota that is absent has the default of the service's settings, where there is one, or is no limit. One that is
 None is no limit, whatever the default.
 """
 
@@ -19,13 +19,20 @@ class Quota(StrEnum):
     EVENTS_PER_MINUTE = "events_per_minute"
     BYTES_PER_MINUTE = "bytes_per_minute"
     ACTIVE_RUNS = "active_runs"
+    EVENTS_PER_RUN = "events_per_run"
     WAITING_REQUESTS = "waiting_requests"
     STREAMS = "streams"
     STREAMS_PER_RUN = "streams_per_run"
 
 
 TENANT_QUOTAS = tuple(Quota)
-KEY_QUOTAS = (Quota.REQUESTS_PER_MINUTE, Quota.EVENTS_PER_MINUTE, Quota.BYTES_PER_MINUTE, Quota.STREAMS)
+KEY_QUOTAS = (
+    Quota.REQUESTS_PER_MINUTE,
+    Quota.EVENTS_PER_MINUTE,
+    Quota.BYTES_PER_MINUTE,
+    Quota.ACTIVE_RUNS,
+    Quota.STREAMS,
+)
 
 
 def limit_of(quotas: Quotas, quota: Quota, default: int | None = None) -> int | None:

@@ -26,6 +26,7 @@ STATUS_OF: dict[type[e.JuinieError], int] = {
     e.RunFinished: 409,
     e.RunNotFinished: 409,
     e.RunNotClaimed: 409,
+    e.RunFull: 409,
     e.RunIdTaken: 409,
     e.LeaseLost: 409,
     e.EventsGone: 410,

@@ -24,6 +24,7 @@ from juinie_shared.domain.errors import (
     IdempotencyKeyReused,
     LeaseLost,
     RunFinished,
+    RunFull,
     RunNotClaimed,
     RunNotFound,
 )
@@ -57,7 +58,8 @@ class Append:
 
     `starts`: it starts a run that nobody has started yet. `ending`: its last event is `run.finished`, and the run
     ends with it. `asks_cancel`: one of its events is `run.cancel_requested`. `lease`: it is refused unless this is
-    the run's lease.
+    the run's lease. `events_per_run`: it is refused where the run would have more events with it, those that retention
+    removed among them; one that ends the run never is. None: any number.
     """
 
     run_id: RunId
@@ -69,6 +71,7 @@ class Append:
     ending: Ending | None = None
     asks_cancel: bool = False
     traceparent: str | None = None
+    events_per_run: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Appender(Protocol):
             RunFinished: it has ended.
             LeaseLost: `lease` is not the run's.
             RunNotClaimed: it is to end in success, and waits for the worker of its next attempt.
+            RunFull: it would have more events than it may.
             IdempotencyKeyReused: the key came with another request before.
             Transient: the database is away, or the run's row stayed locked.
         """
@@ -133,7 +137,7 @@ class OneByOne:
 
 
 async def write(connection: Connection, append: Append) -> Row | None:
-    """Run the statement. None: no such run. `first_seq` is NULL: refused, `open`, `fenced` and `claimed` say why."""
+    """Run the statement. None: no such run. `first_seq` is NULL: refused, `open`, `fenced`, `claimed` and `fits` say why."""
     ending = append.ending
     return await connection.fetchrow(
         events.APPEND,
@@ -153,6 +157,7 @@ async def write(connection: Connection, append: Append) -> Row | None:
         append.once and append.once.key,
         append.once and append.once.route,
         append.once and append.once.fingerprint,
+        append.events_per_run,
     )
 
 
@@ -190,7 +195,9 @@ async def _explain(connection: Connection, append: Append, row: Row) -> Appended
         return replayed
     if not row["open"]:
         raise RunFinished
-    raise RunNotClaimed if row["fenced"] else LeaseLost
+    if not row["fenced"]:
+        raise LeaseLost
+    raise RunFull if row["claimed"] else RunNotClaimed
 
 
 async def _replay(connection: Connection, append: Append) -> Appended:

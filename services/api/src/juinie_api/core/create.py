@@ -3,8 +3,9 @@
 A run that is claimed at birth is its creator's from the start. No worker ever sees it wait.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 
@@ -16,15 +17,24 @@ from juinie_api.store import runs
 from juinie_shared.contracts.run_event_data import created_data
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import IdempotencyKeyReused, RunIdTaken, RunNotFound, TooManyActiveRuns
-from juinie_shared.domain.ids import RunId, TenantId, shard_of
+from juinie_shared.domain.ids import KeyId, RunId, TenantId, shard_of
 
 RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLimit:
+    """How many unfinished runs a key may have: of those that it made while it had a limit."""
+
+    key_id: KeyId
+    active_runs: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a client asks for. `active_runs`: refused where the tenant has so many already. `input` and `metadata` are JSON
-    text; `fingerprint` is that of the whole request. `claimant`: who works on it from the start; None: it waits for a worker.
+    """What a client asks for. `active_runs`: refused where the tenant has so many already; `key_limit`: where its key has.
+    `input` and `metadata` are JSON text; `fingerprint` is that of the whole request. `claimant`: who works on it from the
+    start; None: it waits for a worker.
     """
 
     run_id: RunId
@@ -40,6 +50,7 @@ class NewRun:
     key: str | None
     traceparent: str | None
     claimant: Claimant | None = None
+    key_limit: KeyLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +72,12 @@ async def create(pool: Pool, wake: Callable[[], None], new: NewRun) -> Created:
     Raises:
         RunIdTaken: another request has, or had, a run of this id.
         IdempotencyKeyReused: the key came with another request.
-        TooManyActiveRuns: the tenant has as many as it may.
+        TooManyActiveRuns: the tenant or the key has as many as it may.
         DatabaseAway: also when it is made, and could not be read again.
     """
     async with pool.connection() as connection:
-        if new.active_runs is not None and await _is_full(connection, new.tenant_id, new.active_runs):
-            return await _find_twin_or_refuse(connection, new)
+        if reached := await _reached(connection, new):
+            return await _find_twin_or_refuse(connection, new, reached)
         try:
             made = await _insert(connection, new)
         except asyncpg.UniqueViolationError:  # the key or the id is taken, maybe by a twin that we waited for
@@ -99,21 +110,35 @@ async def _insert(connection: Connection, new: NewRun) -> bool:
         new.claimant and new.claimant.worker_id,
         new.claimant and new.claimant.worker_json,
         new.claimant and new.claimant.lease_seconds,
+        new.key_limit and new.key_limit.key_id,
     )
     return made is not None
 
 
-async def _is_full(connection: Connection, tenant_id: TenantId, limit: int) -> bool:
-    """Creates that are in flight at once may all see the same count: it is passed by no more than those."""
-    return await connection.fetchval(runs.COUNT_ACTIVE, tenant_id, limit) >= limit
+async def _reached(connection: Connection, new: NewRun) -> list[str]:
+    """The limits that are. Creates that are in flight at once may all see the same count: it is passed by no more than those."""
+    of_key = new.key_limit
+    limits: list[tuple[str, str, UUID, int | None]] = [
+        ("tenant-active-runs", runs.COUNT_ACTIVE, new.tenant_id, new.active_runs),
+        *(
+            [("key-active-runs", runs.COUNT_ACTIVE_OF_KEY, of_key.key_id, of_key.active_runs)]
+            if of_key
+            else []
+        ),
+    ]
+    return [
+        name
+        for name, count, holder, limit in limits
+        if limit is not None and await connection.fetchval(count, holder, limit) >= limit
+    ]
 
 
-async def _find_twin_or_refuse(connection: Connection, new: NewRun) -> Created:
+async def _find_twin_or_refuse(connection: Connection, new: NewRun, reached: Sequence[str]) -> Created:
     """A request that made its run before is answered all the same."""
     try:
         return await _find_twin(connection, new)
     except RunIdTaken as error:
-        raise TooManyActiveRuns(RETRY_SECONDS, ["tenant-active-runs"]) from error
+        raise TooManyActiveRuns(RETRY_SECONDS, reached) from error
 
 
 async def _find_twin(connection: Connection, new: NewRun) -> Created:

@@ -3,11 +3,12 @@
     commit() → the run's lane → flight: one statement, one commit, for as many as fit → to each its own answer
 
 Nobody waits for others to come, only for a flight with room. What is not plain (the end of a run, a large append, a run
-whose row somebody holds or that has ended, a lost lease, a key that was used before) is left out by the flight, and goes alone.
+whose row somebody holds, that has ended or is nearly full, a lost lease, a key that was used before) is left out by the
+flight, and goes alone.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,6 +20,7 @@ from juinie_api.core.append import Append, Appended, OneByOne, appended, size_of
 from juinie_api.store.events import APPEND_MANY
 from juinie_shared.db.pool import Connection, Pool
 from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, Transient
+from juinie_shared.domain.ids import RunId
 from juinie_shared.domain.times import format_time
 
 FLIGHTS = 2
@@ -246,6 +248,7 @@ def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
     counts = [len(append.events) for append in appends]
     events = [event for append in appends for event in append.events]
     times = [event.time for event in events]
+    limits = [append.events_per_run for append in appends]
     return [
         [append.run_id for append in appends],
         [append.tenant_id for append in appends],
@@ -267,6 +270,17 @@ def _arguments(flight: Sequence[_Waiting]) -> list[Sequence[object] | None]:
         _in_a_row([event.type for event in events], ","),
         _in_a_row([event.data for event in events], "\n"),
         [time and format_time(time) for time in times] if any(times) else None,
+        _tops(appends, limits) if any(limits) else None,
+    ]
+
+
+def _tops(appends: Sequence[Append], limits: Sequence[int | None]) -> Sequence[int | None]:
+    """For each, the largest seq of its run with which all that is aboard for the run has room behind it, and a `run.started`."""
+    aboard = Counter[RunId]()
+    for append in appends:
+        aboard[append.run_id] += len(append.events)
+    return [
+        limit and limit - aboard[append.run_id] - 1 for append, limit in zip(appends, limits, strict=True)
     ]
 
 

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from juinie_api.core import patience
 from juinie_api.core.append import Appender, Once
+from juinie_api.core.create import KeyLimit
 from juinie_api.core.desk import ClaimDesk
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.places import WaitingPlaces
@@ -219,6 +220,20 @@ class Call:
         if self.principal.unmetered:
             return None
         return limit_of(self.principal.tenant_quotas, Quota.ACTIVE_RUNS, self.services.limits.active_runs)
+
+    def active_runs_of_key(self) -> KeyLimit | None:
+        """How many unfinished runs the key may have; None: any number."""
+        holder = self.principal
+        limit = limit_of(holder.key_quotas, Quota.ACTIVE_RUNS, self.services.limits.active_runs_of_key)
+        return None if holder.unmetered or limit is None else KeyLimit(holder.key_id, limit)
+
+    def events_per_run(self) -> int | None:
+        """How many events a run of the tenant may have; None: any number."""
+        if self.principal.unmetered:
+            return None
+        return limit_of(
+            self.principal.tenant_quotas, Quota.EVENTS_PER_RUN, self.services.limits.events_per_run
+        )
 
     def idempotency_key(self) -> str | None:
         key = self._head.get(b"idempotency-key")

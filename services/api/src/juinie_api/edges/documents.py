@@ -47,7 +47,7 @@ _REFUSALS = {
     403: "The API key lacks the scope.",
     404: "There is none, or it is another tenant's.",
     406: "`Accept` leaves out JSON.",
-    409: "The run does not allow it.",
+    409: "The run does not allow it: `code` says why.",
     410: "The events are past their retention.",
     413: "The request or a value in it is too large.",
     415: "Another content type or coding.",

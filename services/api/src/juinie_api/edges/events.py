@@ -62,7 +62,7 @@ async def append_events(call: Authenticated) -> Response:
     run_id = call.run_id()
     append = Append(
         run_id, call.principal.tenant_id, body.events, starts=body.start, lease=call.lease(),
-        once=key, traceparent=current_traceparent(),
+        once=key, traceparent=current_traceparent(), events_per_run=call.events_per_run(),
     )  # fmt: skip
     async with call.charged(len(body.events), len(body.canonical)) as charge:
         appended = await call.services.appender.commit(append)

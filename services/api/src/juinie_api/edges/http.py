@@ -18,7 +18,7 @@ from juinie_api.edges.observe import Observed
 from juinie_api.edges.problems import Refused, answer, method_not_allowed, not_found, problem_of_error
 from juinie_api.edges.straight import Straight
 from juinie_api.telemetry import Metrics
-from juinie_shared.domain.errors import JuinieError, LeaseLost, LimitReached
+from juinie_shared.domain.errors import JuinieError, LeaseLost, LimitReached, RunFull
 from juinie_shared.runtime.probes import AsgiApp
 from juinie_shared.runtime.problems import problem
 
@@ -60,7 +60,7 @@ def _route(app: FastAPI) -> None:
 
 
 async def _refuse(request: Request, error: Any) -> Response:
-    if isinstance(error, LimitReached):
+    if isinstance(error, (LimitReached, RunFull)):
         request.app.state.services.metrics.over_limit.labels(error.code).inc()
     if isinstance(error, LeaseLost):
         request.app.state.services.metrics.lost_leases.inc()

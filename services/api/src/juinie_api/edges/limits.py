@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes of compact JSON text; `request_bytes` is counted after decompression. The last two are a tenant's,
-    unless it has its own."""
+    """Sizes in bytes of compact JSON text; `request_bytes` is counted after decompression. The last four are a tenant's,
+    or a key's, unless it has its own."""
 
     request_bytes: int = 1024 * 1024
     event_bytes: int = 256 * 1024
@@ -20,3 +20,5 @@ class Limits:
     idle_timeout_seconds: int = 3600
     waiting_requests: int | None = None
     active_runs: int | None = None
+    active_runs_of_key: int | None = None
+    events_per_run: int | None = None

@@ -35,6 +35,7 @@ RequestsPerMinute = Annotated[str | None, _option("Requests a minute.")]
 EventsPerMinute = Annotated[str | None, _option("Events appended a minute.")]
 BytesPerMinute = Annotated[str | None, _option("Bytes of bodies a minute.")]
 ActiveRuns = Annotated[str | None, _option("Runs that have not ended.")]
+EventsPerRun = Annotated[str | None, _option("Events of a run, removed ones too.")]
 WaitingRequests = Annotated[str | None, _option("Requests that wait at once.")]
 Streams = Annotated[str | None, _option("Streams open at once.")]
 StreamsPerRun = Annotated[str | None, _option("Streams of one run open at once.")]
@@ -50,14 +51,15 @@ def add_quota_commands(tenants: typer.Typer, keys: typer.Typer, on_connection: O
         events_per_minute: EventsPerMinute = None,
         bytes_per_minute: BytesPerMinute = None,
         active_runs: ActiveRuns = None,
+        events_per_run: EventsPerRun = None,
         waiting_requests: WaitingRequests = None,
         streams: Streams = None,
         streams_per_run: StreamsPerRun = None,
     ) -> None:
         """Show a tenant's quotas, and change those that are given. Felt everywhere within 30 s."""
         given = (
-            requests_per_minute, events_per_minute, bytes_per_minute, active_runs, waiting_requests, streams,
-            streams_per_run,
+            requests_per_minute, events_per_minute, bytes_per_minute, active_runs, events_per_run, waiting_requests,
+            streams, streams_per_run,
         )  # fmt: skip
         quotas, defaulted = parsed(dict(zip(TENANT_QUOTAS, given, strict=True)))
         _show(
@@ -72,10 +74,11 @@ def add_quota_commands(tenants: typer.Typer, keys: typer.Typer, on_connection: O
         requests_per_minute: RequestsPerMinute = None,
         events_per_minute: EventsPerMinute = None,
         bytes_per_minute: BytesPerMinute = None,
+        active_runs: ActiveRuns = None,
         streams: Streams = None,
     ) -> None:
         """Show a key's quotas, and change those that are given. They hold besides its tenant's."""
-        given = (requests_per_minute, events_per_minute, bytes_per_minute, streams)
+        given = (requests_per_minute, events_per_minute, bytes_per_minute, active_runs, streams)
         quotas, defaulted = parsed(dict(zip(KEY_QUOTAS, given, strict=True)))
         _show(
             on_connection(lambda connection: set_key_quotas(connection, key_id, quotas, defaulted)),

@@ -108,6 +108,7 @@ def _new_run(call: Call, body: CreateBody, request_fingerprint: bytes, key: str 
         key=key,
         traceparent=current_traceparent(),
         claimant=Claimant(body.claim.worker_id, body.claim.lease_seconds) if body.claim else None,
+        key_limit=call.active_runs_of_key(),
     )
 
 

@@ -10,20 +10,23 @@ from juinie_shared.db.event_json import EVENT_JSON
 # closer here: an ordinary append leaves it alone, so that no index is touched; the sweeper finds the later moment.
 #
 # $1 run, $2 tenant, $3 lease · $4 may start the run · $5 $6 $7 types, data and times of the events · $8 $9 $10 status,
-# output and error of the end · $11 asks to cancel · $12 bytes, $13 traceparent · $14 $15 $16 key, route, fingerprint
+# output and error of the end · $11 asks to cancel · $12 bytes, $13 traceparent · $14 $15 $16 key, route, fingerprint ·
+# $17 how many events the run may have, ever; NULL: any number. The end goes beyond it, so that a full run can end.
 APPEND = """
     WITH locked AS MATERIALIZED (
         SELECT shard, status, last_seq, attempt,
                status IN ('pending', 'running') AS open,
                $3::uuid IS NULL OR lease_token IS NOT DISTINCT FROM $3 AS fenced,
-               $8::text IS DISTINCT FROM 'success' OR status <> 'pending' OR attempt = 0 AS claimed
+               $8::text IS DISTINCT FROM 'success' OR status <> 'pending' OR attempt = 0 AS claimed,
+               $17::bigint IS NULL OR $8 IS NOT NULL
+                   OR last_seq + ($4::bool AND attempt = 0)::int + cardinality($5::text[]) <= $17 AS fits
         FROM run
         WHERE run_id = $1::uuid AND tenant_id = $2::uuid AND deleted_at IS NULL
         FOR NO KEY UPDATE
     ), turn AS (
         SELECT shard, status, last_seq AS before_seq, attempt,
                ($4::bool AND attempt = 0)::int AS starts
-        FROM locked WHERE open AND fenced AND claimed
+        FROM locked WHERE open AND fenced AND claimed AND fits
     ), taken AS (
         UPDATE run SET
             last_seq = turn.before_seq + turn.starts + cardinality($5::text[]),
@@ -64,7 +67,8 @@ APPEND = """
         SELECT $1, $14::text, $15::text, $16::bytea, before_seq + starts + 1, last_seq, status, cancel_requested
         FROM taken WHERE $14 IS NOT NULL
     )
-    SELECT locked.open, locked.fenced, locked.claimed, taken.before_seq + taken.starts + 1 AS first_seq, taken.last_seq,
+    SELECT locked.open, locked.fenced, locked.claimed, locked.fits,
+           taken.before_seq + taken.starts + 1 AS first_seq, taken.last_seq,
            coalesce(taken.status, locked.status) AS status, taken.cancel_requested
     FROM locked LEFT JOIN taken ON true
 """
@@ -78,15 +82,16 @@ for one; and it would plan each, since it takes one append for cheaper than the 
 
 # As APPEND, for many appends to many runs, several of which may be of one run: they follow each other in the order in
 # which they are given. Only what can be written at once and plainly is: an append to a run whose row somebody else holds,
-# that has ended or is not there, with another lease, or with a key that was used before, is left out, and the caller asks
-# for it alone. Rows are taken in one order and none is waited for, so no two statements can wait for each other. None is
-# taken that is not its asker's: who names another tenant's run locks nothing.
+# that has ended, is nearly full or is not there, with another lease, or with a key that was used before, is left out, and the
+# caller asks for it alone. Rows are taken in one order and none is waited for, so no two statements can wait for each other.
+# None is taken that is not its asker's: who names another tenant's run locks nothing.
 #
 # Each append: $1 run, $2 tenant, $3 lease, $4 may start the run, $5 how many events, $6 bytes, $7 traceparent, $8 $9 $10
 # key, route, fingerprint ($3, and $8 to $10, are NULL where none of them has one), $11 the place of its first event (from 1)
 # among all events, which follow each other as the appends do · all events: $12 their types with commas between, $13 their data
-# with line feeds between, $14 an array of their times, or NULL where none of them has one. The driver asks of each item of
-# an array, through two abstract classes, whether it is an array itself: that takes it longer than Postgres needs to split a text.
+# with line feeds between, $14 an array of their times, or NULL where none of them has one · each append: $15 behind which seq
+# of its run it is left out, or NULL; NULL where none of them has one. The driver asks of each item of an array, through two
+# abstract classes, whether it is an array itself: that takes it longer than Postgres needs to split a text.
 #
 # By run_pkey and append_key_pkey, in sessions that have one plan for all (`ONE_PLAN`). So there is no other way to go: CASE keeps
 # the planner from run_open_idx, where it would read all open runs, and OFFSET 0 from a hash of all keys. Both look good while
@@ -94,9 +99,10 @@ for one; and it would plan each, since it takes one append for cheaper than the 
 APPEND_MANY = """
     WITH wanted AS MATERIALIZED (
         SELECT * FROM unnest(
-            $1::uuid[], $2::uuid[], $3::uuid[], $4::bool[], $5::int[], $6::int[], $7::text[], $8::text[], $9::text[], $10::bytea[]
+            $1::uuid[], $2::uuid[], $3::uuid[], $4::bool[], $5::int[], $6::int[], $7::text[], $8::text[], $9::text[], $10::bytea[],
+            $15::bigint[]
         ) WITH ORDINALITY AS w (
-            run_id, tenant_id, lease, may_start, events, bytes, traceparent, key, route, fingerprint, place
+            run_id, tenant_id, lease, may_start, events, bytes, traceparent, key, route, fingerprint, top, place
         )
     ), locked AS MATERIALIZED (
         SELECT run_id, tenant_id, shard, status, last_seq, attempt, lease_token,
@@ -111,6 +117,7 @@ APPEND_MANY = """
                 AND count(*) FILTER (WHERE may_start) OVER (PARTITION BY run_id ORDER BY place) = 1)::int AS starts
         FROM wanted JOIN locked USING (run_id, tenant_id)
         WHERE (lease IS NULL OR lease = lease_token)
+          AND (top IS NULL OR last_seq <= top)
           AND (key IS NULL OR NOT EXISTS (
               SELECT FROM append_key AS used WHERE used.run_id = wanted.run_id AND used.key = wanted.key OFFSET 0))
     ), placed AS MATERIALIZED (

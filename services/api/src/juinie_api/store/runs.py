@@ -25,7 +25,8 @@ RUN_FROM = f"SELECT {RUN_COLUMNS} FROM run "  # noqa: S608 - made of constants
 # running from the start, with `run.started` as its second event.
 #
 # $1 to $7 run, tenant, shard, agent, thread, input, metadata · $8 fingerprint · $9 $10 idle and whole timeout · $11 data
-# of run.created, $12 traceparent, $13 key · $14 $15 $16 worker, the same as JSON, seconds of its lease
+# of run.created, $12 traceparent, $13 key · $14 $15 $16 worker, the same as JSON, seconds of its lease ·
+# $17 key whose unfinished runs are counted, or NULL
 CREATE = """
     WITH clock AS MATERIALIZED (
         SELECT now, claims, now + make_interval(secs => $10::float8) AS deadline_at,
@@ -35,11 +36,11 @@ CREATE = """
         INSERT INTO run (run_id, tenant_id, shard, agent, thread_id, input, metadata, last_seq, fingerprint,
                          idle_timeout_seconds, deadline_at, due_at, created_at, last_event_at,
                          status, attempt, started_at,
-                         lease_token, lease_worker_id, lease_seconds, lease_expires_at)
+                         lease_token, lease_worker_id, lease_seconds, lease_expires_at, counted_key_id)
         SELECT $1::uuid, $2::uuid, $3::smallint, $4::text, $5::text, $6::text, $7::text, 1 + claims, $8::bytea,
                $9::int, deadline_at, least(deadline_at, lease_expires_at), now, now,
                CASE claims WHEN 1 THEN 'running' ELSE 'pending' END, claims, CASE claims WHEN 1 THEN now END,
-               CASE claims WHEN 1 THEN gen_random_uuid() END, $14, $16, lease_expires_at
+               CASE claims WHEN 1 THEN gen_random_uuid() END, $14, $16, lease_expires_at, $17::uuid
         FROM clock WHERE NOT EXISTS (SELECT FROM run_tombstone WHERE run_id = $1)
         RETURNING run_id, tenant_id, shard, created_at, last_seq
     ), told (seq, type, data) AS (
@@ -63,6 +64,13 @@ CREATE = """
 COUNT_ACTIVE = """
     SELECT count(*) FROM (
         SELECT FROM run WHERE tenant_id = $1 AND status IN ('pending', 'running') LIMIT $2::bigint
+    ) AS active
+"""
+
+# By run_open_of_key_idx, likewise.
+COUNT_ACTIVE_OF_KEY = """
+    SELECT count(*) FROM (
+        SELECT FROM run WHERE counted_key_id = $1 AND status IN ('pending', 'running') LIMIT $2::bigint
     ) AS active
 """
 
