@@ -16,7 +16,9 @@ ACQUIRE_SECONDS = 0.8
 LOCK_SECONDS = 1.0
 """For a run's row, which is asked for again while the turn at the run lasts."""
 STATEMENT_SECONDS = 2.5
-TURN_SECONDS = SECONDS - ACQUIRE_SECONDS - LOCK_SECONDS
+SPARE_SECONDS = 0.5
+"""What comes after the turns takes longer on a machine that has much to do. Without this a run that is locked would be given up as silent."""
+TURN_SECONDS = SECONDS - ACQUIRE_SECONDS - LOCK_SECONDS - SPARE_SECONDS
 """For turns, at the run and among its tenant's: what comes after them still has its time."""
 
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
@@ -40,7 +42,7 @@ def seconds_left() -> float:
 
 def seconds_for_turns() -> float:
     """What may be waited before a connection is asked for. Below 0: nothing."""
-    return seconds_left() - ACQUIRE_SECONDS - LOCK_SECONDS
+    return seconds_left() - ACQUIRE_SECONDS - LOCK_SECONDS - SPARE_SECONDS
 
 
 def seconds_spent() -> float:
