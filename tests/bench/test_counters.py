@@ -50,6 +50,18 @@ def test_one_that_is_worse_fails_and_is_named(counters, count, capsys):
     assert "relay 1 polls" not in said
 
 
+def test_one_that_seems_worse_is_counted_again(counters, count, monkeypatch):
+    count({"append 1 polls": 3.0}, {})
+    counted = iter((4.0, 3.0))
+
+    async def counts(_tools: Any) -> object:
+        return {"append 1 polls": counters.Counted(next(counted), "an event")}
+
+    monkeypatch.setattr(counters, "count", counts)
+    assert counters.held(renew=False) == 0
+    assert list(counted) == []
+
+
 def test_what_cannot_be_counted_here_is_told_and_is_no_failure(counters, count, capsys):
     count({"append 1 allocations": 90.0, "append 1 polls": 3.0}, {"append 1 polls": 3.0}, allocations="no cc")
     assert counters.held(renew=False) == 0

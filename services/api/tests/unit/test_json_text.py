@@ -164,3 +164,26 @@ def test_a_name_given_twice_is_noticed(value: bytes, repeated: bool):
 def test_numbers_that_python_cannot_hold_become_what_no_field_allows():
     assert json_text.plain(msgspec.Raw(b"1e400")) == float("inf")
     assert json_text.plain(msgspec.Raw(b"1" * 5000)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("array", "items"),
+    [
+        (b"[]", []),
+        (b"[1]", [b"1"]),
+        (b'["a,b",{"c":[1,2,3]}]', [b'"a,b"', b'{"c":[1,2,3]}']),
+        (b'{"a":1,"b":2,"c":3}', None),
+        (b'"a,b,c"', None),
+        (b"1", None),
+    ],
+)
+def test_items_of_an_array_come_as_they_are(array: bytes, items: list[bytes] | None):
+    found = json_text.items(array, 2)
+    assert (found and [bytes(item) for item in found]) == items
+
+
+@pytest.mark.parametrize("array", [b"[1,2,3]", b"[" + b"0," * 500_000 + b"0]", b"[[],[],{}]"])
+def test_of_an_array_that_is_too_long_none_is_made(array: bytes):
+    found = json_text.items(array, 2)
+    assert found is not None
+    assert (len(found), len({id(item) for item in found})) == (3, 1)

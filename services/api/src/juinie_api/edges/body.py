@@ -196,7 +196,7 @@ class _Shape:
         inner = cls.nested.get(name)
         if inner is None:
             return json_text.plain(value)
-        values = json_text.items(value)
+        values = json_text.items(value, self._limits.events)
         if values is None:
             return self.of(inner, value, pointer)
         return values if len(values) > self._limits.events else self._list(inner, values, pointer)

@@ -6,8 +6,10 @@ takes a lone surrogate for broken syntax, where RFC 8259 §8.2 lets it pass. So 
 """
 
 import re
+from functools import cache
 from itertools import accumulate, chain
 from operator import sub
+from typing import Any
 
 import msgspec
 
@@ -28,6 +30,7 @@ _MOST_ITEMS = 1000
 
 _members = msgspec.json.Decoder(Members)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
+_SOMETHING = msgspec.Raw(b'""')
 _any = msgspec.json.Decoder()
 
 
@@ -74,12 +77,38 @@ def members(value: bytes | msgspec.Raw) -> Members | None:
         return None
 
 
-def items(value: bytes | msgspec.Raw) -> list[msgspec.Raw] | None:
-    """The items of an array, each as it came; None when it is no array."""
+def items(value: bytes | msgspec.Raw, most: int) -> list[msgspec.Raw] | None:
+    """The items of an array, each as it came; None when it is no array. Of one that has more than `most`, which nobody takes, it only tells
+    that: something stands for each of the first `most` and one more. To make half a million takes tens of milliseconds.
+    """
     try:
+        if bytes(value).count(b",") >= most and not _has_at_most(most, value):
+            return [_SOMETHING] * (most + 1)
         return _items.decode(value)
     except msgspec.ValidationError:
         return None
+
+
+def _has_at_most(most: int, array: bytes | msgspec.Raw) -> bool:
+    """Ends with the first that is too many.
+
+    Raises:
+        ValidationError: it is no array.
+    """
+    if bytes(memoryview(array)[:1]) != b"[":
+        raise msgspec.ValidationError
+    try:
+        _few(most).decode(array)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+@cache
+def _few(most: int) -> msgspec.json.Decoder[Any]:
+    """Reads an array of as many values at most: there is no other way to have it stop."""
+    fields = [(f"_{place}", msgspec.Raw, _SOMETHING) for place in range(most)]
+    return msgspec.json.Decoder(msgspec.defstruct("Few", fields, array_like=True, forbid_unknown_fields=True))
 
 
 def has_repeated_names(value: bytes | msgspec.Raw, found: Members) -> bool:
@@ -103,7 +132,7 @@ def has_repeated_names(value: bytes | msgspec.Raw, found: Members) -> bool:
 def plain(value: msgspec.Raw) -> object:
     """The value as Python has it; of an array its first values, each as `scalar` has it."""
     if _first(value) == b"[":
-        return [scalar(item) for item in (items(value) or [])[:_MOST_ITEMS]]
+        return [scalar(item) for item in (items(value, _MOST_ITEMS) or [])[:_MOST_ITEMS]]
     return scalar(value)
 
 
