@@ -1,6 +1,7 @@
 """What an append stores, who may append, and that concurrent writers share one run without a gap."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -226,3 +227,19 @@ async def _updates_of_runs(api: Any, at_least: int) -> tuple[int, int] | None:
     """Updates of the table, and how many were HOT; None before there are so many. Sessions tell them when idle."""
     (row,) = await api.rows("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'run'")
     return (row["n_tup_upd"], row["n_tup_hot_upd"]) if row["n_tup_upd"] >= at_least else None
+
+
+async def test_a_body_that_takes_its_time_leaves_as_much_for_the_database(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("juinie_api.core.group.WAIT_SECONDS", 0.4)
+    run_id = (await api.create())["run_id"]
+
+    async def slow() -> AsyncGenerator[bytes]:
+        yield b'{"events": '
+        await asyncio.sleep(0.6)
+        yield b'[{"type": "x"}]}'
+
+    headers = {"Content-Type": "application/json"}
+    answer = await api.client.post(f"/v1/runs/{run_id}/events", content=slow(), headers=headers)
+    assert answer.status_code == 201, answer.text

@@ -13,6 +13,7 @@ from juinie_api.core.append import Append, Appended, OneByOne
 from juinie_api.core.claim import Claim, Claimant
 from juinie_api.core.group import Grouped
 from juinie_api.core.lanes import RunLanes
+from juinie_api.core.republish import STATEMENT_SEQS, Republisher, Span
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.core.waker import Waker
 from juinie_api.edges.admission import Admission
@@ -176,7 +177,46 @@ async def test_who_waits_for_a_run_begins_again_afterwards(monkeypatch: pytest.M
     assert patience.seconds_left() > 0
 
 
+async def test_who_has_sent_its_body_for_a_while_has_the_same_patience_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The time is that from the last byte."""
+    begin_with(monkeypatch, 1.0)
+    before = patience.seconds_left()
+    patience.excuse(0.5)
+    assert before + 0.4 < patience.seconds_left() <= before + 0.5
+
+
+async def test_who_writes_again_begins_again_with_each_look_and_each_statement(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Which together take as long as they need."""
+
+    left = list[float]()
+
+    class Slow(OnePool):
+        @asynccontextmanager
+        async def connection(self) -> AsyncGenerator[Any]:
+            left.append(patience.seconds_left())
+            patience.excuse(-100)
+            yield self
+
+        def terminate(self) -> None: ...
+
+        async def fetchval(self, *_args: object) -> int:
+            return 0
+
+    async def stay() -> None:
+        patience.excuse(-100)
+
+    begin_with(monkeypatch, 1000)
+    writing = Republisher(TenantPools(Slow(), 1), RunLanes(1), TENANT, None, lambda: None, stay)
+    await writing._write([Span(RUN, 1, 2 * STATEMENT_SEQS)])
+    assert [round(each, -1) for each in left] == [1000, 1000, 1000], "a statement, a look, a statement"
+
+
 async def test_who_is_no_request_has_no_end_of_patience():
     patience.begin_again()
+    patience.excuse(1)
     assert patience.seconds_left() == float("inf")
     assert patience.seconds_spent() == 0

@@ -35,6 +35,11 @@ def begin_again() -> None:
         begin()
 
 
+def excuse(seconds: float) -> None:
+    """So long it has waited for what is none of this, and is to be answered so much later."""
+    _until.set(_until.get() + seconds)
+
+
 def seconds_left() -> float:
     """Below 0 when it is over."""
     return _until.get() - time.monotonic()

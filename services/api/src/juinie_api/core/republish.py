@@ -107,6 +107,7 @@ class Republisher:
         self._has_written = True
 
     async def _is_deep(self) -> bool:
+        patience.begin_again()  # what was written before, and whether it may go on, is none of this
         async with self._pools.of(self._tenant_id).connection() as connection:
             return await connection.fetchval(outbox.IS_DEEP, DEEP_EVENTS, DEEP_BYTES)
 
