@@ -1,6 +1,9 @@
 """A service as a test that is the same for all of them sees it: a name, its `serve`, and settings for any servers."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,8 @@ from typing import Any
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.stack import ServiceProcess
 
+AT_ONCE_SECONDS = 8
+"""Until a process that cannot start has ended. What is promised is 5 s; it takes a third of one, on a machine that has time."""
 SIGNING_KEYS = "test=juinie-testkit-signing-key-0123456789"
 
 
@@ -55,3 +60,20 @@ class AnyService:
         return ServiceProcess(
             self.name, self.module, port, settings, directory / f"{self.name}.log", arguments
         )
+
+
+async def ends_at_once(*arguments: str, environment: Mapping[str, str]) -> tuple[int | None, bytes, bytes]:
+    """Run `python -m` with these arguments, to its end: its exit code, output and errors.
+
+    Raises:
+        TimeoutError: it has not ended in `AT_ONCE_SECONDS`.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), AT_ONCE_SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode, output, errors

@@ -28,9 +28,9 @@ from juinie_api.edges.limits import Limits
 from juinie_api.edges.over_limit import OverLimit
 from juinie_api.edges.unanswered import Unanswered
 from juinie_api.settings import Settings
-from juinie_api.store.events import ONE_PLAN
 from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
+from juinie_shared.db.plans import ONE_PLAN
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
 from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.db.standing import DatabaseCheck

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from juinie_api.store.events import APPEND_MANY, ONE_PLAN
+from juinie_api.store.events import APPEND_MANY
+from juinie_shared.db.plans import ONE_PLAN
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, open_pool
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import eventually

@@ -32,9 +32,10 @@ from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.duties import DutyStore
 from juinie_publisher.store.kept_runs import KeptRunStore
-from juinie_publisher.store.outbox import BY_INDEX, ONE_PLAN, PLANNING, OutboxStore
+from juinie_publisher.store.outbox import BY_INDEX, PLANNING, OutboxStore
 from juinie_publisher.telemetry import Telemetry
 from juinie_shared.contracts.names import DUTIES_CHANNEL, OUTBOX_CHANNEL
+from juinie_shared.db.plans import ONE_PLAN
 from juinie_shared.db.pool import Pool, PoolLimits, open_pool
 from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.db.standing import DatabaseCheck

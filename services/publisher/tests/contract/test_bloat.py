@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from juinie_publisher.store.outbox import BY_INDEX, FETCH, FETCH_OLDEST, ONE_PLAN, OutboxStore, WindowLimits
+from juinie_publisher.store.outbox import BY_INDEX, FETCH, FETCH_OLDEST, OutboxStore, WindowLimits
+from juinie_shared.db.plans import ONE_PLAN
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, open_pool
 from juinie_shared.domain.ids import shard_of
 from juinie_testkit.seed import Seed

@@ -21,11 +21,12 @@ def _varint(number: int) -> bytes:
 
 VARINTS = tuple(_varint(number) for number in range(4096))
 """The small numbers as signed varints, for those who know that theirs are."""
+VARINTS_KNOWN = len(VARINTS)
 
 
 def varint(number: int) -> bytes:
     """A number as a signed varint. Not for those below 0."""
-    return VARINTS[number] if number < len(VARINTS) else _varint(number)
+    return VARINTS[number] if number < VARINTS_KNOWN else _varint(number)
 
 
 def sized(text: bytes) -> bytes:

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from juinie_shared.contracts.record import Headers, RunEventRecord
-from juinie_shared.contracts.record_bytes import VARINTS, sized, varint
+from juinie_shared.contracts.record_bytes import VARINTS, VARINTS_KNOWN, sized, varint
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 
 _SEQ_AT = len('{"seq":')
@@ -19,7 +19,6 @@ _TYPE_AFTER = len(',"type":"')
 _TIME_AFTER = len('","time":"')
 _ID_HEAD = len(f"{RunId(UUID(int=0))}:") - _SEQ_AT
 """How much longer an event's id is than where its seq ends in the JSON."""
-_VARINTS_KNOWN = len(VARINTS)
 _UNTRACED, _TRACED = varint(7), varint(8)
 """How many headers there are."""
 _TRACEPARENT = sized(b"traceparent")
@@ -68,7 +67,7 @@ class RenderedRecord(msgspec.Struct, frozen=True, gc=False):
         seq, event_type, time = value[_SEQ_AT:seq_end], value[type_at:type_end], value[time_at:time_end]
         traceparent, size = self.traceparent, len(value)
         return self.run.form % (
-            VARINTS[size] if size < _VARINTS_KNOWN else varint(size), value,
+            VARINTS[size] if size < VARINTS_KNOWN else varint(size), value,
             _TRACED if traceparent else _UNTRACED,
             VARINTS[_ID_HEAD + seq_end], seq,
             VARINTS[type_end - type_at], event_type,

@@ -19,7 +19,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from typing import Any, ClassVar, Self, SupportsIndex, override
+from typing import Any, ClassVar, Self, SupportsIndex, cast, override
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -505,7 +505,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _too_much_waits(self) -> bool:
         """Likewise for the bytes of bodies."""
         are_many = self.queues.body_bytes > self.limits.pipelined_bytes_in_all
-        return are_many and sum([len(cycle.body) for cycle, _ in self.pipeline]) > FEW_PIPELINED_BYTES
+        return are_many and cast("_Queue", self.pipeline).body_bytes() > FEW_PIPELINED_BYTES
 
     def _is_answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison] - None before the first request

@@ -5,7 +5,6 @@ A run that is claimed at birth is its creator's from the start. No worker ever s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 import asyncpg
 
@@ -117,20 +116,15 @@ async def _insert(connection: Connection, new: NewRun) -> bool:
 
 async def _reached(connection: Connection, new: NewRun) -> list[str]:
     """The limits that are. Creates that are in flight at once may all see the same count: it is passed by no more than those."""
-    of_key = new.key_limit
-    limits: list[tuple[str, str, UUID, int | None]] = [
-        ("tenant-active-runs", runs.COUNT_ACTIVE, new.tenant_id, new.active_runs),
-        *(
-            [("key-active-runs", runs.COUNT_ACTIVE_OF_KEY, of_key.key_id, of_key.active_runs)]
-            if of_key
-            else []
-        ),
-    ]
-    return [
-        name
-        for name, count, holder, limit in limits
-        if limit is not None and await connection.fetchval(count, holder, limit) >= limit
-    ]
+    reached = list[str]()
+    limit, of_key = new.active_runs, new.key_limit
+    if limit is not None and await connection.fetchval(runs.COUNT_ACTIVE, new.tenant_id, limit) >= limit:
+        reached.append("tenant-active-runs")
+    if of_key is not None:
+        active = await connection.fetchval(runs.COUNT_ACTIVE_OF_KEY, of_key.key_id, of_key.active_runs)
+        if active >= of_key.active_runs:
+            reached.append("key-active-runs")
+    return reached
 
 
 async def _find_twin_or_refuse(connection: Connection, new: NewRun, reached: Sequence[str]) -> Created:

@@ -57,9 +57,9 @@ LOOK_AGAIN_SECONDS = 25.0
 """How long a request waits without a look at its key. The key ring's 30 s come before: together less than the 60 s after
 which no revoked key is good for anything."""
 AT_ONCE_SECONDS = 1.0
+"""A body that is there so soon was asked for by a key that was looked at just before."""
 NOTHING_SECONDS = 0.01
 """A body that was there already takes less."""
-"""A body that is there so soon was asked for by a key that was looked at just before."""
 _NO_LEASE = UUID(int=0)
 _NOTHING_WRITTEN = (Permanent, LimitReached, RunLocked, DatabaseBusy)
 """Refusals. Of all else nobody knows, as of an answer that did not come: it may have been written."""

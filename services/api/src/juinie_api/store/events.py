@@ -73,13 +73,6 @@ APPEND = """
     FROM locked LEFT JOIN taken ON true
 """
 
-ONE_PLAN = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off",
-}  # fmt: skip
-"""What the sessions of APPEND_MANY set. To plan it for each append that comes alone takes Postgres as long as all else that it does
-for one; and it would plan each, since it takes one append for cheaper than the ten that it guesses where it does not know."""
-
 # As APPEND, for many appends to many runs, several of which may be of one run: they follow each other in the order in
 # which they are given. Only what can be written at once and plainly is: an append to a run whose row somebody else holds,
 # that has ended, is nearly full or is not there, with another lease, or with a key that was used before, is left out, and the
@@ -93,7 +86,8 @@ for one; and it would plan each, since it takes one append for cheaper than the 
 # of its run it is left out, or NULL; NULL where none of them has one. The driver asks of each item of an array, through two
 # abstract classes, whether it is an array itself: that takes it longer than Postgres needs to split a text.
 #
-# By run_pkey and append_key_pkey, in sessions that have one plan for all (`ONE_PLAN`). So there is no other way to go: CASE keeps
+# By run_pkey and append_key_pkey, in sessions that have one plan for all (`ONE_PLAN`): to plan it for each append that comes alone takes Postgres as long as all else
+# that it does for one; and it would plan each, since it takes one append for cheaper than the ten that it guesses where it does not know. So there is no other way to go: CASE keeps
 # the planner from run_open_idx, where it would read all open runs, and OFFSET 0 from a hash of all keys. Both look good while
 # the tables are empty.
 APPEND_MANY = """

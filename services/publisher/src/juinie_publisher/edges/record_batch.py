@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka.record import util
 
-from juinie_shared.contracts.record_bytes import VARINTS, varint
+from juinie_shared.contracts.record_bytes import VARINTS, VARINTS_KNOWN, varint
 
 _calc_crc32c: Any = util.calc_crc32c
 
@@ -31,8 +31,7 @@ def _place(count: int) -> bytes:
     return b"\0\0" + varint(count)
 
 
-_VARINTS_KNOWN = len(VARINTS)
-_PLACES = tuple(_place(count) for count in range(_VARINTS_KNOWN))
+_PLACES = tuple(_place(count) for count in range(VARINTS_KNOWN))
 
 
 class RecordBatch:
@@ -52,9 +51,9 @@ class RecordBatch:
         parts, size, count = self._parts, self._size, self._count
         try:
             for record in records:
-                place = _PLACES[count] if count < _VARINTS_KNOWN else _place(count)
+                place = _PLACES[count] if count < VARINTS_KNOWN else _place(count)
                 behind = len(place) + len(record)
-                length = VARINTS[behind] if behind < _VARINTS_KNOWN else varint(behind)
+                length = VARINTS[behind] if behind < VARINTS_KNOWN else varint(behind)
                 larger = size + len(length) + behind
                 if count and larger > self._most_bytes:
                     return

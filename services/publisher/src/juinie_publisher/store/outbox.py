@@ -15,6 +15,7 @@ import msgspec
 
 from juinie_shared.contracts.rendered_record import RenderedRecord, RunBytes
 from juinie_shared.db.event_json import EVENT_JSON
+from juinie_shared.db.plans import ALONG_INDEXES
 from juinie_shared.db.pool import Pool, Row
 from juinie_shared.domain.ids import RunId, Seq
 
@@ -59,7 +60,9 @@ FETCH = _fetch("""
 No `=` for the shard: with that, the order of the primary key would do too, and a shard of few rows, so read, is the whole outbox.
 
 No lock: whoever else fetches the same rows only sends them twice. Indexes: outbox (shard, id), run_event (run_id,
-seq), as long as nothing else may be used: see ONE_PLAN.
+seq), as long as nothing else may be used. It is planned once (`ONE_PLAN`), in sessions that do nothing else, as it has the same plan
+however long the outbox is: one index gives the order that is asked for, and all others want a sort besides. A delete has no order, and
+no such plan.
 """
 
 FETCH_OLDEST = _fetch("SELECT * FROM outbox")
@@ -75,13 +78,9 @@ PLANNING = {"plan_cache_mode": "force_custom_plan"}
 """What all sessions of the publisher set, but for those that fetch. A plan that was made while a table was empty may read all of
 it, once it is long: seconds a statement, until statistics come. A plan of its own knows the table's size."""
 
-BY_INDEX = PLANNING | {"enable_bitmapscan": "off", "enable_seqscan": "off", "jit": "off"}
+BY_INDEX = PLANNING | ALONG_INDEXES
 """What the relay's sessions set, so that rows are read along the indexes, and no further than is asked for. Without
 statistics, all rows of a shard by bitmap, sorted, look as good as its first 64, and so do the events of a row."""
-
-ONE_PLAN = BY_INDEX | {"plan_cache_mode": "force_generic_plan"}
-"""What the sessions set that fetch, and do nothing else. A fetch is planned once, as it has the same plan however long the outbox
-is: one index gives the order that is asked for, and all others want a sort besides. A delete has no order, and no such plan."""
 
 DELETE = """
     WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
