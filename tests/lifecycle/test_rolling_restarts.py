@@ -12,6 +12,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,31 +176,39 @@ async def load_while_rolling(
 ) -> tuple[list[Writer], dict[str, Follower]]:
     """Write and watch while all services are restarted, each replica in its turn."""
     stopping = asyncio.Event()
-    writers = [
-        Writer(
-            httpx.AsyncClient(
-                base_url=apis.url,
-                headers={"Authorization": f"Bearer {key.text}"},
-                trust_env=False,
-                timeout=30,
-            ),
-            seconds,
-            random.Random(f"{SEED} {number}"),
-        )
-        for number, seconds in enumerate(THINKING_SECONDS)
-    ]
-    async with asyncio.TaskGroup() as tasks:
-        watch = Watch(gateways.url, key, tasks)
-        writing = [tasks.create_task(writer.write(stopping, watch)) for writer in writers]
-        try:
-            await asyncio.gather(
-                roll(stack.apis, apis), roll(stack.gateways, gateways), roll(stack.publishers)
+    async with AsyncExitStack() as clients:
+        writers = [
+            Writer(
+                await clients.enter_async_context(
+                    httpx.AsyncClient(
+                        base_url=apis.url,
+                        headers={"Authorization": f"Bearer {key.text}"},
+                        trust_env=False,
+                        timeout=30,
+                    )
+                ),
+                seconds,
+                random.Random(f"{SEED} {number}"),
             )
-        finally:
-            stopping.set()
-        await asyncio.wait(writing)
-    for writer in writers:
-        await writer.http.aclose()
+            for number, seconds in enumerate(THINKING_SECONDS)
+        ]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watch = Watch(gateways.url, key, tasks)
+                writing = [tasks.create_task(writer.write(stopping, watch)) for writer in writers]
+                try:
+                    await asyncio.gather(
+                        roll(stack.apis, apis), roll(stack.gateways, gateways), roll(stack.publishers)
+                    )
+                finally:
+                    stopping.set()
+                await asyncio.wait(writing)
+        except Exception as error:
+            # A run that could not be finished is followed in vain: what failed says more than who waited
+            error.add_note(
+                f"Failed requests: {[failure for writer in writers for failure in writer.failures]}"
+            )
+            raise
     return writers, watch.followers
 
 
