@@ -208,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
         "--linger",
         type=_times,
         default=[0.0],
-        help="seconds between two reads from Kafka, of the fan-out: several, as 0,0.01, are measured by turns",
+        help="seconds that Kafka gathers for the fan-out: several, as 0,0.01, are measured by turns",
     )
     names = "; ".join(f"{path}: {', '.join(cases)}" for path, cases in CASES.items())
     parser.add_argument("--only", type=_words, help=f"some cases of {names}")

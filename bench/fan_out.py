@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -180,9 +181,10 @@ class Floor:
     def pid(self) -> int:
         return self._process.pid
 
-    async def send(self, events: int, seconds: float, frame_bytes: int) -> None:
+    async def send(self, events: int, seconds: float, frame_bytes: int, at_once: int) -> None:
+        """So many events to every connection, each to `at_once` of them and, so many seconds later, to the next ones."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{events} {int(seconds * 1e6)} {frame_bytes}\n")
+        self._process.stdin.write(f"{events} {int(seconds * 1e6)} {frame_bytes} {at_once}\n")
         self._process.stdin.flush()
         await asyncio.to_thread(self._line)
 
@@ -203,7 +205,7 @@ async def measure(
     processes: int = 1,
     lingers: Sequence[float] = (0.0,),
 ) -> Measured:
-    """By turns: Juinie, of so many processes, with each linger (seconds between two reads from Kafka), again with the first of them,
+    """By turns: Juinie, of so many processes, with each linger (seconds that Kafka gathers), again with the first of them,
     and the floor. A unit is a delivery.
     """
     runs = [RunId(run) for run in await world.runs(shape.runs)]
@@ -309,16 +311,18 @@ def delivering(
 
 
 def sending(floor: Floor, crowd: Crowd, shape: Shape) -> Callable[[], Awaitable[Sample]]:
-    """As many deliveries in as many seconds. Where there are many runs, its events go to all: only the pace is another one."""
+    """As many deliveries in as many seconds, as many of them together. Where there are many runs, its events go to all, in their turns."""
     now = format_time(datetime.now(UTC))
     frame_bytes = len(event_frame(1000, event_json(1000, now)))
     events = shape.events_a_run
-    seconds = shape.ticks * shape.tick_seconds / events
+    at_once = min(shape.runs_a_tick * shape.watchers, shape.runs * shape.watchers)
+    pieces = ceil(shape.runs * shape.watchers / at_once)
+    seconds = shape.ticks * shape.tick_seconds / events / pieces
     sent: list[int] = []
 
     async def turn() -> Sample:
         before, began = cpu_seconds([floor.pid]), time.perf_counter()
-        await floor.send(events, seconds, frame_bytes)
+        await floor.send(events, seconds, frame_bytes, at_once)
         sent.append(events)
         await crowd.until(sum(sent))
         used = cpu_seconds([floor.pid]) - before

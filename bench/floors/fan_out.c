@@ -1,7 +1,8 @@
 /* The floor of a fan-out: what it costs to hand the same bytes to as many sockets, one send() each, and nothing else.
 
    fan_out PORT: takes connections on 127.0.0.1, answers whatever they ask with a head, and reads commands from its input:
-     "EVENTS MICROSECONDS FRAME_BYTES": so many events, so far apart; each is sent to every connection. Prints a line after it.
+     "EVENTS MICROSECONDS FRAME_BYTES AT_ONCE": so many events go to every connection, each to AT_ONCE of them, that time
+     later to the next ones, and so on round. Prints a line after it.
    It is compiled where the benchmark runs; the benchmark reads its CPU time as it does that of others. */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -65,19 +66,20 @@ int main(int argc, char **argv) {
     poll(both, 2, -1);
     if (both[0].revents) take(listener);
     if (!both[1].revents) continue;
-    long events, microseconds, frame_bytes;
+    long events, microseconds, frame_bytes, at_once;
     char line[128];
     ssize_t got = read(0, line, sizeof line - 1);
     if (got <= 0) return 0;
     line[got] = 0;
-    if (sscanf(line, "%ld %ld %ld", &events, &microseconds, &frame_bytes) != 3 || frame_bytes < 64) return 2;
+    if (sscanf(line, "%ld %ld %ld %ld", &events, &microseconds, &frame_bytes, &at_once) != 4 || frame_bytes < 64 || at_once < 1) return 2;
     struct timespec moment;
     clock_gettime(CLOCK_MONOTONIC, &moment);
     for (long n = 0; n < events; n++) {
       int length = chunk(buffer, frame_bytes, ++seq);
-      for (int i = 0; i < count; i++)
+      for (int i = 0; i < count; i++) {
         if (send(connections[i], buffer, length, MSG_NOSIGNAL) != length) return 1;
-      wait_until(&moment, microseconds * 1000);
+        if ((i + 1) % at_once == 0 || i + 1 == count) wait_until(&moment, microseconds * 1000);
+      }
     }
     puts("done");
     fflush(stdout);
