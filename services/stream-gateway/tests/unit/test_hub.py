@@ -1,8 +1,9 @@
 """The hub by example: who is written to, and who is not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from juinie_shared.contracts.sse import event_frame
+from juinie_shared.domain.events import RUN_FINISHED
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
 from juinie_shared.domain.runs import RunStatus
 from juinie_stream_gateway.core.hub import BATCH_BYTES, MOST_UNDELIVERED, Hub, Room
@@ -132,6 +133,29 @@ def test_what_a_poll_brought_of_several_runs_is_written_once_all_of_it_is_taken(
     assert refills == [other_room]
     hub.hand_on()
     assert len(one.writes) == len(other.writes) == 1
+
+
+def test_nothing_but_writes_stands_between_the_writes_of_a_poll() -> None:
+    """Of several runs, one of which nobody watches any more: all is kept, then written, and only then is looked at what follows."""
+    done: list[str] = []
+
+    class Recent(RecentFrames):
+        def add(self, run: bytes, events: Sequence[Event]) -> None:
+            done.append("keep")
+            super().add(run, events)
+
+    hub = Hub(Recent(10**6), lambda _: done.append("read"), _never)
+    (first, one, _), (left, nobody, gone), (second, other, _) = (
+        live(hub, RunId(new_uuid7())) for _ in range(3)
+    )
+    for outlet in (one, nobody, other):
+        outlet.write = lambda _: done.append("write")
+    finished = Event(Seq(2), RUN_FINISHED, event(2).frame)  # after which a page is read
+    for room in (first, left, second):
+        assert hub.take_record(room, finished) is Verdict.NEXT
+    hub.detach(left, gone)
+    hub.hand_on()
+    assert done == ["keep", "keep", "write", "write", "read", "read"]
 
 
 def test_a_watcher_whose_outlet_is_full_gets_no_more_until_it_has_caught_up() -> None:

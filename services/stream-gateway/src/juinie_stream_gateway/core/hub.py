@@ -200,10 +200,11 @@ class Hub:
         return verdict
 
     def hand_on(self) -> None:
-        """Write what was taken since, of all runs in one go: clients that are woken for one another's sake are woken once."""
+        """Write what was taken since, of all runs in one go: clients that are woken for one another's sake are woken once, and
+        what comes between two writes is as little as can be.
+        """
         taken, self._taken = self._taken, {}
-        for room, news in taken.items():
-            self._hand_on(room, news)
+        self._hand_on(taken)
 
     def take_page(self, room: Room, page: Page | None) -> None:
         """A watcher read this page for itself; the others may not have all of it. None: the run is gone."""
@@ -211,7 +212,7 @@ class Hub:
             self.close_room(room, "deleted")
         else:
             self._skip_past_retention(room, page.row)
-            self._hand_on(room, room.splice.take_page(page))
+            self._hand_on({room: room.splice.take_page(page)})
 
     def end_read(self, room: Room, page: Page | None) -> None:
         """The read that `refill` asked for is over; without a page when it failed."""
@@ -219,7 +220,7 @@ class Hub:
             self._skip_past_retention(room, page.row)
         news = room.splice.end_read(page)
         if page is not None:  # a failed read is due again, but not this instant: the tail check comes by
-            self._hand_on(room, news)
+            self._hand_on({room: news})
 
     def take_row(self, room: Room, row: RunRow | None, head_before: Seq | None) -> None:
         """The tail check found this row; None when the run is gone."""
@@ -236,16 +237,20 @@ class Hub:
 
     # ---- inside
 
-    def _hand_on(self, room: Room, news: Sequence[Event]) -> None:
-        if not room.watchers:  # closed while its page was on the way; the run may have a new room by now
-            return
-        for batch in _batches(news) if len(news) != 1 else (news,):
+    def _hand_on(self, news: Mapping[Room, Sequence[Event]]) -> None:
+        """In three rounds and not run by run: each write comes back from the kernel to cold caches, so little stands between two."""
+        # A closed room's page was on the way; the run may have a new room by now
+        open_rooms = [room for room in news if room.watchers]
+        ready = [(room, batch) for room in open_rooms for batch in _batches(news[room])]
+        for room, batch in ready:
             self._recent.add(room.key, batch)
+        for room, batch in ready:
             if room.undelivered or len(room.watchers) > self._slice:
                 self._hand_on_later(room, list(batch))
             else:
                 self._write_now(room, batch)
-        self._after(room)
+        for room in open_rooms:
+            self._after(room)
 
     def _write_now(self, room: Room, batch: Sequence[Event]) -> None:
         stopped: list[Watcher] = []
@@ -333,14 +338,16 @@ def _size_of(events: Iterable[Event]) -> int:
     return sum([len(event.frame) for event in events])
 
 
-def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
-    batch: list[Event] = []
+def _batches(events: Sequence[Event]) -> Sequence[Sequence[Event]]:
+    """In pieces of `BATCH_BYTES` at most, or of one event."""
+    if len(events) <= 1:
+        return (events,) if events else ()
+    batches: list[list[Event]] = []
     size = 0
     for event in events:
-        if batch and size + len(event.frame) > BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(event)
         size += len(event.frame)
-    if batch:
-        yield batch
+        if not batches or size > BATCH_BYTES:
+            batches.append([])
+            size = len(event.frame)
+        batches[-1].append(event)
+    return batches

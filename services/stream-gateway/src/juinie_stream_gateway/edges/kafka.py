@@ -35,6 +35,8 @@ from juinie_stream_gateway.edges.kafka_session import (
     stop_consumer,
 )
 from juinie_stream_gateway.edges.latency import seconds_since
+from juinie_stream_gateway.edges.linger import Linger
+from juinie_stream_gateway.edges.plain_fetch import fetch_plainly
 from juinie_stream_gateway.store import Event
 from juinie_stream_gateway.telemetry import (
     LOG_KAFKA_AWAY,
@@ -48,7 +50,7 @@ RETRY_SECONDS = 1.0
 METADATA_MAX_AGE_MS = 10_000
 """New partitions are seen, and read, well within 30 s."""
 FETCH_WAIT_MS = 250
-"""A partition that is resumed waits for the fetch under way on its broker: this long at most."""
+"""A partition that is resumed waits for the fetch under way on its broker: this long at most, for no linger is longer."""
 MOST_LINKS = 64
 
 type Checked = tuple[Event, RunEventRecord]
@@ -62,7 +64,7 @@ class RecordReader:
     def __init__(
         self, hub: Hub, telemetry: Telemetry, bootstrap_servers: str, topic: str, linger_seconds: float = 0.0
     ) -> None:
-        """`linger_seconds`: between two polls, so that the second brings more."""
+        """`linger_seconds`: see `Linger`."""
         self._linger_seconds = linger_seconds
         self._hub = hub
         self._telemetry = telemetry
@@ -105,6 +107,7 @@ class RecordReader:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await start_consumer(consumer)
                 give_bare_records(consumer)
+                fetch_plainly(consumer)
                 self._session = session = await open_session(consumer, self._topic, self._hub)
                 self._see_what_is_gone(session)
                 await session.activate(*session.watched())
@@ -131,12 +134,12 @@ class RecordReader:
         )
 
     async def _poll(self, consumer: Any, session: Session) -> None:
+        linger = Linger(consumer, self._linger_seconds)
         while True:
-            batches = await consumer.getmany(timeout_ms=1000, max_records=500)
+            batches = await linger.poll()
             session.reached.update({where: records[-1].offset + 1 for where, records in batches.items()})
             self._take(chain.from_iterable(batches.values()))
-            # Also where it is 0: getmany does not wait while it has records; others want the loop too
-            await asyncio.sleep(self._linger_seconds)
+            await asyncio.sleep(0)  # getmany does not wait while it has records; others want the loop too
 
     # ---- records
 
