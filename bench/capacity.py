@@ -47,12 +47,12 @@ class Load:
 class Costs:
     """CPU in µs, the rest in bytes."""
 
-    append_api: float = 340.0
-    append_api_event: float = 9.0
-    append_postgres: float = 56.0
+    append_api: float = 240.0
+    append_api_event: float = 2.5
+    append_postgres: float = 60.0
     append_postgres_event: float = 4.2
-    row_publisher: float = 4.6
-    row_publisher_event: float = 5.8
+    row_publisher: float = 3.0
+    row_publisher_event: float = 2.6
     row_postgres: float = 10.2
     row_postgres_event: float = 1.4
     round_publisher: float = 500.0
@@ -61,20 +61,20 @@ class Costs:
     round_gateway: float = 350.0
     """A poll of Kafka, which brings what a round has sent."""
     round_seconds: float = 0.003
-    record: float = 9.0
+    record: float = 8.0
     """An event, read by a gateway where its run is watched."""
     batch: float = 15.0
     """All events of an append, which come together: joined and kept."""
     record_passed_over: float = 5.0
     """Of a run that nobody watches here, in a partition that is read for others: 9.3 measured at 10,000 a second, with their share of polls."""
-    write: float = 11.0
+    write: float = 6.0
     """All events of an append, to one watcher."""
-    look_gateway: float = 20.0
+    look_gateway: float = 8.0
     """At a watched run, by the tail check, and what its watcher's heartbeat takes."""
-    look_postgres: float = 8.0
+    look_postgres: float = 3.0
     looks_a_second: float = 1 / 0.75
     rest: Mapping[str, float] = field(
-        default_factory=lambda: {"publisher": 17_000.0, "gateway": 8_000.0, "postgres": 16_000.0}
+        default_factory=lambda: {"publisher": 14_000.0, "gateway": 8_000.0, "postgres": 7_500.0}
     )
     """A second, with nothing to do; of Postgres, for one publisher."""
     wal_append: float = 770.0
@@ -86,10 +86,12 @@ class Costs:
     """Likewise, in the table and its index."""
     frame_bytes: float = 110.0
     """Likewise, to a watcher."""
-    watcher_memory: float = 8_000.0
+    watcher_memory: float = 8_700.0
+    recent_memory: float = 32 * 1024 * 1024
+    """The newest frames, of a gateway's process where anything is watched: as much as `JUINIE_RECENT_BYTES` lets it keep, in time."""
 
 
-AT_REST_BYTES = {"api": 52e6, "publisher": 50e6, "gateway": 44e6}
+AT_REST_BYTES = {"api": 55e6, "publisher": 53e6, "gateway": 48e6}
 """PSS of a process without load."""
 CONNECTIONS = {"api": 13, "publisher": 13, "gateway": 11}
 """Of each process to Postgres, at most, as it is set by default: its pools, and those that wait for notifications or look at health."""
@@ -157,6 +159,8 @@ def need(load: Load, gateways: int | None = None) -> Need:
     processes = {"api": _processes(api), "publisher": _processes(publisher), "gateway": gateways}
     memory = {name: count * AT_REST_BYTES[name] for name, count in processes.items()}
     memory["gateway"] += load.streams * c.watcher_memory
+    if load.deliveries:
+        memory["gateway"] += gateways * c.recent_memory
     record = c.record_bytes + load.event_bytes
     return Need(
         cores,
