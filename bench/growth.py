@@ -3,13 +3,16 @@
 Each case has its sizes side by side, by turns, the smallest first and once again at the end.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from append import RUNS, Shape, over_http
+from clocks import cpu_seconds, family
+from crowd import Crowd
 from fan_out import SETTINGS, juinie
 from fan_out import Shape as Load
 from relay import relayed
@@ -18,6 +21,8 @@ from stored import store
 from world import World
 
 from juinie_shared.domain.ids import RunId
+from juinie_testkit.raw_stream import stream_request
+from juinie_testkit.stack import ServiceProcess
 
 APPENDS = 3_000
 RELAYED, WARM_RELAY = 10_000, 1_000
@@ -26,6 +31,7 @@ PROCESSES = (1, 2, 4)
 PARTITIONS = 12
 """As Juinie makes them where nobody says otherwise: each process reads its share."""
 EVENTS_A_STORED_RUN = 1_000
+COME, EVENTS_TO_COME_TO, MISSED = 1_000, 200, 50
 STORED = 2
 """Events of each run that is watched."""
 DELIVERIES, DELIVERIES_A_SECOND, RECORDS_A_SECOND = 20_000, 20_000, 4_000
@@ -46,6 +52,25 @@ class Wanted:
         return [size for size in sizes if size <= self.most]
 
 
+async def _where_more_is_stored(
+    wanted: Wanted,
+    told: Told,
+    unit: str,
+    side: Callable[[World], Awaitable[Callable[[], Awaitable[Sample]]]],
+    *,
+    with_kafka: bool = False,
+) -> Measured:
+    """`side` is given a world in which so many events are stored, of runs that have ended: each has a Postgres of its own."""
+    async with AsyncExitStack() as worlds:
+        sides = list[Side]()
+        for events in wanted.stored:
+            world = await worlds.enter_async_context(World(with_kafka=with_kafka))
+            await store(world, events // EVENTS_A_STORED_RUN, EVENTS_A_STORED_RUN, running=False)
+            told(f"{events:,} events are stored")
+            sides.append(Side(f"{events:,} stored", await side(world)))
+        return await by_turns(unit, _first_again(sides), wanted.rounds, told)
+
+
 def _first_again(sides: list[Side]) -> list[Side]:
     return [*sides, Side("again", sides[0].turn)]
 
@@ -54,17 +79,14 @@ def _first_again(sides: list[Side]) -> list[Side]:
 
 
 async def stored(wanted: Wanted, told: Told) -> Measured:
-    """Appends of one event to runs that are new, where so many events are stored already. Each has a Postgres of its own."""
-    async with AsyncExitStack() as worlds:
-        sides = list[Side]()
-        for events in wanted.stored:
-            world = await worlds.enter_async_context(World())
-            await store(world, events // EVENTS_A_STORED_RUN, EVENTS_A_STORED_RUN, running=False)
-            told(f"{events:,} events are stored")
-            runs = await store(world, RUNS, 0)
-            api = await world.service("juinie_api", "JUINIE_API_PORT")
-            sides.append(Side(f"{events:,} stored", partial(over_http, world, api, runs, Shape(1, APPENDS))))
-        return await by_turns("event", _first_again(sides), wanted.rounds, told)
+    """Appends of one event to runs that are new, where so many events are stored already."""
+
+    async def side(world: World) -> Callable[[], Awaitable[Sample]]:
+        runs = await store(world, RUNS, 0)
+        api = await world.service("juinie_api", "JUINIE_API_PORT")
+        return partial(over_http, world, api, runs, Shape(1, APPENDS))
+
+    return await _where_more_is_stored(wanted, told, "event", side)
 
 
 async def spread(wanted: Wanted, told: Told) -> Measured:
@@ -107,6 +129,17 @@ async def api_processes(wanted: Wanted, told: Told) -> Measured:
 # ---- the relay ---------------------------------------------------------------------------------------------------------
 
 
+async def stored_relayed(wanted: Wanted, told: Told) -> Measured:
+    """Outbox rows of one event each, where so many events are stored already."""
+
+    async def side(world: World) -> Callable[[], Awaitable[Sample]]:
+        runs = await store(world, RUNS, 0)
+        publisher = await world.service("juinie_publisher", "JUINIE_PUBLISHER_PORT")
+        return partial(relayed, world, publisher, runs, Shape(1, RELAYED))
+
+    return await _where_more_is_stored(wanted, told, "event", side, with_kafka=True)
+
+
 async def publisher_processes(wanted: Wanted, told: Told) -> Measured:
     """Outbox rows of one event each, relayed by one process and by several that share the shards: one at a time is there."""
     async with World(with_kafka=True) as world:
@@ -129,6 +162,31 @@ async def publisher_processes(wanted: Wanted, told: Told) -> Measured:
 
 
 # ---- watchers ----------------------------------------------------------------------------------------------------------
+
+
+async def stored_watched(wanted: Wanted, told: Told) -> Measured:
+    """Watchers that come, each to a run of its own of which they miss the last events, where so many are stored already."""
+
+    async def side(world: World) -> Callable[[], Awaitable[Sample]]:
+        runs = await store(world, COME, EVENTS_TO_COME_TO)
+        gateway = await world.service("juinie_stream_gateway", "JUINIE_STREAM_PORT", SETTINGS)
+        return partial(_came, world, gateway, runs)
+
+    return await _where_more_is_stored(wanted, told, "watcher", side, with_kafka=True)
+
+
+async def _came(world: World, gateway: ServiceProcess, runs: Sequence[RunId]) -> Sample:
+    """They come, have what they missed, and leave, which is not counted."""
+    pids, after = family(gateway.pid or 0), EVENTS_TO_COME_TO - MISSED
+    crowd = Crowd(gateway.port, [stream_request(run, world.key.text, after) for run in runs])
+    await world.quiet()
+    before, database, began = cpu_seconds(pids), world.database_cpu(), time.perf_counter()
+    await crowd.come()
+    await crowd.until(EVENTS_TO_COME_TO)
+    seconds = time.perf_counter() - began
+    cpu = {"service": cpu_seconds(pids) - before, "postgres": world.database_cpu() - database}
+    await crowd.leave()
+    return Sample(len(runs), seconds, cpu)
 
 
 async def watchers(wanted: Wanted, told: Told) -> Measured:
@@ -180,6 +238,8 @@ async def _by_gateways(wanted: Wanted, told: Told, gateways: Mapping[str, tuple[
 
 CASES: Mapping[str, Callable[[Wanted, Told], Coroutine[Any, Any, Measured]]] = {
     "stored": stored,
+    "stored-relayed": stored_relayed,
+    "stored-watched": stored_watched,
     "spread": spread,
     "batches": batches,
     "api-processes": api_processes,
