@@ -5,26 +5,19 @@ stays aiokafka's: leaders, versions, sequence numbers, retries, answers. What it
 put a header before them, ask how long that is, and put the length before that, so it is given parts that know just this.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, override
 
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import Array, Bytes, Int32, Schema
 
+from juinie_shared.runtime.kafka_requests import make_requests
+
 
 def join_once(producer: Any) -> None:
     """From now on what this producer sends is joined once."""
-    client = producer.client
-    client.send = partial(_send, client.send)
-
-
-async def _send(
-    send: Callable[..., Awaitable[object]], node_id: int, request: object, **options: object
-) -> object:
-    if isinstance(request, ProduceRequest):
-        request = _JoinedOnce(request)
-    return await send(node_id, request, **options)
+    make_requests(producer.client, ProduceRequest, _JoinedOnce)
 
 
 class _JoinedOnce(ProduceRequest):

@@ -5,14 +5,15 @@ aiokafka's: which partitions from where, versions, connections, errors, records.
 today is known here; with an older broker aiokafka's own is used. `tests/contract/test_plain_fetch.py` holds both against aiokafka's.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from operator import attrgetter
 from struct import Struct
 from typing import Any, override
 
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
+
+from juinie_shared.runtime.kafka_requests import make_requests
 
 _HEADER = Struct(">hhih")
 """Key, version, correlation id; how long the client's id is."""
@@ -37,16 +38,7 @@ type AnsweredPartition = tuple[int, int, int, int, int, list[tuple[int, int]] | 
 
 def fetch_plainly(consumer: Any) -> None:
     """From now on this consumer's fetches are such. Its own client is told, which nobody else has."""
-    client = consumer._client  # noqa: SLF001
-    client.send = partial(_send, client.send)
-
-
-async def _send(
-    send: Callable[..., Awaitable[object]], node_id: int, request: object, **options: object
-) -> object:
-    if isinstance(request, FetchRequest):
-        request = PlainFetch(request)
-    return await send(node_id, request, **options)
+    make_requests(consumer._client, FetchRequest, PlainFetch)  # noqa: SLF001
 
 
 class PlainFetch(FetchRequest):
