@@ -2,8 +2,9 @@
 
 Two replicas of each service, of one process or of two, the apis and the gateways behind a balancer. The clients keep their connections, look
 whether one was closed before they use it again, as HTTP clients do, and repeat nothing: no retry, no idempotency key.
-One of them rests for longer than the last call lasts: its request may cross the close of its connection on the wire, which
-HTTP/1.1 has no answer to (decision 0026). It does as the contract says, and repeats with its key what nobody answered.
+Who sent nothing for longer than the last call lasts may have its next request cross the close of its connection on the wire, which
+HTTP/1.1 has no answer to (decision 0026): that one may be repeated. One of them rests for so long by itself, and does as the contract
+says, with a key; the others do only where the machine lets this whole process stand still.
 A rolling restart ends one replica with SIGTERM, starts it again, waits until it is ready, and goes on to the next.
 """
 
@@ -14,7 +15,9 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from time import monotonic
 
 import httpx
 import pytest
@@ -53,6 +56,9 @@ class Writer:
     requests: int = 0
     repeats: int = 0
 
+    last_sent: float = inf
+    """When the last request began to be sent: its answer may have waited for this process, and tells nothing."""
+
     @property
     def rests(self) -> bool:
         """For longer than the last call lasts."""
@@ -83,14 +89,16 @@ class Writer:
     async def _post(self, path: str, body: object) -> dict[str, object] | None:
         self.requests += 1
         headers = {"Idempotency-Key": f"{id(self)} {self.requests}"} if self.rests else {}
+        before, self.last_sent = self.last_sent, monotonic()
         try:
             answer = await self.http.post(path, json=body, headers=headers)
         except httpx.TransportError as error:
-            if self.rests:
+            rested = monotonic() - before
+            if rested > LAST_CALL_SECONDS:
                 self.repeats += 1
                 self.requests -= 1
                 return await self._post(path, body)
-            self.failures.append(f"{path}: {error!r}")
+            self.failures.append(f"{path}, {rested:.3f} s after the one before: {error!r}")
             return None
         if answer.is_success:
             return answer.json()
@@ -167,7 +175,7 @@ async def test_rolling_restarts_fail_no_request_and_lose_no_event(stack: Stack, 
     connections = sum(len(follower.watchers) for follower in followers.values())
     print(
         f"rolling restarts of each service: {RESTARTS}; seed {SEED}; requests: {sum(writer.requests for writer in writers)},"
-        f" failed: 0, repeated by the one that rests: {sum(writer.repeats for writer in writers)}; runs: {len(seen)}; events: {sum(map(len, seen.values()))}, lost: 0; stream connections: {connections}"
+        f" failed: 0, repeated by who rested: {sum(writer.repeats for writer in writers)}; runs: {len(seen)}; events: {sum(map(len, seen.values()))}, lost: 0; stream connections: {connections}"
     )
 
 
@@ -206,7 +214,8 @@ async def load_while_rolling(
         except Exception as error:
             # A run that could not be finished is followed in vain: what failed says more than who waited
             error.add_note(
-                f"Failed requests: {[failure for writer in writers for failure in writer.failures]}"
+                f"Failed requests: {[failure for writer in writers for failure in writer.failures]};"
+                f" connections that no replica was ready for: {apis.refused}"
             )
             raise
     return writers, watch.followers

@@ -1,7 +1,8 @@
 """A TCP balancer in front of replicas: round robin over those that are ready, by looking at `/readyz` at an interval.
 
 What balancers of this kind do, and no more: a connection that a replica refuses goes to the next one, before a byte of
-it was sent; a connection that has begun stays with its replica to its end; nothing is ever sent twice.
+it was sent; a connection that has begun stays with its replica to its end; nothing is ever sent twice. Who says that it is not ready,
+or refuses, is left out at once; who says nothing, after a few probes.
 """
 
 import asyncio
@@ -16,7 +17,9 @@ from juinie_testkit.plain_http import NO_TLS
 
 LOOK_EVERY_SECONDS = 0.25
 LOOK_SECONDS = 1.0
-"""A replica that answers no probe within this is not ready."""
+"""How long a probe waits for its answer."""
+SILENT_PROBES = 3
+"""A replica that left as many in a row unanswered is not ready: one that is slow for a moment is not gone."""
 
 
 class Balancer:
@@ -57,11 +60,16 @@ class Balancer:
         async with httpx.AsyncClient(
             verify=NO_TLS, base_url=url, trust_env=False, timeout=LOOK_SECONDS
         ) as client:
+            silent = 0
             while True:
                 try:
                     ready = (await client.get("/readyz")).status_code == 200
+                    silent = 0
+                except httpx.TimeoutException:
+                    silent += 1
+                    ready = url in self.ready and silent < SILENT_PROBES
                 except httpx.TransportError:
-                    ready = False
+                    ready, silent = False, 0
                 (self.ready.add if ready else self.ready.discard)(url)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
 
