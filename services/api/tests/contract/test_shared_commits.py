@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,8 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from juinie_api.core import group, patience
 from juinie_api.core.append import Append, Appended, Once, OneByOne
-from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, Grouped
+from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, LATE_SECONDS, Grouped
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store.events import APPEND_MANY
@@ -25,7 +27,8 @@ from juinie_shared.domain.errors import (
     RunNotFound,
 )
 from juinie_shared.domain.events import NewEvent
-from juinie_shared.domain.ids import RunId, TenantId
+from juinie_shared.domain.ids import RunId, Seq, TenantId
+from juinie_shared.domain.runs import RunStatus
 from juinie_shared.domain.times import parse_time
 from juinie_testkit.seed import Seed, SeededKey
 
@@ -328,6 +331,55 @@ async def test_what_may_have_been_written_is_not_written_again_when_the_process_
     await asyncio.wait([flying])
     async with pool.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM run_event WHERE type = 'once'") == 1
+
+
+async def test_a_process_that_stood_still_writes_what_waited_meanwhile(pool: Pool):
+    """Its clients have waited for longer than flights are to take, and nobody but the process was slow."""
+    key = await Seed(pool).key()
+    run_id = await Seed(pool).run(key, status="running")
+    async with grouped(pool) as appender:
+        append = asyncio.create_task(appender.commit(Append(run_id, key.tenant_id, [NewEvent("x", "1")])))
+        await asyncio.sleep(0)
+        time.sleep(LATE_SECONDS + 0.1)  # noqa: ASYNC251 - nothing of this process runs meanwhile
+        assert (await append).first_seq == 3
+
+
+async def test_who_boarded_late_is_told_when_its_patience_ends_and_not_when_the_flight_does(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    late, other = (Append(RunId(UUID(int=n)), TenantId(UUID(int=8)), [NewEvent("x", "1")]) for n in (1, 2))
+    flown, went_alone = asyncio.Event(), list[Append]()
+
+    class Slow(Hangs):
+        async def fetch(self, _query: str, *_values: object, timeout: float) -> Any:
+            async with asyncio.timeout(timeout):
+                await flown.wait()
+            return []
+
+    class Alone(OneByOne):
+        def __init__(self) -> None: ...
+
+        async def commit(self, append: Append) -> Appended:
+            went_alone.append(append)
+            return Appended(Seq(1), Seq(1), RunStatus.RUNNING, cancel_requested=False)
+
+    slow: Any = Slow()
+    appender = Grouped(slow, Alone(), lambda: None)
+    monkeypatch.setattr(group, "WAIT_SECONDS", patience.SECONDS)
+    monkeypatch.setattr(patience, "seconds_spent", lambda: patience.SECONDS - 0.3)
+    told = asyncio.create_task(appender.commit(late))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(patience, "seconds_spent", lambda: 0.0)
+    stays = asyncio.create_task(appender.commit(other))
+    await asyncio.sleep(0)
+    flying = asyncio.create_task(appender.fly())
+    with pytest.raises(DatabaseAway):
+        await told
+    assert not stays.done()
+    flown.set()
+    await stays
+    assert went_alone == [other]
+    flying.cancel()
 
 
 async def test_whoever_leaves_before_the_flight_writes_nothing(pool: Pool):

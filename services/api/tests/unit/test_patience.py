@@ -63,11 +63,12 @@ def begin_with(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_all_that_a_request_waits_for_ends_in_time():
     assert patience.SECONDS + 0.3 < PROMISED_SECONDS
     assert desk.ANSWER_SECONDS <= patience.SECONDS
-    before = [keys.TURN_SECONDS, tenant_pools.WAIT_SECONDS, patience.TURN_SECONDS, group.WAIT_SECONDS]
+    before = [keys.TURN_SECONDS, tenant_pools.WAIT_SECONDS, patience.TURN_SECONDS, group.LATE_SECONDS]
     after = patience.ACQUIRE_SECONDS + patience.LOCK_SECONDS + patience.SPARE_SECONDS
     assert max(before) + after <= patience.SECONDS
     assert patience.SPARE_SECONDS >= 0.5, "or locked runs are given up as silent"
-    assert group.WAIT_SECONDS + patience.ACQUIRE_SECONDS + group.FLIGHT_SECONDS <= patience.SECONDS
+    assert group.LATE_SECONDS + patience.ACQUIRE_SECONDS + group.FLIGHT_SECONDS <= patience.SECONDS
+    assert group.WAIT_SECONDS + patience.ACQUIRE_SECONDS < patience.SECONDS, "then who is late is told"
     assert patience.STATEMENT_SECONDS >= patience.LOCK_SECONDS
 
 

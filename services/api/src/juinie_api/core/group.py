@@ -9,7 +9,8 @@ flight, and goes alone.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -28,9 +29,12 @@ FLIGHTS = 2
 FLIGHT_APPENDS, FLIGHT_EVENTS, FLIGHT_BYTES = 64, 1000, 512 * 1024
 LARGE_EVENTS, LARGE_BYTES = 200, 64 * 1024
 """More goes alone: it would hold up the small ones."""
-WAIT_SECONDS, FLIGHT_SECONDS = 1.3, 2.5
-"""For a flight, with all that was waited before, and for its statement: with a connection to be made, as long as a request has
-patience. Who has waited for longer when one could leave is told to come again."""
+WAIT_SECONDS, FLIGHT_SECONDS = 3.6, 2.5
+"""For a flight, with all that was waited before, and for its statement. Who has waited for longer when one could leave is told to come
+again: with a connection to be made, it would have next to no patience left."""
+LATE_SECONDS = 1.3
+"""Who has waited for longer may have no patience for as long as a flight may take. It flies all the same: a process that stood still, or a
+commit that took its time, made many late, and is over."""
 
 type _Key = tuple[int, int]
 """Tenant and run, as numbers: a UUID is hashed by Python."""
@@ -99,7 +103,8 @@ class Grouped:
 
     async def _write_over(self, connection: Connection, flight: Sequence[_Waiting]) -> None:
         try:
-            rows = await connection.fetch(APPEND_MANY, *_arguments(flight), timeout=FLIGHT_SECONDS)
+            with _late_are_told(flight):
+                rows = await connection.fetch(APPEND_MANY, *_arguments(flight), timeout=FLIGHT_SECONDS)
         except TimeoutError:
             _fail(flight, DatabaseAway())  # now: a connection that is dead takes its time to be given back
             raise
@@ -223,6 +228,23 @@ def _fail(flight: Iterable[_Waiting], error: Exception) -> None:
     for waiting in flight:
         if not waiting.answer.done():
             waiting.answer.set_exception(error)
+
+
+@contextmanager
+def _late_are_told(flight: Iterable[_Waiting]) -> Generator[None]:
+    """That nobody knows yet, when their patience ends, though the flight goes on."""
+    loop = asyncio.get_running_loop()
+    late = loop.time() - LATE_SECONDS
+    timers = [
+        loop.call_at(waiting.since + patience.SECONDS, _fail, [waiting], DatabaseAway())
+        for waiting in flight
+        if waiting.since < late
+    ]
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
 
 
 _OF_ALL = ("08", "57")
