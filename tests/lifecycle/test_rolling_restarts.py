@@ -89,21 +89,27 @@ class Writer:
     async def _post(self, path: str, body: object) -> dict[str, object] | None:
         self.requests += 1
         headers = {"Idempotency-Key": f"{id(self)} {self.requests}"} if self.rests else {}
-        before, self.last_sent = self.last_sent, monotonic()
+        rested, self.last_sent = monotonic() - self.last_sent, monotonic()
         try:
-            answer = await self.http.post(path, json=body, headers=headers)
+            answer = await self._send(path, body, headers, repeats=rested > LAST_CALL_SECONDS)
         except httpx.TransportError as error:
-            rested = monotonic() - before
-            if rested > LAST_CALL_SECONDS:
-                self.repeats += 1
-                self.requests -= 1
-                return await self._post(path, body)
             self.failures.append(f"{path}, {rested:.3f} s after the one before: {error!r}")
             return None
         if answer.is_success:
             return answer.json()
         self.failures.append(f"{path}: {answer.status_code} {answer.text}")
         return None
+
+    async def _send(
+        self, path: str, body: object, headers: dict[str, str], *, repeats: bool
+    ) -> httpx.Response:
+        try:
+            return await self.http.post(path, json=body, headers=headers)
+        except httpx.TransportError:
+            if not repeats:
+                raise
+        self.repeats += 1
+        return await self.http.post(path, json=body, headers=headers)
 
 
 class Watch:

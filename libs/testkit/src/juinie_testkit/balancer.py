@@ -1,8 +1,8 @@
 """A TCP balancer in front of replicas: round robin over those that are ready, by looking at `/readyz` at an interval.
 
 What balancers of this kind do, and no more: a connection that a replica refuses goes to the next one, before a byte of
-it was sent; a connection that has begun stays with its replica to its end; nothing is ever sent twice. Who says that it is not ready,
-or refuses, is left out at once; who says nothing, after a few probes.
+it was sent; a connection that has begun stays with its replica to its end; nothing is ever sent twice. Of this one: who says that it is
+not ready, or refuses, is left out at once; who says nothing, after a few probes.
 """
 
 import asyncio
@@ -20,6 +20,22 @@ LOOK_SECONDS = 1.0
 """How long a probe waits for its answer."""
 SILENT_PROBES = 3
 """A replica that left as many in a row unanswered is not ready: one that is slow for a moment is not gone."""
+
+
+class Health:
+    """Whether a replica is ready, by what its probes said."""
+
+    def __init__(self) -> None:
+        self._ready, self._silent = False, 0
+
+    def ready_after(self, said: bool | None) -> bool:
+        """`said`: None where it said nothing in time."""
+        self._silent = self._silent + 1 if said is None else 0
+        if said is not None:
+            self._ready = said
+        elif self._silent >= SILENT_PROBES:
+            self._ready = False
+        return self._ready
 
 
 class Balancer:
@@ -60,17 +76,15 @@ class Balancer:
         async with httpx.AsyncClient(
             verify=NO_TLS, base_url=url, trust_env=False, timeout=LOOK_SECONDS
         ) as client:
-            silent = 0
+            health = Health()
             while True:
                 try:
-                    ready = (await client.get("/readyz")).status_code == 200
-                    silent = 0
+                    said = (await client.get("/readyz")).status_code == 200
                 except httpx.TimeoutException:
-                    silent += 1
-                    ready = url in self.ready and silent < SILENT_PROBES
+                    said = None
                 except httpx.TransportError:
-                    ready, silent = False, 0
-                (self.ready.add if ready else self.ready.discard)(url)
+                    said = False
+                (self.ready.add if health.ready_after(said) else self.ready.discard)(url)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

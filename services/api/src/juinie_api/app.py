@@ -1,7 +1,7 @@
 """Builds the api, serves it, and takes it down again. Nothing else opens a connection or starts a task."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,13 @@ from juinie_api.core.group import FLIGHTS, Grouped
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.listener import Listener
 from juinie_api.core.notifier import Notifier
-from juinie_api.core.patience import ACQUIRE_SECONDS, LOCK_SECONDS, STATEMENT_SECONDS, TURN_SECONDS
+from juinie_api.core.patience import (
+    LOCK_SECONDS,
+    MOST_ACQUIRE_SECONDS,
+    STATEMENT_SECONDS,
+    TURN_SECONDS,
+    seconds_for_a_connection,
+)
 from juinie_api.core.places import WaitingPlaces
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.core.waker import Waker
@@ -67,10 +73,14 @@ async def serve(
     """
     provider = configure_tracing(telemetry.SERVICE)
     limits = PoolLimits(
-        settings.database_connections, ACQUIRE_SECONDS, ACQUIRE_SECONDS, STATEMENT_SECONDS, LOCK_SECONDS
+        settings.database_connections,
+        MOST_ACQUIRE_SECONDS,
+        MOST_ACQUIRE_SECONDS,
+        STATEMENT_SECONDS,
+        LOCK_SECONDS,
     )
     url = settings.database_url.get_secret_value()
-    pool = await open_pool(url, telemetry.SERVICE, limits)
+    pool = await open_pool(url, telemetry.SERVICE, replace(limits, acquire_within=seconds_for_a_connection))
     flight_pool = await open_pool(
         url, telemetry.SERVICE, replace(limits, size=_flights(settings)), **ONE_PLAN
     )
@@ -133,7 +143,8 @@ class _Api:
         metrics.waiting_claims.set_function(lambda: desk.waiting)
         heard = {OUTBOX_CHANNEL: waker.committed, PENDING_CHANNEL: desk.look_soon}
         check_sessions = SessionCheck(url, telemetry.SERVICE, limits)
-        self._readiness = Readiness(DatabaseCheck(pools.health, check_sessions, dev=dev), _report_readiness)
+        check_database = DatabaseCheck(pools.health, check_sessions, dev=dev)
+        self._readiness = Readiness(_once_warm(check_database, settings, pools), _report_readiness)
         over_limit = OverLimit(metrics)
         probes = Probes(self._readiness.missing, metrics.registry, sibling)
         self.background: list[Callable[[], Coroutine[None, None, None]]] = [
@@ -220,6 +231,23 @@ class _Api:
 def _flights(settings: Settings) -> int:
     """Each has a connection of its own. Of the others, as many are left by tenants to keys, workers and long polls."""
     return max(1, min(FLIGHTS, settings.database_connections // 4))
+
+
+def _once_warm(
+    check_database: Callable[[], Awaitable[None]], settings: Settings, pools: _Pools
+) -> Callable[[], Awaitable[None]]:
+    """The check; after the first that found all well, connections are made: a server that has just started is not ready before."""
+    warm = False
+
+    async def check() -> None:
+        nonlocal warm
+        await check_database()
+        if not warm:
+            await pools.flights.warm(_flights(settings))
+            await pools.requests.warm(max(1, settings.database_connections // 2))
+            warm = True
+
+    return check
 
 
 def _desk(pool: Pool, connections: int) -> ClaimDesk:

@@ -232,12 +232,12 @@ async def _updates_of_runs(api: Any, at_least: int) -> tuple[int, int] | None:
 async def test_a_body_that_takes_its_time_leaves_as_much_for_the_database(
     api: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("juinie_api.core.group.WAIT_SECONDS", 0.4)
+    monkeypatch.setattr("juinie_api.core.patience.SECONDS", 2.0)
     run_id = (await api.create())["run_id"]
 
     async def slow() -> AsyncGenerator[bytes]:
         yield b'{"events": '
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.8)
         yield b'[{"type": "x"}]}'
 
     headers = {"Content-Type": "application/json"}

@@ -1,12 +1,21 @@
 """A statement that the database is slow with is given up when its request's patience ends, whatever it is part of."""
 
-import pytest
+import asyncio
+from typing import Any
 
+import pytest
+from pydantic import SecretStr
+
+from juinie_api.app import serve
 from juinie_api.core import patience
 from juinie_api.core.tenant_pools import TenantPools
+from juinie_api.settings import Settings
 from juinie_shared.db.pool import PoolLimits, open_pool
 from juinie_shared.domain.errors import DatabaseAway
 from juinie_shared.domain.ids import TenantId, new_uuid7
+from juinie_testkit.proxy import Proxy
+from juinie_testkit.running import running
+from juinie_testkit.waits import eventually
 
 ONE_MINUTE = "SELECT pg_sleep(60)"
 
@@ -31,3 +40,43 @@ async def test_a_slow_statement_ends_with_the_patience_and_leaves_the_pool_well(
         async with mine.connection() as connection:
             assert await connection.fetchval("SELECT 1") == 1
     await pool.close()
+
+
+async def test_sessions_that_take_long_to_be_made_are_waited_for(
+    api: Any, settings: Settings, database_url: str
+):
+    """On a machine that has much to do each takes more than a second: nothing is refused for that."""
+    run_id = (await api.create())["run_id"]
+    events = {"events": [{"type": "x"}]}
+    async with Proxy.before(database_url) as line:
+        through = settings.model_copy(update={"database_url": SecretStr(line.url_through(database_url))})
+        async with running(serve, through) as slow, api.client_of_service(slow) as client:
+            for path, body in (("", {"agent": "a"}), (f"/{run_id}/events", events)):
+                line.cut()
+                line.hang()
+                before = line.accepted
+                asking = asyncio.create_task(client.post(f"/v1/runs{path}", json=body))
+                await eventually(lambda before=before: line.accepted > before, 10, "a session is being made")
+                await asyncio.sleep(1.2)
+                await line.resume()
+                answer = await asking
+                assert answer.status_code == 201, answer.text
+
+
+async def test_a_server_that_is_ready_has_connections(api: Any, settings: Settings, database_url: str):
+    """Whoever comes first waits for none to be made."""
+    run_id = (await api.create())["run_id"]
+    async with Proxy.before(database_url) as line:
+        through = settings.model_copy(update={"database_url": SecretStr(line.url_through(database_url))})
+        async with running(serve, through) as fresh, api.client_of_service(fresh) as client:
+            await eventually(lambda: _is_ready(client), 30, "it is ready")
+            made = line.accepted
+            assert (await client.post("/v1/runs", json={"agent": "a"})).status_code == 201
+            append = client.post(f"/v1/runs/{run_id}/events", json={"events": [{"type": "x"}]})
+            assert (await append).status_code == 201
+            assert (await client.post(f"/v1/runs/{run_id}/finish", json={"status": "success"})).is_success
+            assert line.accepted == made
+
+
+async def _is_ready(client: Any) -> bool:
+    return (await client.get("/readyz")).status_code == 200

@@ -5,14 +5,14 @@ import random
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
-from juinie_api.core import group, patience
+from juinie_api.core import patience
 from juinie_api.core.append import Append, Appended, Once, OneByOne
-from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, LATE_SECONDS, Grouped
+from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, Grouped
 from juinie_api.core.lanes import RunLanes
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.store.events import APPEND_MANY
@@ -334,51 +334,105 @@ async def test_what_may_have_been_written_is_not_written_again_when_the_process_
 
 
 async def test_a_process_that_stood_still_writes_what_waited_meanwhile(pool: Pool):
-    """Its clients have waited for longer than flights are to take, and nobody but the process was slow."""
+    """Its clients have waited for long, and nobody but the process was slow."""
     key = await Seed(pool).key()
     run_id = await Seed(pool).run(key, status="running")
     async with grouped(pool) as appender:
         append = asyncio.create_task(appender.commit(Append(run_id, key.tenant_id, [NewEvent("x", "1")])))
         await asyncio.sleep(0)
-        time.sleep(LATE_SECONDS + 0.1)  # noqa: ASYNC251 - nothing of this process runs meanwhile
+        time.sleep(1.8)  # noqa: ASYNC251 - nothing of this process runs meanwhile
         assert (await append).first_seq == 3
 
 
-async def test_who_boarded_late_is_told_when_its_patience_ends_and_not_when_the_flight_does(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    late, other = (Append(RunId(UUID(int=n)), TenantId(UUID(int=8)), [NewEvent("x", "1")]) for n in (1, 2))
-    flown, went_alone = asyncio.Event(), list[Append]()
+class Alone(OneByOne):
+    """Remembers what came to it, and writes nothing."""
 
-    class Slow(Hangs):
-        async def fetch(self, _query: str, *_values: object, timeout: float) -> Any:
-            async with asyncio.timeout(timeout):
-                await flown.wait()
-            return []
+    def __init__(self) -> None:
+        self.came = list[Append]()
 
-    class Alone(OneByOne):
-        def __init__(self) -> None: ...
+    async def commit(self, append: Append) -> Appended:
+        self.came.append(append)
+        return Appended(Seq(1), Seq(1), RunStatus.RUNNING, cancel_requested=False)
 
-        async def commit(self, append: Append) -> Appended:
-            went_alone.append(append)
-            return Appended(Seq(1), Seq(1), RunStatus.RUNNING, cancel_requested=False)
 
-    slow: Any = Slow()
-    appender = Grouped(slow, Alone(), lambda: None)
-    monkeypatch.setattr(group, "WAIT_SECONDS", patience.SECONDS)
-    monkeypatch.setattr(patience, "seconds_spent", lambda: patience.SECONDS - 0.3)
-    told = asyncio.create_task(appender.commit(late))
-    await asyncio.sleep(0)
-    monkeypatch.setattr(patience, "seconds_spent", lambda: 0.0)
-    stays = asyncio.create_task(appender.commit(other))
-    await asyncio.sleep(0)
+class Slow(Hangs):
+    """Its statements write nothing, and are answered once `answers` is set; its connections are there once `connects` is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers, self.connects = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Any]:
+        await self.connects.wait()
+        yield self
+
+    async def fetch(self, _query: str, *_values: object, timeout: float) -> Any:
+        self.asked += 1
+        async with asyncio.timeout(timeout):
+            await self.answers.wait()
+        return []
+
+
+def append_of(number: int) -> Append:
+    return Append(RunId(UUID(int=number)), TenantId(UUID(int=8)), [NewEvent("x", "1")])
+
+
+def request(appender: Grouped, append: Append, waited_seconds: float) -> asyncio.Task[Appended]:
+    """One that has waited for so long before it comes to wait for a flight."""
+
+    async def commit() -> Appended:
+        patience.begin()
+        patience.excuse(-waited_seconds)
+        return await appender.commit(append)
+
+    return asyncio.create_task(commit())
+
+
+async def test_whose_patience_ends_aboard_is_told_then_and_the_others_when_the_flight_is_back():
+    pool, alone = Slow(), Alone()
+    pool.connects.set()
+    appender = Grouped(cast("Any", pool), alone, lambda: None)
+    late, other = request(appender, append_of(1), 3.0), request(appender, append_of(2), 0.0)
     flying = asyncio.create_task(appender.fly())
     with pytest.raises(DatabaseAway):
-        await told
-    assert not stays.done()
-    flown.set()
-    await stays
-    assert went_alone == [other]
+        await late
+    assert (pool.asked, other.done()) == (1, False)
+    pool.answers.set()
+    await other
+    assert [append.run_id for append in alone.came] == [append_of(2).run_id]
+    flying.cancel()
+
+
+async def test_nobody_goes_aboard_whose_answer_would_come_too_late_by_what_flights_take():
+    pool, alone = Slow(), Alone()
+    pool.connects.set()
+    appender = Grouped(cast("Any", pool), alone, lambda: None)
+    flying = asyncio.create_task(appender.fly())
+    measure = request(appender, append_of(1), 0.0)
+    await asyncio.sleep(1.0)
+    pool.answers.set()
+    await measure
+    with pytest.raises(DatabaseBusy):
+        await request(appender, append_of(2), patience.SECONDS - 1.2)
+    assert pool.asked == 1
+    await request(appender, append_of(3), 0.0)
+    assert pool.asked == 2
+    flying.cancel()
+
+
+async def test_whose_patience_ends_before_there_is_a_connection_is_told_that_nothing_is_written():
+    pool, alone = Slow(), Alone()
+    pool.answers.set()
+    appender = Grouped(cast("Any", pool), alone, lambda: None)
+    late, other = request(appender, append_of(1), 3.6), request(appender, append_of(1), 0.0)
+    flying = asyncio.create_task(appender.fly())
+    with pytest.raises(DatabaseBusy):
+        await late
+    assert (pool.asked, other.done()) == (0, False)
+    pool.connects.set()
+    await other
+    assert (pool.asked, len(alone.came)) == (1, 1)
     flying.cancel()
 
 

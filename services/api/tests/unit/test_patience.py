@@ -1,6 +1,7 @@
 """A request waits for the database for less than 5 s in all, however many waits it is that come in a row."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -63,12 +64,13 @@ def begin_with(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_all_that_a_request_waits_for_ends_in_time():
     assert patience.SECONDS + 0.3 < PROMISED_SECONDS
     assert desk.ANSWER_SECONDS <= patience.SECONDS
-    before = [keys.TURN_SECONDS, tenant_pools.WAIT_SECONDS, patience.TURN_SECONDS, group.LATE_SECONDS]
+    before = [keys.TURN_SECONDS, tenant_pools.WAIT_SECONDS, patience.TURN_SECONDS]
     after = patience.ACQUIRE_SECONDS + patience.LOCK_SECONDS + patience.SPARE_SECONDS
     assert max(before) + after <= patience.SECONDS
     assert patience.SPARE_SECONDS >= 0.5, "or locked runs are given up as silent"
-    assert group.LATE_SECONDS + patience.ACQUIRE_SECONDS + group.FLIGHT_SECONDS <= patience.SECONDS
-    assert group.WAIT_SECONDS + patience.ACQUIRE_SECONDS < patience.SECONDS, "then who is late is told"
+    assert patience.MOST_ACQUIRE_SECONDS + patience.LOCK_SECONDS + patience.SPARE_SECONDS <= patience.SECONDS
+    assert patience.MOST_ACQUIRE_SECONDS + group.SPARE_SECONDS < patience.SECONDS
+    assert group.LOOK_SECONDS < group.SPARE_SECONDS
     assert patience.STATEMENT_SECONDS >= patience.LOCK_SECONDS
 
 
@@ -132,11 +134,30 @@ async def test_a_connection_that_is_given_back_in_time_is_not_cut_off(monkeypatc
     assert not pool.lent.cut_off.is_set()
 
 
+@pytest.mark.parametrize(
+    ("left", "seconds"),
+    [
+        (patience.SECONDS, patience.MOST_ACQUIRE_SECONDS),
+        (2.9, 1.4),
+        (1.0, patience.ACQUIRE_SECONDS),
+        (-1.0, patience.ACQUIRE_SECONDS),
+        (math.inf, patience.ACQUIRE_SECONDS),
+    ],
+)
+def test_a_connection_is_waited_for_as_long_as_there_is_patience(
+    monkeypatch: pytest.MonkeyPatch, left: float, seconds: float
+):
+    monkeypatch.setattr(patience, "seconds_left", lambda: left)
+    assert patience.seconds_for_a_connection() == pytest.approx(seconds)
+
+
 async def test_what_was_waited_before_is_off_the_wait_for_a_flight(monkeypatch: pytest.MonkeyPatch):
-    """Its key alone took longer than a flight is waited for."""
+    """Its key alone took nearly all of it."""
     appender = Grouped(OnePool(), never_alone(), lambda: None)
     begin_with(monkeypatch, patience.SECONDS)
-    monkeypatch.setattr(patience, "seconds_spent", lambda: group.WAIT_SECONDS + 0.1)
+    monkeypatch.setattr(
+        patience, "seconds_spent", lambda: patience.SECONDS - group.SPARE_SECONDS + group.LOOK_SECONDS / 2
+    )
     flying = asyncio.create_task(appender.fly())
     with pytest.raises(DatabaseBusy):
         await appender.commit(Append(RUN, TENANT, []))

@@ -5,7 +5,12 @@ A service with a pool starts, and goes on, while Postgres is away: nothing conne
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -21,6 +26,7 @@ from juinie_shared.domain.errors import (
     RunLocked,
     SchemaAway,
     SessionLost,
+    Transient,
 )
 
 _asyncpg: Any = asyncpg
@@ -54,6 +60,11 @@ class PoolLimits:
     connect_seconds: float = 2.0
     statement_seconds: float = 4.0
     lock_seconds: float = 2.0
+    acquire_within: Callable[[], float] | None = None
+    """How long one may be waited for now, where that differs from one time to the next."""
+
+    def seconds_to_acquire(self) -> float:
+        return self.acquire_seconds if self.acquire_within is None else self.acquire_within()
 
 
 class Pool:
@@ -74,7 +85,7 @@ class Pool:
         """
         with driver_errors():
             try:
-                lent = await self._pool.acquire(timeout=self._limits.acquire_seconds)
+                lent = await self._pool.acquire(timeout=self._limits.seconds_to_acquire())
             except TimeoutError as error:
                 raise DatabaseBusy from error
             try:
@@ -86,6 +97,17 @@ class Pool:
     async def transaction(self) -> AsyncGenerator[Connection]:
         async with self.connection() as lent, lent.transaction():
             yield lent
+
+    async def warm(self, connections: int) -> None:
+        """Have so many connections, as far as they can be had: whoever comes first is not to wait for them."""
+        held = list[Any]()
+        with suppress(Transient), driver_errors():
+            try:
+                for _ in range(connections):
+                    held.append(await self._pool.acquire(timeout=self._limits.connect_seconds))
+            finally:
+                for lent in held:
+                    await self._pool.release(lent)
 
     async def close(self, within_seconds: float = 2.0) -> None:
         """Close all connections; what does not end in time is cut."""

@@ -29,12 +29,14 @@ FLIGHTS = 2
 FLIGHT_APPENDS, FLIGHT_EVENTS, FLIGHT_BYTES = 64, 1000, 512 * 1024
 LARGE_EVENTS, LARGE_BYTES = 200, 64 * 1024
 """More goes alone: it would hold up the small ones."""
-WAIT_SECONDS, FLIGHT_SECONDS = 3.6, 2.5
-"""For a flight, with all that was waited before, and for its statement. Who has waited for longer when one could leave is told to come
-again: with a connection to be made, it would have next to no patience left."""
-LATE_SECONDS = 1.3
-"""Who has waited for longer may have no patience for as long as a flight may take. It flies all the same: a process that stood still, or a
-commit that took its time, made many late, and is over."""
+FLIGHT_SECONDS = 2.5
+"""For its statement."""
+SPARE_SECONDS = 0.5
+"""By how much sooner than patience ends a flight has to be expected back, for somebody to go aboard."""
+LAST_FLIGHTS = 4
+"""It is expected to take as long as the quickest of these: the others may have been under way while this process stood still."""
+LOOK_SECONDS = 0.2
+"""Between two looks for those whose patience ends while they wait for a flight."""
 
 type _Key = tuple[int, int]
 """Tenant and run, as numbers: a UUID is hashed by Python."""
@@ -78,11 +80,21 @@ class Grouped:
         return answer if answer is not None else await self._alone.commit(append)
 
     async def fly(self) -> None:
-        """Write what waits, for ever."""
+        """Write what waits, for ever. Nobody is aboard before there is a connection: while one is made, others may fly over another."""
         while True:
-            flight = await self._queue.take()
+            await self._queue.somebody()
+            flight: Sequence[_Waiting] = ()
             try:
-                await self._write(flight)
+                async with self._pool.connection() as connection:
+                    flight = self._queue.take()
+                    if flight:
+                        await self._write_over(connection, flight)
+            except Transient as error:
+                flight = flight or self._queue.take()
+                if not _is_of_one(error):
+                    _fail(flight, error)
+            except Exception:  # noqa: BLE001, S110 - nothing is written; one of them is at fault, and finds out alone
+                pass
             except (
                 BaseException
             ):  # the process is falling over, and nobody knows whether it was written: never again alone
@@ -91,19 +103,9 @@ class Grouped:
             finally:
                 self._queue.landed(flight)
 
-    async def _write(self, flight: Sequence[_Waiting]) -> None:
-        try:
-            async with self._pool.connection() as connection:
-                await self._write_over(connection, flight)
-        except Transient as error:
-            if not _is_of_one(error):
-                _fail(flight, error)
-        except Exception:  # noqa: BLE001, S110 - nothing is written; one of them is at fault, and finds out alone
-            pass
-
     async def _write_over(self, connection: Connection, flight: Sequence[_Waiting]) -> None:
         try:
-            with _late_are_told(flight):
+            with _late_are_told(flight), self._queue.timed():
                 rows = await connection.fetch(APPEND_MANY, *_arguments(flight), timeout=FLIGHT_SECONDS)
         except TimeoutError:
             _fail(flight, DatabaseAway())  # now: a connection that is dead takes its time to be given back
@@ -128,6 +130,9 @@ class _Queue:
         self._ready: dict[int, deque[_Key]] = {}
         """By tenant."""
         self._somebody = asyncio.Event()
+        self._took = deque[float](maxlen=LAST_FLIGHTS)
+        """Seconds, of the last flights that came back."""
+        self._looking: asyncio.TimerHandle | None = None
 
     def put(self, waiting: _Waiting) -> None:
         key = _key_of(waiting)
@@ -136,13 +141,33 @@ class _Queue:
             lane = self._lanes[key] = deque()
             self._make_ready(key)
         lane.append(waiting)
+        if self._looking is None:
+            self._look_later()
 
-    async def take(self) -> list[_Waiting]:
-        """The next flight, at least one."""
-        while True:
+    async def somebody(self) -> None:
+        """Wait until there is somebody who may fly."""
+        while not self._ready:
             await self._somebody.wait()
-            if flight := self._fill():
-                return flight
+
+    def take(self) -> list[_Waiting]:
+        """The next flight. Nobody, where others have taken all."""
+        now = asyncio.get_running_loop().time()
+        flight = _Flight(now + min(self._took, default=0.0) + SPARE_SECONDS - patience.SECONDS)
+        while self._ready and not flight.full:
+            key = self._next_key()
+            if not flight.board(self._lanes[key]):
+                del self._lanes[key]
+        if not self._ready:
+            self._somebody.clear()
+        return flight.aboard
+
+    @contextmanager
+    def timed(self) -> Generator[None]:
+        """A flight, from its start until it is back. One that does not come back is no measure."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        yield
+        self._took.append(loop.time() - since)
 
     def landed(self, flight: Iterable[_Waiting]) -> None:
         """It is over. Who has no answer goes alone; who waited for its runs may fly now."""
@@ -159,15 +184,17 @@ class _Queue:
         self._ready.setdefault(key[0], deque()).append(key)
         self._somebody.set()
 
-    def _fill(self) -> list[_Waiting]:
-        flight = _Flight(asyncio.get_running_loop().time() - WAIT_SECONDS)
-        while self._ready and not flight.full:
-            key = self._next_key()
-            if not flight.board(self._lanes[key]):
-                del self._lanes[key]
-        if not self._ready:
-            self._somebody.clear()
-        return flight.aboard
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Whose patience ends before the next look is told: it has not gone aboard, so nothing of it is written."""
+        self._looking = None
+        oldest = asyncio.get_running_loop().time() + LOOK_SECONDS - patience.SECONDS
+        for lane in self._lanes.values():
+            _fail((waiting for waiting in lane if waiting.since < oldest), DatabaseBusy())
+        if self._lanes:
+            self._look_later()
 
     def _next_key(self) -> _Key:
         """Its tenant goes behind all others."""
@@ -180,7 +207,7 @@ class _Queue:
 
 
 class _Flight:
-    """Who flies together. Who has waited since before `oldest` does not."""
+    """Who flies together. Who has waited since before `oldest` does not: its answer would come too late."""
 
     def __init__(self, oldest: float) -> None:
         self.aboard: list[_Waiting] = []
@@ -232,9 +259,9 @@ def _fail(flight: Iterable[_Waiting], error: Exception) -> None:
 
 @contextmanager
 def _late_are_told(flight: Iterable[_Waiting]) -> Generator[None]:
-    """That nobody knows yet, when their patience ends, though the flight goes on."""
+    """Whose patience may end while the flight is under way is told then, that nobody knows yet what came of it."""
     loop = asyncio.get_running_loop()
-    late = loop.time() - LATE_SECONDS
+    late = loop.time() + FLIGHT_SECONDS - patience.SECONDS
     timers = [
         loop.call_at(waiting.since + patience.SECONDS, _fail, [waiting], DatabaseAway())
         for waiting in flight

@@ -12,7 +12,9 @@ from contextvars import ContextVar
 SECONDS = 4.6
 """With what the server itself takes, below the 5 s that are promised."""
 ACQUIRE_SECONDS = 0.8
-"""For a connection: a free one, or one to be made."""
+"""For a connection, at least: a free one, or one to be made."""
+MOST_ACQUIRE_SECONDS = 2.5
+"""Where there is patience for it: on a machine that has much to do, a session takes more than a second to be made."""
 LOCK_SECONDS = 1.0
 """For a run's row, which is asked for again while the turn at the run lasts."""
 STATEMENT_SECONDS = 2.5
@@ -48,6 +50,14 @@ def seconds_left() -> float:
 def seconds_for_turns() -> float:
     """What may be waited before a connection is asked for. Below 0: nothing."""
     return seconds_left() - ACQUIRE_SECONDS - LOCK_SECONDS - SPARE_SECONDS
+
+
+def seconds_for_a_connection() -> float:
+    """Where no request waits: as little as after all turns."""
+    left = seconds_left()
+    if left == math.inf:
+        return ACQUIRE_SECONDS
+    return min(MOST_ACQUIRE_SECONDS, max(ACQUIRE_SECONDS, left - LOCK_SECONDS - SPARE_SECONDS))
 
 
 def seconds_spent() -> float:
