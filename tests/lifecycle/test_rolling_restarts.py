@@ -4,7 +4,7 @@ Two replicas of each service, of one process or of two, the apis and the gateway
 whether one was closed before they use it again, as HTTP clients do, and repeat nothing: no retry, no idempotency key.
 Who sent nothing for longer than the last call lasts may have its next request cross the close of its connection on the wire, which
 HTTP/1.1 has no answer to (decision 0026): that one may be repeated. One of them rests for so long by itself, and does as the contract
-says, with a key; the others do only where the machine lets this whole process stand still.
+says, with a key; the others do only where this whole process stands still for as long, or an answer takes as long.
 A rolling restart ends one replica with SIGTERM, starts it again, waits until it is ready, and goes on to the next.
 """
 

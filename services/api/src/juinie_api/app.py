@@ -19,6 +19,7 @@ from juinie_api.core.notifier import Notifier
 from juinie_api.core.patience import (
     LOCK_SECONDS,
     MOST_ACQUIRE_SECONDS,
+    RELEASE_SECONDS,
     STATEMENT_SECONDS,
     TURN_SECONDS,
     seconds_for_a_connection,
@@ -57,6 +58,9 @@ from juinie_shared.runtime.unbroken import unbroken
 
 _log = get_logger("api")
 
+FIRST_CONNECTIONS = 4
+"""For requests that cannot share one, in a server that has just started."""
+
 
 async def serve(
     settings: Settings,
@@ -78,6 +82,7 @@ async def serve(
         MOST_ACQUIRE_SECONDS,
         STATEMENT_SECONDS,
         LOCK_SECONDS,
+        RELEASE_SECONDS,
     )
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, telemetry.SERVICE, replace(limits, acquire_within=seconds_for_a_connection))
@@ -236,7 +241,7 @@ def _flights(settings: Settings) -> int:
 def _once_warm(
     check_database: Callable[[], Awaitable[None]], settings: Settings, pools: _Pools
 ) -> Callable[[], Awaitable[None]]:
-    """The check; after the first that found all well, connections are made: a server that has just started is not ready before."""
+    """The check; after the first that found all well, connections are made, or were tried: a server that has just started is not ready before."""
     warm = False
 
     async def check() -> None:
@@ -244,7 +249,7 @@ def _once_warm(
         await check_database()
         if not warm:
             await pools.flights.warm(_flights(settings))
-            await pools.requests.warm(max(1, settings.database_connections // 2))
+            await pools.requests.warm(min(FIRST_CONNECTIONS, settings.database_connections))
             warm = True
 
     return check

@@ -51,6 +51,7 @@ async def test_sessions_that_take_long_to_be_made_are_waited_for(
     async with Proxy.before(database_url) as line:
         through = settings.model_copy(update={"database_url": SecretStr(line.url_through(database_url))})
         async with running(serve, through) as slow, api.client_of_service(slow) as client:
+            assert (await client.get(f"/v1/runs/{run_id}")).is_success, "its key is known"
             for path, body in (("", {"agent": "a"}), (f"/{run_id}/events", events)):
                 line.cut()
                 line.hang()

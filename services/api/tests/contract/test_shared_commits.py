@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from juinie_api.core import patience
+from juinie_api.core import group, patience
 from juinie_api.core.append import Append, Appended, Once, OneByOne
 from juinie_api.core.group import FLIGHT_APPENDS, FLIGHTS, LARGE_BYTES, Grouped
 from juinie_api.core.lanes import RunLanes
@@ -419,6 +419,57 @@ async def test_nobody_goes_aboard_whose_answer_would_come_too_late_by_what_fligh
     await request(appender, append_of(3), 0.0)
     assert pool.asked == 2
     flying.cancel()
+
+
+async def test_one_long_flight_is_no_measure_that_keeps_all_others_on_the_ground(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Of a process that stood still in the first one: with nobody aboard, nothing would be measured again."""
+    monkeypatch.setattr(patience, "SECONDS", 2.0)
+    monkeypatch.setattr(group, "FLIGHT_SECONDS", 0.5)
+
+    class StandsStill(Slow):
+        async def fetch(self, _query: str, *_values: object, timeout: float) -> Any:
+            del timeout
+            if not alone.came:
+                time.sleep(1.7)  # noqa: ASYNC251 - nothing of this process runs meanwhile
+            return []
+
+    pool, alone = StandsStill(), Alone()
+    pool.connects.set()
+    appender = Grouped(cast("Any", pool), alone, lambda: None)
+    flying = asyncio.create_task(appender.fly())
+    for number in range(2):
+        await request(appender, append_of(number), 0.0)
+    assert len(alone.came) == 2
+    flying.cancel()
+
+
+async def test_a_flight_that_gets_no_connection_in_time_leaves_those_who_wait_to_the_others():
+    class OneLine(Slow):
+        @asynccontextmanager
+        async def connection(self) -> AsyncGenerator[Any]:
+            if asyncio.current_task() is without:
+                await self.connects.wait()
+                self.connects.clear()
+                raise DatabaseBusy from TimeoutError()
+            async with has_one:
+                yield self
+
+    has_one = asyncio.Semaphore(0)
+    pool, alone = OneLine(), Alone()
+    pool.answers.set()
+    appender = Grouped(cast("Any", pool), alone, lambda: None)
+    without, other = (asyncio.create_task(appender.fly()) for _ in range(2))
+    waits = request(appender, append_of(1), 0.0)
+    await asyncio.sleep(0.1)
+    pool.connects.set()
+    await asyncio.sleep(0.1)
+    assert not waits.done()
+    has_one.release()
+    await waits
+    without.cancel()
+    other.cancel()
 
 
 async def test_whose_patience_ends_before_there_is_a_connection_is_told_that_nothing_is_written():

@@ -71,6 +71,8 @@ def test_all_that_a_request_waits_for_ends_in_time():
     assert patience.MOST_ACQUIRE_SECONDS + patience.LOCK_SECONDS + patience.SPARE_SECONDS <= patience.SECONDS
     assert patience.MOST_ACQUIRE_SECONDS + group.SPARE_SECONDS < patience.SECONDS
     assert group.LOOK_SECONDS < group.SPARE_SECONDS
+    silent = patience.STATEMENT_SECONDS + 1 + patience.RELEASE_SECONDS
+    assert silent < PROMISED_SECONDS, "a connection that has fallen silent is given up, and given back"
     assert patience.STATEMENT_SECONDS >= patience.LOCK_SECONDS
 
 

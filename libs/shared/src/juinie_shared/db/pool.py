@@ -60,6 +60,8 @@ class PoolLimits:
     connect_seconds: float = 2.0
     statement_seconds: float = 4.0
     lock_seconds: float = 2.0
+    release_seconds: float = 2.0
+    """For giving one back whose statement was given up; then it is cut."""
     acquire_within: Callable[[], float] | None = None
     """How long one may be waited for now, where that differs from one time to the next."""
 
@@ -91,7 +93,7 @@ class Pool:
             try:
                 yield lent
             finally:
-                await self._pool.release(lent, timeout=self._limits.acquire_seconds)
+                await self._pool.release(lent, timeout=self._limits.release_seconds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
@@ -99,12 +101,13 @@ class Pool:
             yield lent
 
     async def warm(self, connections: int) -> None:
-        """Have so many connections, as far as they can be had: whoever comes first is not to wait for them."""
+        """Have so many connections, as far as they can be had in the time that one may take: whoever comes first is not to wait for them."""
         held = list[Any]()
         with suppress(Transient), driver_errors():
             try:
-                for _ in range(connections):
-                    held.append(await self._pool.acquire(timeout=self._limits.connect_seconds))
+                async with asyncio.timeout(self._limits.connect_seconds):
+                    for _ in range(connections):
+                        held.append(await self._pool.acquire())
             finally:
                 for lent in held:
                     await self._pool.release(lent)

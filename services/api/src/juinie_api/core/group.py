@@ -90,7 +90,8 @@ class Grouped:
                     if flight:
                         await self._write_over(connection, flight)
             except Transient as error:
-                flight = flight or self._queue.take()
+                if not flight and not _took_too_long(error):
+                    flight = self._queue.take()
                 if not _is_of_one(error):
                     _fail(flight, error)
             except Exception:  # noqa: BLE001, S110 - nothing is written; one of them is at fault, and finds out alone
@@ -151,8 +152,8 @@ class _Queue:
 
     def take(self) -> list[_Waiting]:
         """The next flight. Nobody, where others have taken all."""
-        now = asyncio.get_running_loop().time()
-        flight = _Flight(now + min(self._took, default=0.0) + SPARE_SECONDS - patience.SECONDS)
+        takes = min(self._took, default=0.0)
+        flight = _Flight(asyncio.get_running_loop().time() + takes + SPARE_SECONDS - patience.SECONDS)
         while self._ready and not flight.full:
             key = self._next_key()
             if not flight.board(self._lanes[key]):
@@ -167,7 +168,7 @@ class _Queue:
         loop = asyncio.get_running_loop()
         since = loop.time()
         yield
-        self._took.append(loop.time() - since)
+        self._took.append(min(loop.time() - since, FLIGHT_SECONDS))
 
     def landed(self, flight: Iterable[_Waiting]) -> None:
         """It is over. Who has no answer goes alone; who waited for its runs may fly now."""
@@ -258,20 +259,31 @@ def _fail(flight: Iterable[_Waiting], error: Exception) -> None:
 
 
 @contextmanager
-def _late_are_told(flight: Iterable[_Waiting]) -> Generator[None]:
-    """Whose patience may end while the flight is under way is told then, that nobody knows yet what came of it."""
+def _late_are_told(flight: Sequence[_Waiting]) -> Generator[None]:
+    """Whose patience ends while the flight is under way is told then, that nobody knows yet what came of it."""
     loop = asyncio.get_running_loop()
-    late = loop.time() + FLIGHT_SECONDS - patience.SECONDS
-    timers = [
-        loop.call_at(waiting.since + patience.SECONDS, _fail, [waiting], DatabaseAway())
-        for waiting in flight
-        if waiting.since < late
-    ]
+
+    def look_when_next_ends() -> asyncio.TimerHandle | None:
+        oldest = min((waiting.since for waiting in flight if not waiting.answer.done()), default=None)
+        return None if oldest is None else loop.call_at(oldest + patience.SECONDS, look)
+
+    def look() -> None:
+        nonlocal timer
+        ended = loop.time() - patience.SECONDS
+        _fail((waiting for waiting in flight if waiting.since <= ended), DatabaseAway())
+        timer = look_when_next_ends()
+
+    timer = look_when_next_ends()
     try:
         yield
     finally:
-        for timer in timers:
+        if timer is not None:
             timer.cancel()
+
+
+def _took_too_long(error: Transient) -> bool:
+    """A connection: nobody knows yet whether there will be one, and another flight may have one."""
+    return isinstance(error, DatabaseBusy) and isinstance(error.__cause__, TimeoutError)
 
 
 _OF_ALL = ("08", "57")

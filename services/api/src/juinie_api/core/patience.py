@@ -15,6 +15,8 @@ ACQUIRE_SECONDS = 0.8
 """For a connection, at least: a free one, or one to be made."""
 MOST_ACQUIRE_SECONDS = 2.5
 """Where there is patience for it: on a machine that has much to do, a session takes more than a second to be made."""
+RELEASE_SECONDS = 0.8
+"""For giving back one whose statement was given up: it is waited for before the answer."""
 LOCK_SECONDS = 1.0
 """For a run's row, which is asked for again while the turn at the run lasts."""
 STATEMENT_SECONDS = 2.5
