@@ -9,8 +9,7 @@ flight, and goes alone.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -29,8 +28,8 @@ FLIGHTS = 2
 FLIGHT_APPENDS, FLIGHT_EVENTS, FLIGHT_BYTES = 64, 1000, 512 * 1024
 LARGE_EVENTS, LARGE_BYTES = 200, 64 * 1024
 """More goes alone: it would hold up the small ones."""
-FLIGHT_SECONDS = 2.5
-"""For its statement."""
+FLIGHT_SECONDS, LONGEST_FLIGHT_SECONDS = 2.5, 4.0
+"""For its statement; and with one that Postgres gave up for a deadlock before."""
 SPARE_SECONDS = 0.5
 """By how much sooner than patience ends a flight has to be expected back, for somebody to go aboard."""
 LAST_FLIGHTS = 4
@@ -105,12 +104,18 @@ class Grouped:
                 self._queue.landed(flight)
 
     async def _write_over(self, connection: Connection, flight: Sequence[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        timers = _tell_late_in_time(flight, since, loop)
         try:
-            with _late_are_told(flight), self._queue.timed():
-                rows = await connection.fetch(APPEND_MANY, *_arguments(flight), timeout=FLIGHT_SECONDS)
+            rows = await connection.fetch(APPEND_MANY, *_arguments(flight), timeout=FLIGHT_SECONDS)
         except TimeoutError:
             _fail(flight, DatabaseAway())  # now: a connection that is dead takes its time to be given back
             raise
+        finally:
+            for timer in timers:
+                timer.cancel()
+        self._queue.took(loop.time() - since)
         for row in rows:
             answer = flight[int(row["place"]) - 1].answer
             if not answer.done():
@@ -162,13 +167,9 @@ class _Queue:
             self._somebody.clear()
         return flight.aboard
 
-    @contextmanager
-    def timed(self) -> Generator[None]:
-        """A flight, from its start until it is back. One that does not come back is no measure."""
-        loop = asyncio.get_running_loop()
-        since = loop.time()
-        yield
-        self._took.append(min(loop.time() - since, FLIGHT_SECONDS))
+    def took(self, seconds: float) -> None:
+        """A flight that is back. One that does not come back is no measure."""
+        self._took.append(min(seconds, FLIGHT_SECONDS))
 
     def landed(self, flight: Iterable[_Waiting]) -> None:
         """It is over. Who has no answer goes alone; who waited for its runs may fly now."""
@@ -258,27 +259,16 @@ def _fail(flight: Iterable[_Waiting], error: Exception) -> None:
             waiting.answer.set_exception(error)
 
 
-@contextmanager
-def _late_are_told(flight: Sequence[_Waiting]) -> Generator[None]:
-    """Whose patience ends while the flight is under way is told then, that nobody knows yet what came of it."""
-    loop = asyncio.get_running_loop()
-
-    def look_when_next_ends() -> asyncio.TimerHandle | None:
-        oldest = min((waiting.since for waiting in flight if not waiting.answer.done()), default=None)
-        return None if oldest is None else loop.call_at(oldest + patience.SECONDS, look)
-
-    def look() -> None:
-        nonlocal timer
-        ended = loop.time() - patience.SECONDS
-        _fail((waiting for waiting in flight if waiting.since <= ended), DatabaseAway())
-        timer = look_when_next_ends()
-
-    timer = look_when_next_ends()
-    try:
-        yield
-    finally:
-        if timer is not None:
-            timer.cancel()
+def _tell_late_in_time(
+    flight: Sequence[_Waiting], now: float, loop: asyncio.AbstractEventLoop
+) -> Sequence[asyncio.TimerHandle]:
+    """Whose patience may end while the flight is under way is told then, that nobody knows yet what came of it."""
+    late = now + LONGEST_FLIGHT_SECONDS - patience.SECONDS
+    return [
+        loop.call_at(waiting.since + patience.SECONDS, _fail, [waiting], DatabaseAway())
+        for waiting in flight
+        if waiting.since < late
+    ]
 
 
 def _took_too_long(error: Transient) -> bool:
