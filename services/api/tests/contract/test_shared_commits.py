@@ -1,8 +1,10 @@
 """Appends that share a commit: each is answered, and leaves behind, what it would have alone."""
 
 import asyncio
+import gc
 import random
 import time
+import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -31,6 +33,7 @@ from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_shared.domain.runs import RunStatus
 from juinie_shared.domain.times import parse_time
 from juinie_testkit.seed import Seed, SeededKey
+from juinie_testkit.waits import eventually
 
 LEASE = UUID("00000000-0000-4000-8000-00000000000a")
 STATES = ("pending", "running", "leased", "requeued", "success", "deleted", "foreign", "unknown")
@@ -418,6 +421,28 @@ async def test_nobody_goes_aboard_whose_answer_would_come_too_late_by_what_fligh
     assert pool.asked == 1
     await request(appender, append_of(3), 0.0)
     assert pool.asked == 2
+    flying.cancel()
+
+
+async def test_nothing_is_kept_of_who_was_told_while_no_flight_leaves():
+    class Text(str):  # noqa: SLOT000 - a weak reference can be had of it
+        pass
+
+    data = Text("1")
+    kept = weakref.ref(data)
+    appender = Grouped(cast("Any", Slow()), Alone(), lambda: None)
+    append = Append(RunId(UUID(int=1)), TenantId(UUID(int=8)), [NewEvent("x", data)])
+    flying = asyncio.create_task(appender.fly())
+    told = request(appender, append, patience.SECONDS - 0.3)
+    await asyncio.wait({told})
+    assert isinstance(told.exception(), DatabaseBusy)
+    del data, append, told
+
+    def is_gone() -> bool:
+        gc.collect()
+        return kept() is None
+
+    await eventually(is_gone, 10, "nobody has it any more")
     flying.cancel()
 
 

@@ -195,6 +195,10 @@ class _Queue:
         oldest = asyncio.get_running_loop().time() + LOOK_SECONDS - patience.SECONDS
         for lane in self._lanes.values():
             _fail((waiting for waiting in lane if waiting.since < oldest), DatabaseBusy())
+            stay = [waiting for waiting in lane if not waiting.answer.done()]
+            if len(stay) < len(lane):  # while no flight leaves, nobody else takes them out
+                lane.clear()
+                lane.extend(stay)
         if self._lanes:
             self._look_later()
 

@@ -121,5 +121,10 @@ def _cut_off(lent: Connection, seconds: float) -> Generator[None]:
     timer = asyncio.get_running_loop().call_later(seconds, lent.terminate)
     try:
         yield
+    except (
+        TimeoutError
+    ):  # the server is silent for longer than its own limit: it would not say either that it has given up
+        lent.terminate()
+        raise
     finally:
         timer.cancel()
