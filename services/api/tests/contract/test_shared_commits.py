@@ -49,10 +49,12 @@ def one_by_one(pool: Pool, wait_seconds: float = 60) -> OneByOne:
 
 
 @asynccontextmanager
-async def grouped(pool: Pool, wait_seconds: float = 60) -> AsyncGenerator[Grouped]:
+async def grouped(
+    pool: Pool, wait_seconds: float = 60, *, alone: OneByOne | None = None, flights: int = FLIGHTS
+) -> AsyncGenerator[Grouped]:
     """All that is committed before the first wait makes up one flight, as far as it fits."""
-    appender = Grouped(pool, one_by_one(pool, wait_seconds), lambda: None)
-    flying = [asyncio.create_task(appender.fly()) for _ in range(FLIGHTS)]
+    appender = Grouped(pool, alone or one_by_one(pool, wait_seconds), lambda: None)
+    flying = [asyncio.create_task(appender.fly()) for _ in range(flights)]
     try:
         yield appender
     finally:
@@ -395,33 +397,29 @@ def request(appender: Grouped, append: Append, waited_seconds: float) -> asyncio
 async def test_whose_patience_ends_aboard_is_told_then_and_the_others_when_the_flight_is_back():
     pool, alone = Slow(), Alone()
     pool.connects.set()
-    appender = Grouped(cast("Any", pool), alone, lambda: None)
-    late, other = request(appender, append_of(1), 3.0), request(appender, append_of(2), 0.0)
-    flying = asyncio.create_task(appender.fly())
-    with pytest.raises(DatabaseAway):
-        await late
-    assert (pool.asked, other.done()) == (1, False)
-    pool.answers.set()
-    await other
-    assert [append.run_id for append in alone.came] == [append_of(2).run_id]
-    flying.cancel()
+    async with grouped(cast("Any", pool), alone=alone, flights=1) as appender:
+        late, other = request(appender, append_of(1), 3.0), request(appender, append_of(2), 0.0)
+        with pytest.raises(DatabaseAway):
+            await late
+        assert (pool.asked, other.done()) == (1, False)
+        pool.answers.set()
+        await other
+        assert [append.run_id for append in alone.came] == [append_of(2).run_id]
 
 
 async def test_nobody_goes_aboard_whose_answer_would_come_too_late_by_what_flights_take():
     pool, alone = Slow(), Alone()
     pool.connects.set()
-    appender = Grouped(cast("Any", pool), alone, lambda: None)
-    flying = asyncio.create_task(appender.fly())
-    measure = request(appender, append_of(1), 0.0)
-    await asyncio.sleep(1.0)
-    pool.answers.set()
-    await measure
-    with pytest.raises(DatabaseBusy):
-        await request(appender, append_of(2), patience.SECONDS - 1.2)
-    assert pool.asked == 1
-    await request(appender, append_of(3), 0.0)
-    assert pool.asked == 2
-    flying.cancel()
+    async with grouped(cast("Any", pool), alone=alone, flights=1) as appender:
+        measure = request(appender, append_of(1), 0.0)
+        await asyncio.sleep(1.0)
+        pool.answers.set()
+        await measure
+        with pytest.raises(DatabaseBusy):
+            await request(appender, append_of(2), patience.SECONDS - 1.2)
+        assert pool.asked == 1
+        await request(appender, append_of(3), 0.0)
+        assert pool.asked == 2
 
 
 async def test_nothing_is_kept_of_who_was_told_while_no_flight_leaves():
@@ -430,20 +428,18 @@ async def test_nothing_is_kept_of_who_was_told_while_no_flight_leaves():
 
     data = Text("1")
     kept = weakref.ref(data)
-    appender = Grouped(cast("Any", Slow()), Alone(), lambda: None)
-    append = Append(RunId(UUID(int=1)), TenantId(UUID(int=8)), [NewEvent("x", data)])
-    flying = asyncio.create_task(appender.fly())
-    told = request(appender, append, patience.SECONDS - 0.3)
-    await asyncio.wait({told})
-    assert isinstance(told.exception(), DatabaseBusy)
-    del data, append, told
+    async with grouped(cast("Any", Slow()), alone=Alone(), flights=1) as appender:
+        append = Append(RunId(UUID(int=1)), TenantId(UUID(int=8)), [NewEvent("x", data)])
+        told = request(appender, append, patience.SECONDS - 0.3)
+        await asyncio.wait({told})
+        assert isinstance(told.exception(), DatabaseBusy)
+        del data, append, told
 
-    def is_gone() -> bool:
-        gc.collect()
-        return kept() is None
+        def is_gone() -> bool:
+            gc.collect()
+            return kept() is None
 
-    await eventually(is_gone, 10, "nobody has it any more")
-    flying.cancel()
+        await eventually(is_gone, 10, "nobody has it any more")
 
 
 async def test_one_long_flight_is_no_measure_that_keeps_all_others_on_the_ground(
@@ -462,12 +458,10 @@ async def test_one_long_flight_is_no_measure_that_keeps_all_others_on_the_ground
 
     pool, alone = StandsStill(), Alone()
     pool.connects.set()
-    appender = Grouped(cast("Any", pool), alone, lambda: None)
-    flying = asyncio.create_task(appender.fly())
-    for number in range(2):
-        await request(appender, append_of(number), 0.0)
-    assert len(alone.came) == 2
-    flying.cancel()
+    async with grouped(cast("Any", pool), alone=alone, flights=1) as appender:
+        for number in range(2):
+            await request(appender, append_of(number), 0.0)
+        assert len(alone.came) == 2
 
 
 async def test_a_flight_that_gets_no_connection_in_time_leaves_those_who_wait_to_the_others():
@@ -500,16 +494,14 @@ async def test_a_flight_that_gets_no_connection_in_time_leaves_those_who_wait_to
 async def test_whose_patience_ends_before_there_is_a_connection_is_told_that_nothing_is_written():
     pool, alone = Slow(), Alone()
     pool.answers.set()
-    appender = Grouped(cast("Any", pool), alone, lambda: None)
-    late, other = request(appender, append_of(1), 3.6), request(appender, append_of(1), 0.0)
-    flying = asyncio.create_task(appender.fly())
-    with pytest.raises(DatabaseBusy):
-        await late
-    assert (pool.asked, other.done()) == (0, False)
-    pool.connects.set()
-    await other
-    assert (pool.asked, len(alone.came)) == (1, 1)
-    flying.cancel()
+    async with grouped(cast("Any", pool), alone=alone, flights=1) as appender:
+        late, other = request(appender, append_of(1), 3.6), request(appender, append_of(1), 0.0)
+        with pytest.raises(DatabaseBusy):
+            await late
+        assert (pool.asked, other.done()) == (0, False)
+        pool.connects.set()
+        await other
+        assert (pool.asked, len(alone.came)) == (1, 1)
 
 
 async def test_whoever_leaves_before_the_flight_writes_nothing(pool: Pool):
