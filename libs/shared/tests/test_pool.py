@@ -13,6 +13,7 @@ from juinie_shared.domain.errors import (
     DatabaseAway,
     DatabaseBusy,
     DatabaseRefuses,
+    NoConnection,
     RunLocked,
     SchemaAway,
     Transient,
@@ -41,12 +42,44 @@ async def test_single_connection_says_that_postgres_is_away():
 async def test_exhausted_pool_is_busy_and_recovers(database_url: str):
     pool = await open_pool(database_url, "test", PoolLimits(size=1, acquire_seconds=0.1))
     async with pool.connection():
-        with pytest.raises(DatabaseBusy):
+        with pytest.raises(NoConnection):
             async with pool.connection():
                 pass
     async with pool.connection() as connection:
         assert await connection.fetchval("SELECT 1") == 1
     await pool.close()
+
+
+class Lending:
+    """The driver's pool, of connections that each take `seconds` to be made."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.lent, self.given_back = 0, list[float | None]()
+
+    async def acquire(self, timeout: float | None = None) -> object:
+        del timeout
+        await asyncio.sleep(self._seconds)
+        self.lent += 1
+        return object()
+
+    async def release(self, _lent: object, *, timeout: float | None = None) -> None:
+        self.given_back.append(timeout)
+
+
+async def test_connections_are_made_ahead_for_no_longer_than_one_may_take():
+    lending = Lending(0.1)
+    async with asyncio.timeout(30):
+        await Pool(lending, PoolLimits(connect_seconds=0.35)).warm(1000)
+    assert 1 <= lending.lent == len(lending.given_back)
+
+
+async def test_a_connection_is_given_back_within_its_own_limit():
+    lending = Lending(0)
+    pool = Pool(lending, PoolLimits(acquire_seconds=5, statement_seconds=5, release_seconds=0.3))
+    async with pool.connection():
+        pass
+    assert lending.given_back == [0.3]
 
 
 async def test_row_that_stays_locked_locks_its_run_alone(database_url: str):

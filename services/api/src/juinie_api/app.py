@@ -77,12 +77,12 @@ async def serve(
     """
     provider = configure_tracing(telemetry.SERVICE)
     limits = PoolLimits(
-        settings.database_connections,
-        MOST_ACQUIRE_SECONDS,
-        MOST_ACQUIRE_SECONDS,
-        STATEMENT_SECONDS,
-        LOCK_SECONDS,
-        RELEASE_SECONDS,
+        size=settings.database_connections,
+        acquire_seconds=MOST_ACQUIRE_SECONDS,
+        connect_seconds=MOST_ACQUIRE_SECONDS,
+        statement_seconds=STATEMENT_SECONDS,
+        lock_seconds=LOCK_SECONDS,
+        release_seconds=RELEASE_SECONDS,
     )
     url = settings.database_url.get_secret_value()
     pool = await open_pool(url, telemetry.SERVICE, replace(limits, acquire_within=seconds_for_a_connection))

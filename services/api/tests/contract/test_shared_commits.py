@@ -24,6 +24,7 @@ from juinie_shared.domain.errors import (
     DatabaseBusy,
     JuinieError,
     LeaseLost,
+    NoConnection,
     RunFinished,
     RunLocked,
     RunNotFound,
@@ -407,6 +408,29 @@ async def test_whose_patience_ends_aboard_is_told_then_and_the_others_when_the_f
         assert [append.run_id for append in alone.came] == [append_of(2).run_id]
 
 
+async def test_whose_patience_ends_in_a_flight_that_is_written_again_is_told_then(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A deadlock made it start over: it is under way for longer than a statement may take."""
+    monkeypatch.setattr(patience, "SECONDS", 1.5)
+    monkeypatch.setattr(group, "FLIGHT_SECONDS", 0.3)
+    monkeypatch.setattr(group, "LONGEST_FLIGHT_SECONDS", 60)
+
+    class StartsOver(Slow):
+        async def fetch(self, _query: str, *_values: object, timeout: float) -> Any:
+            del timeout
+            await self.answers.wait()
+            return []
+
+    pool, alone = StartsOver(), Alone()
+    pool.connects.set()
+    async with asyncio.timeout(10), grouped(cast("Any", pool), alone=alone, flights=1) as appender:
+        with pytest.raises(DatabaseAway):
+            await request(appender, append_of(1), 0.0)
+        pool.answers.set()
+    assert not alone.came
+
+
 async def test_nobody_goes_aboard_whose_answer_would_come_too_late_by_what_flights_take():
     pool, alone = Slow(), Alone()
     pool.connects.set()
@@ -471,7 +495,7 @@ async def test_a_flight_that_gets_no_connection_in_time_leaves_those_who_wait_to
             if asyncio.current_task() is without:
                 await self.connects.wait()
                 self.connects.clear()
-                raise DatabaseBusy from TimeoutError()
+                raise NoConnection
             async with has_one:
                 yield self
 

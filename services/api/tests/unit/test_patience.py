@@ -18,6 +18,7 @@ from juinie_api.core.republish import STATEMENT_SEQS, Republisher, Span
 from juinie_api.core.tenant_pools import TenantPools
 from juinie_api.core.waker import Waker
 from juinie_api.edges.admission import Admission
+from juinie_shared.db import again
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, RunLocked
 from juinie_shared.domain.ids import RunId, Seq, TenantId
@@ -71,6 +72,7 @@ def test_all_that_a_request_waits_for_ends_in_time():
     assert patience.MOST_ACQUIRE_SECONDS + patience.LOCK_SECONDS + patience.SPARE_SECONDS <= patience.SECONDS
     assert patience.MOST_ACQUIRE_SECONDS + group.SPARE_SECONDS < patience.SECONDS
     assert group.LOOK_SECONDS < group.SPARE_SECONDS
+    assert group.LONGEST_FLIGHT_SECONDS >= again.SECONDS + group.FLIGHT_SECONDS
     silent = patience.STATEMENT_SECONDS + 1 + patience.RELEASE_SECONDS
     assert silent < PROMISED_SECONDS, "a connection that has fallen silent is given up, and given back"
     assert patience.STATEMENT_SECONDS >= patience.LOCK_SECONDS

@@ -18,6 +18,7 @@ from juinie_shared.domain.errors import (
     DatabaseAway,
     DatabaseBusy,
     DatabaseRefuses,
+    NoConnection,
     RunLocked,
     SchemaAway,
     SessionLost,
@@ -77,14 +78,15 @@ class Pool:
 
         Raises:
             DatabaseAway: Postgres does not answer.
-            DatabaseBusy: no connection became free in time, or a statement took too long and was given up.
+            NoConnection: none became free, or was made, in time.
+            DatabaseBusy: a statement took too long and was given up.
             RunLocked: a statement waited too long for a row lock.
         """
         with driver_errors():
             try:
                 lent = await self._pool.acquire(timeout=self._limits.seconds_to_acquire())
             except TimeoutError as error:
-                raise DatabaseBusy from error
+                raise NoConnection from error
             try:
                 yield lent
             finally:

@@ -8,6 +8,7 @@ what never leaves an edge (`Refused`, `StreamCut`) stands apart.
     │   │   ├── SchemaAway
     │   │   └── SessionLost
     │   ├── DatabaseBusy
+    │   │   └── NoConnection
     │   ├── RunLocked
     │   ├── KafkaAway
     │   ├── Draining
@@ -88,6 +89,10 @@ class DatabaseBusy(Transient):
     """The database has too much to do to answer in time. Try again shortly."""
 
     code = "database_busy"
+
+
+class NoConnection(DatabaseBusy):
+    """No connection to the database was to be had in time. Try again shortly."""
 
 
 class RunLocked(Transient):

@@ -19,7 +19,7 @@ from juinie_api.core import patience
 from juinie_api.core.append import Append, Appended, OneByOne, appended, size_of
 from juinie_api.store.events import APPEND_MANY
 from juinie_shared.db.pool import Connection, Pool
-from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, Transient
+from juinie_shared.domain.errors import DatabaseAway, DatabaseBusy, NoConnection, Transient
 from juinie_shared.domain.ids import RunId
 from juinie_shared.domain.times import format_time
 
@@ -88,9 +88,10 @@ class Grouped:
                     flight = self._queue.take()
                     if flight:
                         await self._write_over(connection, flight)
+            except NoConnection:  # there may be one yet, or another flight may have one
+                pass
             except Transient as error:
-                if not flight and not _took_too_long(error):
-                    flight = self._queue.take()
+                flight = flight or self._queue.take()
                 if not _is_of_one(error):
                     _fail(flight, error)
             except Exception:  # noqa: BLE001, S110 - nothing is written; one of them is at fault, and finds out alone
@@ -273,11 +274,6 @@ def _tell_late_in_time(
         for waiting in flight
         if waiting.since < late
     ]
-
-
-def _took_too_long(error: Transient) -> bool:
-    """A connection: nobody knows yet whether there will be one, and another flight may have one."""
-    return isinstance(error, DatabaseBusy) and isinstance(error.__cause__, TimeoutError)
 
 
 _OF_ALL = ("08", "57")
