@@ -1,7 +1,11 @@
 """The pool is bounded in every wait, and says in our words what went wrong."""
 
 import asyncio
-from contextlib import suppress
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -118,6 +122,130 @@ async def test_hung_postgres_is_away_and_not_waited_for_without_end(database_url
                 await connection.execute("SELECT 1")
         await proxy.resume()
         await pool.close()
+
+
+async def _rest_together(pool: Pool, count: int) -> list[int]:
+    """Use so many at once, and give them back; the pids of their sessions."""
+    async with AsyncExitStack() as held:
+        lent = [await held.enter_async_context(pool.connection()) for _ in range(count)]
+        return [await connection.fetchval("SELECT pg_backend_pid()") for connection in lent]
+
+
+async def _in_a_transaction(pool: Pool) -> None:
+    async with pool.transaction() as connection:
+        await connection.fetchval("SELECT 1")
+
+
+async def _by_itself(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        await connection.fetchval("SELECT 1")
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["silent", "reset"])
+@pytest.mark.parametrize("use", [_by_itself, _in_a_transaction])
+async def test_a_line_that_forgot_all_connections_costs_one_statement(
+    database_url: str, use: Callable[[Pool], Awaitable[None]], *, resets: bool
+):
+    async with Proxy.before(database_url) as proxy:
+        limits = PoolLimits(size=4, statement_seconds=0.5, release_seconds=0.5)
+        pool = await open_pool(proxy.url_through(database_url), "test", limits)
+        before = await _rest_together(pool, 4)
+        proxy.forget(resets=resets)
+        with pytest.raises(DatabaseAway):
+            await use(pool)
+        assert set(await _rest_together(pool, 4)).isdisjoint(before)
+        await pool.close(within_seconds=5)
+
+
+async def test_one_who_leaves_a_line_that_forgot_it_spares_the_next_ones_its_fate(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        limits = PoolLimits(size=4, statement_seconds=30, release_seconds=0.1)
+        pool = await open_pool(proxy.url_through(database_url), "test", limits)
+        before = await _rest_together(pool, 4)
+        proxy.forget()
+        leaving = asyncio.create_task(_by_itself(pool))
+        await asyncio.wait({leaving}, timeout=0.05)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        assert set(await _rest_together(pool, 4)).isdisjoint(before)
+        await pool.close(within_seconds=5)
+
+
+async def _until_the_server_gives_up(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        await connection.execute("SELECT pg_sleep(60)")
+
+
+async def _until_we_give_up(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        await connection.fetch("SELECT pg_sleep(60)", timeout=0.01)
+
+
+async def _until_it_is_cut(pool: Pool) -> None:
+    """As a request whose patience ends before its statement has had its time."""
+    async with pool.connection() as connection:
+        asyncio.get_running_loop().call_later(0.01, connection.terminate)
+        await connection.execute("SELECT pg_sleep(60)")
+
+
+async def test_a_statement_that_is_cut_off_costs_its_own_connection(database_url: str):
+    pool = await open_pool(database_url, "test", PoolLimits(size=4))
+    before = await _rest_together(pool, 4)
+    with pytest.raises(Transient):
+        await _until_it_is_cut(pool)
+    assert len(set(await _rest_together(pool, 4)) & set(before)) == 3
+    await pool.close(within_seconds=5)
+
+
+@pytest.mark.parametrize("wait", [_until_the_server_gives_up, _until_we_give_up])
+async def test_a_statement_that_is_slow_costs_no_connection(
+    database_url: str, wait: Callable[[Pool], Awaitable[None]]
+):
+    pool = await open_pool(
+        database_url, "test", PoolLimits(size=4, statement_seconds=0.5, release_seconds=10)
+    )
+    before = await _rest_together(pool, 4)
+    with pytest.raises(Transient):
+        await wait(pool)
+    assert set(await _rest_together(pool, 4)) == set(before)
+    await pool.close()
+
+
+async def test_a_session_that_its_server_ended_casts_no_doubt_on_the_others(database_url: str):
+    pool = await open_pool(database_url, "test", PoolLimits(size=4))
+    killer = await connect(database_url, "killer")
+    before = await _rest_together(pool, 4)
+    with pytest.raises(DatabaseAway):
+        await _use_while_it_is_ended(pool, killer)
+    assert len(set(await _rest_together(pool, 4)) & set(before)) == 3
+    await killer.close()
+    await pool.close()
+
+
+def _options(connection: Any) -> dict[str, int]:
+    line = connection._transport.get_extra_info("socket")
+    return {
+        name: line.getsockopt(level, getattr(socket, name))
+        for level, name in (
+            (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+            (socket.IPPROTO_TCP, "TCP_KEEPIDLE"),
+            (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
+            (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
+        )
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has other options")
+async def test_the_kernel_probes_connections_that_rest_at_both_ends(database_url: str):
+    probed = {"SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    pool = await open_pool(database_url, "test")
+    async with pool.connection() as pooled:
+        assert _options(pooled) == probed
+        assert await pooled.fetchval("SHOW tcp_keepalives_idle") == "10"
+    apart = await connect(database_url, "test")
+    assert _options(apart) == probed
+    await apart.close()
+    await pool.close()
 
 
 async def _use_while_it_is_ended(pool: Pool, killer: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from juinie_shared.db.pool import PoolLimits, connect, open_pool
@@ -46,6 +47,31 @@ async def test_hung_bytes_arrive_after_resume(database_url: str):
         await proxy.resume()
         assert await answer == 3
         await connection.close()
+
+
+async def test_what_it_forgot_stays_silent_and_what_comes_anew_is_forwarded(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        url = proxy.url_through(database_url)
+        before = await connect(url, "test", PoolLimits(connect_seconds=10))
+        proxy.forget()
+        answer = asyncio.create_task(before.fetchval("SELECT 6"))
+        after = await connect(url, "test", PoolLimits(connect_seconds=10))
+        assert await after.fetchval("SELECT 7") == 7
+        assert not answer.done()
+        before.terminate()
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+            await answer
+        await after.close()
+
+
+async def test_what_it_forgot_is_reset_when_something_is_sent_where_it_says_so(database_url: str):
+    async with Proxy.before(database_url) as proxy:
+        connection = await connect(proxy.url_through(database_url), "test", PoolLimits(connect_seconds=10))
+        proxy.forget(resets=True)
+        assert not connection.is_closed()
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError) as lost:
+            await connection.fetchval("SELECT 8")
+        assert isinstance(lost.value.__cause__, ConnectionResetError)
 
 
 async def test_it_hangs_at_the_words_it_was_told_and_holds_them_back(database_url: str):

@@ -1,15 +1,35 @@
-"""A TCP proxy between a service and its Postgres or Kafka: forward, cut, hang, resume, count.
+"""A TCP proxy between a service and its Postgres or Kafka: forward, cut, hang, forget, resume, count.
 
 For Kafka it serves only the first contact: after that clients use the address that the broker advertises.
 """
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import Callable
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 type Mode = Literal["forward", "hang", "refuse"]
+
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(eq=False)
+class _Line:
+    """One connection through the proxy."""
+
+    client: asyncio.StreamWriter
+    forgotten: bool = False
+    resets: bool = False
+
+    def drop(self) -> None:
+        if self.resets:
+            peer: Any = self.client.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+            self.client.transport.abort()
 
 
 class Proxy:
@@ -27,6 +47,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._lines: set[_Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -58,6 +79,12 @@ class Proxy:
     def hang_at(self, words: bytes) -> None:
         """Hang as soon as a client sends these bytes in one piece: they are the first that are held back."""
         self._hang_at = words
+
+    def forget(self, *, resets: bool = False) -> None:
+        """Drop what comes on the open connections, either way, without a word; new ones are forwarded: a firewall that was
+        started anew. `resets`: a client that sends something on one is told."""
+        for line in self._lines:
+            line.forgotten, line.resets = True, resets
 
     async def resume(self) -> None:
         """Forward again, what was held back too."""
@@ -111,17 +138,21 @@ class Proxy:
             self.open -= 1
             return
         self._writers.add(server_writer)
+        line = _Line(writer)
+        self._lines.add(line)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, server_writer, self._watch, self._count_to_server))
-                group.create_task(self._pump(server_reader, writer, _look_away, self._count_to_client))
+                group.create_task(self._pump(line, reader, server_writer, self._watch, self._count_to_server))
+                group.create_task(self._pump(line, server_reader, writer, _look_away, self._count_to_client))
         finally:
+            self._lines.discard(line)
             self._leave(writer)
             self._leave(server_writer)
             self.open -= 1
 
     async def _pump(
         self,
+        line: _Line,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         look: Callable[[bytes], None],
@@ -130,12 +161,16 @@ class Proxy:
         """One direction, to the end of either side."""
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if line.forgotten:
+                    line.drop()
+                    continue
                 look(data)
                 await self._flowing.wait()
                 writer.write(data)
                 count(len(data))
                 await writer.drain()
-        writer.close()
+        if not line.forgotten:
+            writer.close()
 
     def _watch(self, data: bytes) -> None:
         if self._hang_at is not None and self._hang_at in data:

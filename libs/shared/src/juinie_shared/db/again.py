@@ -10,6 +10,8 @@ from typing import Any
 
 import asyncpg
 
+from juinie_shared.db.line import Line
+
 REPEATS = 3
 SECONDS = 1.5
 """Not again once so much time has passed: a deadlock alone takes a second to be found."""
@@ -30,7 +32,7 @@ async def again[T](act: Callable[[], Awaitable[T]]) -> T:
     return await act()
 
 
-class Session(_Connection):
+class Session(Line):
     """An asyncpg connection on which a statement of its own, outside a transaction, is done again."""
 
     async def fetch(self, *args: Any, **options: Any) -> Any:
@@ -46,6 +48,10 @@ class Session(_Connection):
         return await self._again(_Connection.execute, args, options)
 
     async def _again(self, method: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if self.is_in_transaction():
-            return await method(self, *args, **options)
-        return await again(lambda: method(self, *args, **options))
+        try:
+            if self.is_in_transaction():
+                return await method(self, *args, **options)
+            return await again(lambda: method(self, *args, **options))
+        except asyncpg.ConnectionDoesNotExistError as error:
+            self.lost(error)
+            raise

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from juinie_shared.db.again import Session
+from juinie_shared.db.line import cut_resting, probe
 from juinie_shared.domain.errors import (
     DatabaseAway,
     DatabaseBusy,
@@ -124,6 +125,11 @@ async def open_pool(
     """A pool that has not connected yet. `database_url` is a libpq URL (`postgresql://…`). `settings`: of Postgres, which
     each of its sessions sets besides its limits."""
     limits = limits or PoolLimits()
+
+    async def begin_session(session: Session) -> None:
+        session.when_dead = partial(cut_resting, pool)
+        await _begin_session(session, limits, settings)
+
     pool = await _asyncpg.create_pool(
         plain_url(database_url),
         min_size=0,
@@ -132,7 +138,7 @@ async def open_pool(
         command_timeout=limits.statement_seconds + 1,
         reset=_keep_session,
         connection_class=Session,
-        init=partial(_begin_session, limits=limits, settings=settings),
+        init=begin_session,
         server_settings={"application_name": application},
     )
     return Pool(pool, limits)
@@ -145,7 +151,7 @@ def plain_url(database_url: str) -> str:
 
 
 def session_settings(limits: PoolLimits) -> dict[str, str]:
-    """What every session of a service sets: its time limits, and dead peers found within 30 s."""
+    """What every session of a service sets: its time limits, and that its server finds out within 30 s when we are gone."""
     return {
         "statement_timeout": str(int(limits.statement_seconds * 1000)),
         "lock_timeout": str(int(limits.lock_seconds * 1000)),
@@ -159,7 +165,9 @@ def session_settings(limits: PoolLimits) -> dict[str, str]:
 async def _begin_session(
     connection: Any, limits: PoolLimits, settings: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Give a new session its limits. Not as it connects: pgbouncer refuses, or drops, what it does not know there."""
+    """Give a new session its limits. Not as it connects: pgbouncer refuses, or drops, what it does not know there. And have
+    the kernel find out within 30 s when its server is gone."""
+    probe(connection)
     all_settings = {**session_settings(limits), **settings}
     try:
         await connection.execute(
