@@ -11,6 +11,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from juinie_shared.db.keys import revoke_key
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.errors import DatabaseAway
 from juinie_stream_gateway.app import serve
@@ -125,6 +126,33 @@ async def test_cut_from_postgres_alone_open_streams_go_on_from_kafka_and_stop_at
             end = await seed.finish(run_id)
             await await_stream_completion(watcher, timeout_seconds=60)
     assert watcher.seqs == list(range(1, end + 1))
+
+
+async def test_a_key_revoked_while_a_gateway_is_cut_off_is_felt_there_once_it_is_not(
+    topic, settings_with: Callable[..., Settings], database_url: str, pool: Pool, seed: Seed, key: SeededKey
+) -> None:
+    """What the protocol says in 2.1: there and then its open streams go on, but nobody comes in."""
+    failures = 'juinie_stream_check_failures_total{check="credential"}'
+    async with cut_off_gateway(settings_with, database_url, credential_check_seconds=0.1) as (service, proxy):
+        run_id = await seed.run(key)
+        async with Watcher(service.url, run_id, key=key.text) as watcher:
+            await watcher.until_caught_up()
+            await proxy.refuse()
+            async with pool.connection() as connection:
+                await revoke_key(connection, key.key_id)
+            before = await metric(service.url, failures)
+            await eventually(lambda: is_above(service.url, failures, before + 2), 30, f"{failures} rises")
+            first, last = await seed.append(run_id, ("text", "to whom it no more may concern"))
+            await topic.publish(run_id, first, last)
+            await watcher.until_seq(last)
+            await new_ones_are_told_to_come_back(service, run_id, key)
+
+            await proxy.resume()
+            await watcher.until_closed(30)
+            assert watcher.state == "cut"
+            assert watcher.control("stream.reconnect") == {"reason": "credential"}
+            async with Watcher(service.url, run_id, key=key.text) as returned:
+                assert returned.status == 401
 
 
 async def new_ones_are_told_to_come_back(service: RunningService, run_id: UUID, key: SeededKey) -> None:
