@@ -200,6 +200,28 @@ async def test_topic_of_dead_letters_that_cannot_be_made_holds_up_nothing(settin
         await eventually(lambda: recorded(pool), 20, "the record is written once the topic can be")
 
 
+async def test_dead_letter_that_is_settled_before_it_is_recorded_has_no_record(
+    settings, pool, seed, kafka_bootstrap_servers, kafka_topic
+):
+    """What the protocol says in 8.5. A relay that is paused writes nothing to Kafka, for nobody's sake."""
+    run = await seed.run("a")
+    await seed.append(run, ("token", 1), ("token", 2))
+    row, store = (await fetched(pool))[1], DeadLetterStore(pool)
+    await store.park(row.id, 2, "message_too_large")
+    await store.park(row.id, 3, "message_too_large")
+    await ask(pool, "UPDATE relay_state SET paused_at = clock_timestamp()")
+    async with running(serve, settings) as service:
+        await eventually(lambda: metric(service.url, "juinie_relay_paused"), 10, "it feels the pause")
+        await ask(
+            pool, "DELETE FROM dead_letter WHERE first_seq = 2"
+        )  # as the api does when one is discarded
+        assert not await recorded(pool)
+        await ask(pool, "UPDATE relay_state SET paused_at = NULL")
+        await eventually(lambda: recorded(pool), 20, "the other one is recorded")
+        dead = await read_topic(kafka_bootstrap_servers, f"{kafka_topic}.dead", len)
+    assert seqs_of(dead) == {run: [3]}
+
+
 async def test_limit_that_is_lowered_while_running_costs_one_failed_batch_and_no_event(
     settings, pool, seed, kafka_bootstrap_servers, kafka_topic
 ):
