@@ -17,8 +17,8 @@ CLASSES: dict[str, type[Body]] = {
     "append": AppendBody, "create": CreateBody, "finish": FinishBody, "claim": ClaimBody,
 }  # fmt: skip
 BODIES = costly_bodies()
-TIMES_A_GOOD_ONE = 20
-"""In CPU time. The dearest is at about 5; without bounds it was 370."""
+TIMES_A_GOOD_ONE = 10
+"""In CPU time. The dearest is at 6 to 6.6, on a busy machine too; without bounds it was 370."""
 
 TIMES_THE_BODY = 60
 """In memory, at its highest. A text that was gone through letter by letter took 130."""
