@@ -1,5 +1,7 @@
 """A gateway that stands still for a while (SIGSTOP), as a process: nothing stale, nothing twice when it goes on."""
 
+import asyncio
+import os
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -16,6 +18,8 @@ from juinie_testkit.stack import ServiceProcess, Stack
 from juinie_testkit.waits import await_stream_completion
 from juinie_testkit.watcher import Watcher
 
+FROZEN_SECONDS = float(os.environ.get("JUINIE_FROZEN_SECONDS", "0"))
+"""How long it stands still, besides the time that it takes to write what it misses."""
 LOST = "juinie_stream_kafka_position_lost_total"
 TO_THE_END = -1
 
@@ -49,11 +53,12 @@ async def test_what_came_while_it_stood_still_is_seen_once_and_in_order(
     ):
         await watcher.until_caught_up()
         await other.until_caught_up()
-        for _ in range(3):
+        for seconds in (0, 0, FROZEN_SECONDS):
             process.freeze()
             first, last = await seed.append(run_id, *[("text", number) for number in range(20)])
             await topic.publish(run_id, first, last)
             await topic.publish(run_id, first, last)
+            await asyncio.sleep(seconds)
             process.thaw()
             await watcher.until_seq(last)
         process.freeze()
