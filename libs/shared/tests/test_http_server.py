@@ -17,14 +17,18 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.http_server import (
+    FEW_FIRST_BYTES,
     FEW_PIPELINED,
     FEW_PIPELINED_BYTES,
+    FIRST_AT_ONCE,
     OWN_DESCRIPTORS,
     GuardedProtocol,
     HttpLimits,
     HttpServer,
 )
 from juinie_shared.runtime.logs import configure_logs
+from juinie_shared.runtime.pace import Pace
+from juinie_testkit.turns import turns
 from juinie_testkit.waits import eventually
 
 LIMITS = HttpLimits(
@@ -105,6 +109,13 @@ class Client:
         head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         return head + await self._reader.readexactly(length)
+
+    async def until_read(self) -> bytes:
+        """The next answer; nothing, where the server closes without one."""
+        try:
+            return await self.response()
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            return b""
 
     async def until_closed(self) -> bytes:
         """All that comes until the server closes."""
@@ -686,3 +697,98 @@ async def test_stop_does_not_wait_for_who_never_ends():
     await asyncio.wait_for(serving, 10)
     assert await Client(reader, writer).until_closed() == b"", "a cut, which is repeated, and no 500"
     writer.close()
+
+
+# ---- a crowd ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def crowd(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[Client]:
+    """Three times as many connections as are read in one turn."""
+    await served.client()
+    await eventually(lambda: served.connections, 10, "the first one")
+    monkeypatch.setattr(
+        type(served.connections[0]), "limits", replace(LIMITS, connections=1000, head_seconds=10)
+    )
+    clients = [await served.client() for _ in range(3 * FIRST_AT_ONCE)]
+    await eventually(lambda: len(served.connections) == len(clients) + 1, 10, "all of them")
+    return clients
+
+
+def all_send(crowd: list[Client], data: bytes) -> None:
+    """In one moment: no turn of the loop comes between."""
+    for client in crowd:
+        client.send(data)
+
+
+async def some_wait(served: Served) -> list[GuardedProtocol]:
+    """Those who wait to be read, as soon as there are some."""
+    async with asyncio.timeout(10):
+        while not (waiting := [connection for connection in served.connections if connection._unread]):
+            await asyncio.sleep(0)
+    return waiting
+
+
+async def test_of_a_crowd_that_comes_at_once_a_few_are_read_in_each_turn(served: Served, crowd: list[Client]):
+    begun = list[int]()
+    with turns() as turn:
+        all_send(crowd, request())
+        last, at = 0, turn()
+        while served.app.requests < len(crowd):
+            await asyncio.sleep(0)
+            if turn() != at:
+                begun.append(served.app.requests - last)
+                last, at = served.app.requests, turn()
+    assert max(begun) <= 2 * FIRST_AT_ONCE
+    assert [await client.response() for client in crowd]
+    all_send(crowd, request())
+    assert [await client.response() for client in crowd], "and are read as they come, afterwards"
+
+
+async def test_who_waits_to_be_read_is_answered_when_the_server_stops(served: Served, crowd: list[Client]):
+    all_send(crowd, request())
+    assert await some_wait(served)
+    for connection in served.connections:
+        connection.shutdown()
+    for client in crowd:
+        assert b"connection: close" in (await client.response()).lower()
+
+
+async def test_who_was_cut_while_it_waited_to_be_read_is_not_read(served: Served, crowd: list[Client]):
+    all_send(crowd, request())
+    waiting = await some_wait(served)
+    for connection in waiting:
+        connection.transport.abort()
+    answers = [await client.until_read() for client in crowd]
+    assert answers.count(b"") == len(waiting)
+    assert served.app.requests == len(crowd) - len(waiting)
+
+
+async def test_who_waits_to_be_read_is_not_taken_for_slow(served: Served, monkeypatch: pytest.MonkeyPatch):
+    class Nobody(Pace):
+        def may_now(self) -> bool:
+            return False
+
+        def later(self, act: Callable[[], None]) -> None:
+            turns.append(act)
+
+    turns, client = list[Callable[[], None]](), await served.client()
+    await eventually(lambda: served.connections, 10, "the connection")
+    monkeypatch.setattr(type(served.connections[0]), "pace", Nobody(1))
+    client.send(request())
+    await asyncio.sleep(2 * LIMITS.head_seconds)
+    turns[0]()
+    assert await client.response()
+
+
+async def test_who_sends_much_at_first_is_read_at_once_and_waits_for_nobody(
+    served: Served, crowd: list[Client]
+):
+    """What is held for those who wait stays small."""
+    large = request(b"Content-Length: %d" % FEW_FIRST_BYTES, body=b"x" * FEW_FIRST_BYTES)
+    all_send(crowd, large)
+    held = 0
+    while served.app.requests < len(crowd):
+        await asyncio.sleep(0)
+        held = max(held, sum(len(connection._unread) for connection in served.connections))
+    assert held == 0

@@ -1,6 +1,7 @@
 """A stream that has nothing to wait for has no task: and goes on all the same, whatever befalls it then."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
@@ -8,11 +9,16 @@ import pytest
 
 from juinie_shared.runtime.http_server import GuardedProtocol
 from juinie_stream_gateway.app import serve
+from juinie_stream_gateway.core.places import Place
+from juinie_stream_gateway.edges import open_stream
+from juinie_stream_gateway.edges.open_stream import OpenStreams
+from juinie_stream_gateway.edges.outlet import ResponseOutlet
 from juinie_stream_gateway.settings import Settings
 from juinie_testkit.raw_stream import LAST_CHUNK, RawStream, connect_raw, stream_request
 from juinie_testkit.running import RunningService, running
 from juinie_testkit.scrape import until_metric
 from juinie_testkit.seed import Seed, SeededKey
+from juinie_testkit.turns import turns
 from juinie_testkit.waits import eventually
 
 WATCHERS = 20
@@ -72,6 +78,30 @@ async def test_who_leaves_while_it_rests_gives_its_place_back(
     while resting:
         resting.pop().leave(reset=True)
     await until_metric(gateway.url, "juinie_streams_open", 0)
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_stream, "LEFT_AT_ONCE", 3)
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_of_a_crowd_that_leaves_at_once_a_few_are_ended_in_each_turn(
+    gateway: RunningService, resting: list[RawStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, is_over = Counter[int](), OpenStreams.is_over
+    with turns() as turn:
+
+        def count(streams: OpenStreams, outlet: ResponseOutlet, place: Place, reason: str) -> None:
+            ended[turn()] += 1
+            is_over(streams, outlet, place, reason)
+
+        monkeypatch.setattr(OpenStreams, "is_over", count)
+        while resting:
+            resting.pop().leave(reset=True)
+        await until_metric(gateway.url, "juinie_streams_open", 0)
+    assert max(ended.values()) == 3
+    assert ended.total() == WATCHERS
 
 
 @pytest.mark.usefixtures("topic")

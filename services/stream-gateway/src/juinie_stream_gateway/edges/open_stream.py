@@ -11,6 +11,7 @@ from typing import Any
 
 from juinie_shared.domain.errors import Draining
 from juinie_shared.runtime.logs import get_logger
+from juinie_shared.runtime.pace import Pace
 from juinie_stream_gateway.core.backfill import INTERNAL
 from juinie_stream_gateway.core.follow import Follower
 from juinie_stream_gateway.core.places import Place, Places
@@ -23,6 +24,8 @@ from juinie_stream_gateway.edges.trace import RequestTrace, tell_failed
 from juinie_stream_gateway.telemetry import LOG_STREAM_ENDED, LOG_STREAM_FAILED, Telemetry
 
 CREDENTIAL = "credential"
+LEFT_AT_ONCE = 32
+"""Streams of clients that have gone, which are ended in one turn of the loop: each is some 30 µs of it."""
 
 _log = get_logger("stream")
 
@@ -34,6 +37,7 @@ class OpenStreams:
         self, follower: Follower, telemetry: Telemetry, limits: OutletLimits, places: Places
     ) -> None:
         self.follower, self.telemetry, self.limits, self.places = follower, telemetry, limits, places
+        self.left = Pace(LEFT_AT_ONCE)
         self.draining = False
         self._outlets: set[ResponseOutlet] = set()
         telemetry.streams_open.set_function(lambda: len(self._outlets))
@@ -120,8 +124,8 @@ class OpenStream:
     def _wake(self) -> None:
         if self._outlet.closing != LEFT:
             self._connection.wake(self.run)
-        else:
-            self._end()  # there is nothing to wait for
+        else:  # there is nothing to wait for
+            self._streams.left.do(self._end)
 
     async def _until_left(self) -> None:
         """Tell the outlet when the client has gone, where the connection does not."""

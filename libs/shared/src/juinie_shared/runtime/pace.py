@@ -1,0 +1,45 @@
+"""A few in each turn of the event loop: a crowd that comes, or leaves, at once does not stand before those who are served."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+
+class Pace:
+    """`at_once` may be done in one turn. What comes besides waits for the next ones, in order."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = self._left = at_once
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_turning = False
+
+    def do(self, act: Callable[[], None]) -> None:
+        """Now, or in its turn."""
+        if self.may_now():
+            act()
+        else:
+            self.later(act)
+
+    def may_now(self) -> bool:
+        """Whether one more may be done in this turn; then it counts."""
+        if self._waiting or not self._left:
+            return False
+        self._left -= 1
+        if not self._is_turning:
+            self._is_turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
+        return True
+
+    def later(self, act: Callable[[], None]) -> None:
+        """In its turn. It was told that it may not now."""
+        self._waiting.append(act)
+
+    def _turn(self) -> None:
+        if self._left == self._at_once:
+            self._is_turning = False
+            return
+        self._left = self._at_once
+        asyncio.get_running_loop().call_soon(self._turn)
+        while self._waiting and self._left:
+            self._left -= 1
+            self._waiting.popleft()()
