@@ -380,6 +380,14 @@ async def test_trailers_count_as_headers(served: Served):
     assert (await client.until_closed()).startswith(b"HTTP/1.1 431 ")
 
 
+async def test_trailers_may_be_as_large_as_a_head(served: Served):
+    """Also those that come whole, in one read."""
+    client = await served.client()
+    trailer = b"X: " + b"a" * LIMITS.head_bytes
+    client.send(request(b"Transfer-Encoding: chunked", body=b"0\r\n" + trailer + b"\r\n\r\n"))
+    assert (await client.until_closed()).startswith(b"HTTP/1.1 431 ")
+
+
 async def test_body_that_drips_for_ever_is_closed(served: Served):
     client = await served.client()
     client.send(request(b"Content-Length: 1000000"))

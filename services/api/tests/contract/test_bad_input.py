@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from juinie_testkit.raw_stream import connect_raw
+
 TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
 JSON = {"Content-Type": "application/json"}
 GZIP = {**JSON, "Content-Encoding": "gzip"}
@@ -102,6 +104,23 @@ async def test_a_body_is_refused_while_it_arrives(api: Any):
 
     answer = await api.client.post("/v1/runs", content=endless(), headers=JSON)
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/runs/{run_id}/events"])
+async def test_a_body_that_says_it_is_too_large_is_refused_before_any_of_it_is_asked_for(api: Any, path: str):
+    path = path.format(run_id=(await api.create())["run_id"])
+    client = await connect_raw(api.service.port)
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: a",
+        f"Authorization: Bearer {api.key.text}",
+        "Content-Type: application/json",
+    ]
+    head = "\r\n".join([*lines, "Content-Length: 99999999999", "Expect: 100-continue", "", ""])
+    await client.send(head.encode())
+    await client.read_until(b"request_too_large")
+    client.leave()
+    assert client.received.startswith(b"HTTP/1.1 413 ")
 
 
 async def test_a_compressed_body_that_comes_to_nothing_is_refused_too(api: Any):

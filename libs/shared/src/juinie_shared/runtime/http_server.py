@@ -133,7 +133,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     __slots__ = (
         "_body", "_body_due", "_body_until", "_goes_on", "_handed", "_head_bytes", "_hops", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow",
-        "_rest", "_running", "_tended", "_timer", "_too_large", "_too_many", "_trailers", "_unread", "reader",
+        "_rest", "_running", "_tended", "_timer", "_too_large", "_too_many", "_trailer_bytes", "_trailers", "_unread", "reader",
     )  # fmt: skip
     # With uvicorn's own they would be too many for the compact form that Python keeps few attributes in: 1 KB more a connection.
 
@@ -150,7 +150,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
         self._too_large = self._too_many = False
-        self._trailers = 0
+        self._trailers = self._trailer_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._body_until = 0.0
         self._body_due = 0.0
@@ -287,7 +287,11 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
             return
         self._trailers += 1
-        if len(self.headers) + self._trailers > self.limits.headers:
+        self._trailer_bytes += len(name) + len(value)
+        if (
+            len(self.headers) + self._trailers > self.limits.headers
+            or self._trailer_bytes > self.limits.head_bytes
+        ):
             self._too_large = True
             raise _HeadTooLarge
 
@@ -302,7 +306,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._too_many_wait():
             self._too_many = True
             raise _TooManyWait
-        self._in_head, self._in_body, self._trailers = False, True, 0
+        self._in_head, self._in_body = False, True
+        self._trailers = self._trailer_bytes = 0
         now = self.loop.time()
         self._body_until, self._body_due = (
             now + self.limits.body_seconds,

@@ -45,6 +45,10 @@ async def read_body(receive: Receive, head: Head, limit_bytes: int, hold: Hold) 
     coding = (head.get(b"content-encoding") or "identity").strip().lower()
     if coding not in {"identity", "gzip", ""}:
         raise Refused(415, "unsupported_coding", "Content-Encoding may be gzip or identity.")
+    if (
+        coding != "gzip" and int(head.get(b"content-length") or 0) > limit_bytes
+    ):  # before any of it is asked for
+        raise _too_large(limit_bytes)
     if coding == "gzip":
         body = await _joined(_gunzip(_chunks(receive), limit_bytes), limit_bytes, hold)
     else:
