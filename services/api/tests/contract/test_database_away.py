@@ -96,6 +96,72 @@ async def test_workers_who_wait_already_hear_of_a_database_that_hangs(
         assert {answer.status_code for answer in answers} == {503}
 
 
+async def refused(proxy: Proxy) -> None:
+    await proxy.refuse()
+
+
+async def hung(proxy: Proxy) -> None:
+    proxy.hang()
+
+
+AWAY = [pytest.param(refused, id="refuses"), pytest.param(hung, id="hangs")]
+POLLS = [
+    pytest.param("/wait?timeout_seconds={seconds}", id="end"),
+    pytest.param("/events?after_seq=3&wait_seconds={seconds}", id="events"),
+]
+
+
+async def until_polling(client: Any) -> None:
+    from juinie_testkit.waits import eventually
+
+    async def polling() -> bool:
+        return "juinie_api_long_polls 1.0" in (await client.get("/metrics")).text
+
+    await eventually(polling, 10, "it waits")
+
+
+@pytest.mark.parametrize("away", AWAY)
+@pytest.mark.parametrize("poll", POLLS)
+async def test_who_waits_already_for_a_run_hears_of_a_database_that_is_away(
+    api: Any, settings: Settings, proxy: Proxy, poll: str, away: Any
+):
+    """Long before the end of the wait, though the run has ended meanwhile, by another api."""
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id)
+    async with (
+        running(serve, through(settings, proxy)) as service,
+        api.client_of_service(service) as client,
+    ):
+        waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}{poll.format(seconds=29)}"))
+        await until_polling(client)
+        await away(proxy)
+        assert (await api.finish(run_id)).status_code == 200
+        async with asyncio.timeout(20):
+            answer = await waiting
+        assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), answer.text
+        assert answer.json()["code"] in {"database_unavailable", "database_busy"}
+
+
+@pytest.mark.parametrize("away", AWAY)
+@pytest.mark.parametrize("poll", POLLS)
+async def test_who_has_waited_in_vain_is_told_nothing_from_before_the_database_went_away(
+    api: Any, settings: Settings, proxy: Proxy, poll: str, away: Any
+):
+    """Also where the wait is over before anybody is told."""
+    run_id = (await api.create())["run_id"]
+    await api.append(run_id)
+    async with (
+        running(serve, through(settings, proxy)) as service,
+        api.client_of_service(service) as client,
+    ):
+        waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}{poll.format(seconds=3)}"))
+        await until_polling(client)
+        await away(proxy)
+        assert (await api.finish(run_id)).status_code == 200
+        answer = await waiting
+        assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), answer.text
+
+
 async def test_requests_are_refused_while_no_connection_is_left(
     settings: Settings, database_url: str, pool: Any
 ):

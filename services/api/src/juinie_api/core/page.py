@@ -104,6 +104,10 @@ async def wait_for_page(pool: Pool, waker: Waker, wanted: PageRequest, wait_seco
     """As `read_page`; where that page is empty and the run goes on, the first one within `wait_seconds` that is not.
 
     No connection is held while waiting. A draining server answers at once, and so does one that has to say `reset`.
+
+    Raises:
+        RunNotFound, EventsGone: as `read_page`.
+        Transient: the database cannot be asked, or was not seen for as long as may be (`Waker`).
     """
     until = time.monotonic() + wait_seconds
     page = await read_page(pool, wanted)
