@@ -93,12 +93,15 @@ IS_DEEP = """
 """
 
 # The events of some spans of seqs as outbox rows again, in seq order. KEY SHARE keeps a run from being removed in between
-# and holds up no append, which locks the row FOR NO KEY UPDATE. No older row of an event can be sent later than these: it was committed with the event, so its
+# and holds up no append, which locks the row FOR NO KEY UPDATE; nor can retention take anything from then on. What it took while its
+# lock was waited for, this statement still sees among the events: only the run's row is read again then, and says from where on they
+# are kept. No older row of an event can be sent later than these: it was committed with the event, so its
 # id is lower. Reads only the events' lengths, which stand beside the data. By run_pkey and run_event_pkey.
 # $1 $2 $3 runs, first and last seqs · $4 tenant, $5 traceparent · $6 events and $7 bytes that a row may have
 REPUBLISH = """
     WITH span AS (
-        SELECT run.run_id, run.shard, wanted.first_seq, wanted.last_seq, wanted.place
+        SELECT run.run_id, run.shard, greatest(wanted.first_seq, run.retained_from_seq) AS first_seq, wanted.last_seq,
+               wanted.place
         FROM unnest($1::uuid[], $2::bigint[], $3::bigint[])
             WITH ORDINALITY AS wanted (run_id, first_seq, last_seq, place)
         JOIN run ON run.run_id = wanted.run_id AND run.tenant_id = $4 AND run.deleted_at IS NULL
