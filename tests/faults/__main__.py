@@ -149,7 +149,8 @@ def main() -> int:
         f"violations {found['violations']}, wrong answers {found['wrong_answers']}, unanswered {found['unanswered']}"
     )
     print(
-        f"watchers {found['watchers']}, tokens expired {found['tokens_expired']}, runs deleted {found['deleted']}"
+        f"watchers {found['watchers']}, tokens expired {found['tokens_expired']}, runs deleted {found['deleted']},"
+        f" long polls {found['polls']}, in vain {found['polls_in_vain']}"
     )
     why = [*doubts(found), *_too_few(found, arguments), *exceeded(found, arguments.slack)]
     for line in exceeded(found, 1):

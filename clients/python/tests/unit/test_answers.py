@@ -60,6 +60,13 @@ async def test_answer_that_comes_late_on_a_good_line_is_wrong(
     assert await late_answer(Answers(), read_timeout) == {"POST events: no answer within 0.01 s": 1}
 
 
+async def test_poll_is_late_by_what_it_takes_besides_its_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "LATE_SECONDS", 0.01)
+
+    assert await late_answer(Answers(), None, query="?wait_seconds=60") == {}
+    assert await late_answer(Answers(), None, query="?timeout_seconds=0.02")
+
+
 async def test_answer_that_came_while_we_stood_still_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "LATE_SECONDS", 0.7)
 
@@ -102,14 +109,17 @@ def stand_still() -> None:
 
 
 async def late_answer(
-    answers: Answers, read_timeout: float | None, meanwhile: Callable[[], object] = nothing
+    answers: Answers,
+    read_timeout: float | None,
+    meanwhile: Callable[[], object] = nothing,
+    query: str = "",
 ) -> dict[str, int]:
     """What is wrong with an answer that comes after more than a hundredth of a second, if at all."""
     held_up = asyncio.Event()
     async with api(b"200 OK", held_up) as url, httpx.AsyncClient(transport=answers.transport()) as http:
         asyncio.get_running_loop().call_later(0.1, held_up.set)
         asking = asyncio.create_task(
-            http.post(f"{url}/v1/runs/{RUN}/events", timeout=httpx.Timeout(10, read=read_timeout))
+            http.post(f"{url}/v1/runs/{RUN}/events{query}", timeout=httpx.Timeout(10, read=read_timeout))
         )
         await asyncio.sleep(0)
         if asyncio.iscoroutine(doing := meanwhile()):

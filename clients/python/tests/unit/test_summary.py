@@ -54,13 +54,14 @@ def test_kinds_that_did_not_occur_are_named() -> None:
 
 
 def of_everything(**changed: Any) -> Summary:
-    return good(watchers=dict.fromkeys(SORTS, 1), deleted=1, **changed)
+    return good(watchers=dict.fromkeys(SORTS, 1), deleted=1, polls=1, **changed)
 
 
 def test_torture_of_everything_has_all_sorts_of_watchers_and_deletes_runs() -> None:
     assert not_there(of_everything()) == []
-    assert len(not_there(good())) == len(SORTS) + 1
+    assert len(not_there(good())) == len(SORTS) + 2
     assert not_there({**of_everything(), "deleted": 0}) == ["no run was deleted"]
+    assert not_there({**of_everything(), "polls": 0}) == ["no long poll was answered"]
     assert not_there({**of_everything(), "left_out": ["left out: deletions"]}) == ["left out: deletions"]
 
 

@@ -63,6 +63,10 @@ class Answers:
                 raise
             self._time(request, began)
 
+    def held_up_since(self, began: float) -> bool:
+        """Whether a fault that holds answers up has been there at any time since then, of `time.monotonic()`."""
+        return bool(self._holding) or began < self._held_until
+
     def judge(self, request: httpx.Request, answer: httpx.Response) -> None:
         """Is it one that may be given?"""
         if answer.status_code == _BROKEN:
@@ -71,9 +75,9 @@ class Answers:
             self.wrong[f"{_what(request)}: 503 without Retry-After"] += 1
 
     def _time(self, request: httpx.Request, began: float) -> None:
-        if self._holding or began < self._held_until or _waits_on_purpose(request):
+        if self.held_up_since(began) or _waits_on_purpose(request):
             return
-        took = time.monotonic() - began - self._stalls.seconds_since(began)
+        took = time.monotonic() - began - self._stalls.seconds_since(began) - _asked_to_wait(request)
         self.slowest_seconds = max(self.slowest_seconds, took)
         if took > (late := self.late_seconds or LATE_SECONDS):
             self.wrong[f"{_what(request)}: no answer within {late:g} s"] += 1
@@ -102,3 +106,9 @@ def _what(request: httpx.Request) -> str:
 def _waits_on_purpose(request: httpx.Request) -> bool:
     """A claim waits for a run; a stream is judged by its events."""
     return request.url.path.endswith(("/v1/claims", "/stream"))
+
+
+def _asked_to_wait(request: httpx.Request) -> float:
+    """How many seconds an answer may take besides, since a poll asked for it. One that comes sooner has no time to lose."""
+    asked = request.url.params
+    return float(asked.get("timeout_seconds") or asked.get("wait_seconds") or 0)

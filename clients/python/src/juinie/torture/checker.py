@@ -216,6 +216,10 @@ class Checker:
             what = f"the read says {last_seq}, {acknowledged_before} was acknowledged before it"
             self.findings.add(Kind.STALE_READ, run, reader, last_seq, what)
 
+    def wait_in_vain(self, run: str, reader: str, last_seq: int | None, over_at: float) -> None:
+        """A wait that was over then says that the run goes on, and has no events after `last_seq` (None: it says nothing of them)."""
+        self._note(run, reader, self._run(run).wait_in_vain(last_seq, over_at))
+
     def read_again(self, run: str, wholes: Sequence[bytes]) -> None:
         """A concluded run's events, all their bytes, are read once more: they never change."""
         then = self._concluded[run]

@@ -1,8 +1,9 @@
-"""Runs on which little happens for a minute, one at a time: tokens expire meanwhile, and ids alone move cursors."""
+"""Runs on which little happens for a minute, one at a time: tokens expire meanwhile, ids alone move cursors, and polls wait in vain."""
 
 import asyncio
 import itertools
 
+from juinie.torture.polls import EndPoll, EventsPoll
 from juinie.torture.scene import Scene
 from juinie.torture.watching import allowed, watched, with_old_token, with_token, with_types
 from juinie.torture.writer import Program, finish
@@ -13,7 +14,11 @@ _LONGEST_PAUSE_SECONDS = 6.0
 
 async def quiet_run(scene: Scene, run_id: str) -> None:
     """From its first event to its end."""
-    watchers = allowed(scene, run_id, (with_types, with_token, with_old_token))
+    watchers = [
+        *allowed(scene, run_id, (with_types, with_token, with_old_token)),
+        EndPoll(scene, run_id),
+        EventsPoll(scene, run_id),
+    ]
     program, until = Program(scene, run_id, "quiet", 0), scene.now() + _LASTS_SECONDS
     async with watched(watchers, scene.load.end_seconds):
         for number in itertools.count(1):

@@ -16,6 +16,8 @@ from juinie.torture.reader_history import Finding, ReaderHistory
 _UNKNOWN = 0
 _OWN = 1
 """An event of Juinie's own, which nobody sent."""
+_AS_OF_SECONDS = 3.0
+"""What is said at the end of a wait was so this long before it, or later: 2 s are promised."""
 
 
 def mark_of(content: bytes) -> int:
@@ -42,6 +44,7 @@ class RunHistory:
         self.acked_head = 0
         self.last_seq: int | None = None
         self.status: str | None = None
+        self._finished_at: float | None = None
         self.head = 0
         self._acks: deque[tuple[float, int]] = deque()
         self._acked_at = array("d")
@@ -87,6 +90,7 @@ class RunHistory:
         elif self.last_seq is None and self.acked_head >= last_seq:
             yield Kind.LOST, self.acked_head, f"acknowledged, but the run ended at {last_seq}"
         self.last_seq = last_seq
+        self._finished_at = at if self._finished_at is None else self._finished_at
         self._reach(last_seq)
         self._take_ack(last_seq, at)
 
@@ -95,6 +99,20 @@ class RunHistory:
         if self.status not in (None, status):
             yield Kind.WRONG_STATUS, self.head, f"{status}, and {self.status} was told before"
         self.status = self.status or status
+
+    def wait_in_vain(self, last_seq: int | None, over_at: float) -> Iterator[Finding]:
+        """Somebody was told then that the run goes on, and, but for None, that it has no more events than these."""
+        as_of = over_at - _AS_OF_SECONDS
+        if self._finished_at is not None and self._finished_at <= as_of:
+            late = over_at - self._finished_at
+            yield Kind.STALE_READ, self.head, f"goes on, it says, {late:.1f} s after its end was acknowledged"
+        if last_seq is None:
+            return
+        for seq, acked_at in enumerate(self._acked_at[last_seq:], last_seq + 1):
+            if 0 < acked_at <= as_of:
+                late = over_at - acked_at
+                yield Kind.STALE_READ, seq, f"not there yet, it says, {late:.1f} s after it was acknowledged"
+                return
 
     def tell_tail(self, position: float) -> None:
         """Somebody was told that the run is here: what is sent from now on comes later. Infinite where nothing comes."""

@@ -57,6 +57,10 @@ class Figures:
     deletes_unanswered: int = 0
     turned_away: int = 0
     """Watchers that were told 404 before they had the end of such a run."""
+    polls: int = 0
+    """Long polls that were answered."""
+    polls_in_vain: int = 0
+    """Those of them that were told, at their end, that there is nothing yet."""
     claims: int = 0
     leases_lost: int = 0
     """How often a worker was told that its lease is lost."""
@@ -106,6 +110,7 @@ class Scene:
     turns: "itertools.count[int]" = field(default_factory=itertools.count)
     """Whose turn it is, of the other sorts of watchers."""
     busy_runs: "itertools.count[int]" = field(default_factory=itertools.count)
+    polled_runs: "itertools.count[int]" = field(default_factory=itertools.count)
     _next_at: float = 0.0
 
     def now(self) -> float:

@@ -44,6 +44,8 @@ def summary(
         "turned_away": figures.turned_away,
         "left_out": scene.leave.left_out,
         "appends": figures.appends,
+        "polls": figures.polls,
+        "polls_in_vain": figures.polls_in_vain,
         "claims": figures.claims,
         "leases_lost": figures.leases_lost,
         "given_up": figures.given_up,
@@ -122,7 +124,8 @@ def not_there(found: Summary) -> list[str]:
     missing = [
         f"no watcher of the sort {sort} was let in" for sort in SORTS if not found["watchers"].get(sort)
     ]
-    return [*found["left_out"], *missing, *([] if found["deleted"] else ["no run was deleted"])]
+    told = {"no run was deleted": found["deleted"], "no long poll was answered": found["polls"]}
+    return [*found["left_out"], *missing, *(why for why, there in told.items() if not there)]
 
 
 def occurred(found: Summary) -> set[str]:
@@ -160,6 +163,7 @@ def added_up(all_of_them: Sequence[Summary]) -> list[tuple[str, str]]:
         *_watchers(all_of_them),
         ("runs deleted", _deleted(all_of_them)),
         ("appends", _appends(all_of_them)),
+        ("long polls, in vain", _polls(all_of_them)),
         ("claims by workers, leases lost", _claims(all_of_them)),
         *_faults(faults, {kind for one in all_of_them for kind in one.get("kinds", ())}),
         ("the slowest answer that no fault held up", _slowest(all_of_them)),
@@ -201,6 +205,11 @@ def _deleted(all_of_them: Sequence[Summary]) -> str:
         for name in ("deleted", "deletes_unanswered", "turned_away")
     )
     return f"{deleted:,} ({unanswered:,} more without an answer), {away:,} watchers turned away"
+
+
+def _polls(all_of_them: Sequence[Summary]) -> str:
+    polls, in_vain = (sum(one.get(name, 0) for one in all_of_them) for name in ("polls", "polls_in_vain"))
+    return f"{polls:,}, {in_vain:,}"
 
 
 def _claims(all_of_them: Sequence[Summary]) -> str:

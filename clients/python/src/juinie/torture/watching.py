@@ -1,16 +1,18 @@
-"""Who watches a run: some who want all of it, and one of another sort, each sort in its turn, be the torture ever so short."""
+"""Who watches a run: some who want all of it, and one of another sort, each sort in its turn, be the torture ever so short; and who polls it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from juinie.torture.filters import some_types
+from juinie.torture.polls import EndPoll, EventsPoll
 from juinie.torture.scene import Scene
 from juinie.torture.tails import TailWatcher
 from juinie.torture.tokens import TokenWatcher
 from juinie.torture.watcher import FilterWatcher, TortureWatcher
 
 type Maker = Callable[[Scene, str], TortureWatcher]
+type Watcher = TortureWatcher | EndPoll
 
 
 def with_types(scene: Scene, run_id: str) -> TortureWatcher:
@@ -30,7 +32,13 @@ def with_old_token(scene: Scene, run_id: str) -> TortureWatcher:
 
 
 _OTHERS: tuple[Maker, ...] = (with_types, at_tail, with_token)
+_POLLS = (EndPoll, EventsPoll)
 _WITH_TOKENS = frozenset({with_token, with_old_token})
+
+
+def a_poll(scene: Scene, run_id: str) -> EndPoll:
+    """Of the two sorts, each in its turn."""
+    return _POLLS[next(scene.polled_runs) % len(_POLLS)](scene, run_id)
 
 
 def some_watchers(scene: Scene, run_id: str) -> list[TortureWatcher]:
@@ -45,7 +53,7 @@ def allowed(scene: Scene, run_id: str, makers: Sequence[Maker]) -> list[TortureW
 
 
 @asynccontextmanager
-async def watched(watchers: Sequence[TortureWatcher], end_seconds: float) -> AsyncGenerator[None]:
+async def watched(watchers: Sequence[Watcher], end_seconds: float) -> AsyncGenerator[None]:
     """They watch from now on; at the end they get so many seconds to see the run's end."""
     watching = [asyncio.create_task(watcher.watch()) for watcher in watchers]
     try:

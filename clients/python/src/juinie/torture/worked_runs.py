@@ -8,6 +8,7 @@ from typing import Any
 from juinie.claims import Claim
 from juinie.errors import NoAnswer, Refused
 from juinie.torture.jobs import Job
+from juinie.torture.polls import EndPoll
 from juinie.torture.scene import Scene
 from juinie.torture.watching import some_watchers, watched
 from juinie.torture.worker import LEASE_SECONDS, work_on
@@ -42,7 +43,8 @@ async def _one_run(scene: Scene, run_id: str) -> None:
     created = await scene.client.create_run(
         scene.work_agent, run_id=run_id, idempotency_key=run_id, timeout_seconds=_ENDS_SECONDS, **claim
     )
-    async with watched(some_watchers(scene, run_id), _ENDS_SECONDS + scene.load.end_seconds):
+    watchers = [*some_watchers(scene, run_id), EndPoll(scene, run_id)]
+    async with watched(watchers, _ENDS_SECONDS + scene.load.end_seconds):
         await asyncio.gather(_work_oneself(scene, created), _cancel(scene, run_id))
     await scene.jobs[run_id].until_quiet()
     await _see_the_end(scene, run_id)

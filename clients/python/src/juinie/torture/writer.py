@@ -12,7 +12,7 @@ from juinie.torture.deletions import delete, look_for
 from juinie.torture.payloads import batch
 from juinie.torture.scene import Scene
 from juinie.torture.watcher import show
-from juinie.torture.watching import some_watchers, watched
+from juinie.torture.watching import a_poll, some_watchers, watched
 
 _GIVE_UP = 0.02
 """Of all appends, so many are abandoned while they are in flight."""
@@ -55,7 +55,8 @@ async def busy_run(scene: Scene, run_id: str) -> None:
     """From its first event to its end, and sometimes to its deletion, which does not wait until its watchers have the end."""
     to_be_deleted = scene.leave.deletes and next(scene.busy_runs) % _DELETED_OF == 0
     scene.open_runs.add(run_id)
-    async with watched(some_watchers(scene, run_id), scene.load.end_seconds):
+    watchers = [*some_watchers(scene, run_id), a_poll(scene, run_id)]
+    async with watched(watchers, scene.load.end_seconds):
         events = scene.chance.randint(scene.load.run_events // 10 + 1, scene.load.run_events)
         programs = scene.chance.choice((1, 1, 1, 2))
         async with asyncio.TaskGroup() as group:
