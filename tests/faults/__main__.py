@@ -168,6 +168,8 @@ def _too_few(found: Summary, arguments: argparse.Namespace) -> list[str]:
         return missing
     if not found["tokens_expired"]:
         missing.append("no token expired while it was used")
+    if not found["polls_in_vain"]:
+        missing.append("no poll waited in vain, so none could say what was not so")
     if not arguments.only and kinds < LEAST_KINDS:
         missing.append(
             f"{kinds} kinds of faults in {found['seconds']:g} s; {LEAST_KINDS} at least were to be tried"

@@ -4,10 +4,12 @@ import asyncio
 import gzip
 import logging
 import resource
+import socket
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
+from juinie_shared.runtime.hand_over import Handed
 from juinie_shared.runtime.http_server import (
     FEW_FIRST_BYTES,
     FEW_PIPELINED,
@@ -787,6 +790,27 @@ async def test_who_waits_to_be_read_is_not_taken_for_slow(served: Served, monkey
     await asyncio.sleep(2 * LIMITS.head_seconds)
     turns[0]()
     assert await client.response()
+
+
+async def test_a_request_that_a_sibling_has_read_is_not_overtaken_by_what_follows_it(
+    served: Served, crowd: list[Client]
+):
+    """It comes with its connection, on which the next one lies already, while many others wait to be read."""
+    (protocol,) = {type(connection) for connection in served.connections}
+    old = served.connections[0]
+    make = partial(protocol, config=old.config, server_state=old.server_state, app_state={}, _loop=old.loop)
+    ours, theirs = socket.socketpair()
+    theirs.sendall(request(b"Content-Length: 2", body=b"xx"))
+    ours.setblocking(False)
+    all_send(crowd, request())
+    await some_wait(served)
+    handed = Handed(ours, request(), 1)
+    await old.loop.connect_accepted_socket(lambda: make().take_over(handed), ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    client = Client(reader, writer)
+    answers = [await client.response() for _ in range(2)]
+    writer.transport.abort()
+    assert [answer[-1:] for answer in answers] == [b"0", b"2"]
 
 
 async def test_who_sends_much_at_first_is_read_at_once_and_waits_for_nobody(

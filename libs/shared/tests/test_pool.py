@@ -164,7 +164,7 @@ async def test_one_who_leaves_a_line_that_forgot_it_spares_the_next_ones_its_fat
         before = await _rest_together(pool, 4)
         proxy.forget()
         leaving = asyncio.create_task(_by_itself(pool))
-        await asyncio.wait({leaving}, timeout=0.05)
+        await eventually(lambda: proxy.forgotten_bytes, 10, "its statement is on its way")
         leaving.cancel()
         await asyncio.wait({leaving})
         assert set(await _rest_together(pool, 4)).isdisjoint(before)

@@ -42,6 +42,7 @@ class Proxy:
         self.open = 0
         self.bytes_to_server = 0
         self.bytes_to_client = 0
+        self.forgotten_bytes = 0
         self._mode: Mode = "forward"
         self._hang_at: bytes | None = None
         self._flowing = asyncio.Event()
@@ -162,6 +163,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if line.forgotten:
+                    self.forgotten_bytes += len(data)
                     line.drop()
                     continue
                 look(data)

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from juinie_api.app import serve
+from juinie_api.core import waker
 from juinie_api.settings import Settings
 from juinie_shared.db.keys import ensure_dev_key
 from juinie_shared.domain.errors import DevKeyOutsideDev, PortTaken
@@ -145,16 +146,17 @@ async def test_who_waits_already_for_a_run_hears_of_a_database_that_is_away(
 @pytest.mark.parametrize("away", AWAY)
 @pytest.mark.parametrize("poll", POLLS)
 async def test_who_has_waited_in_vain_is_told_nothing_from_before_the_database_went_away(
-    api: Any, settings: Settings, proxy: Proxy, poll: str, away: Any
+    api: Any, settings: Settings, proxy: Proxy, poll: str, away: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Also where the wait is over before anybody is told."""
+    monkeypatch.setattr(waker, "UNSEEN_SECONDS", 60)
     run_id = (await api.create())["run_id"]
     await api.append(run_id)
     async with (
         running(serve, through(settings, proxy)) as service,
         api.client_of_service(service) as client,
     ):
-        waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}{poll.format(seconds=3)}"))
+        waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}{poll.format(seconds=8)}"))
         await until_polling(client)
         await away(proxy)
         assert (await api.finish(run_id)).status_code == 200

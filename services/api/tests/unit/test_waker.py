@@ -3,17 +3,20 @@ who waits is told when it fails, or does not come back.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 
+from juinie_api.core import patience
 from juinie_api.core import waker as waker_module
 from juinie_api.core.waker import (
     POLL_SECONDS,
     REST_SECONDS,
     SEEN_SECONDS,
+    STANDSTILL_SECONDS,
     UNSEEN_SECONDS,
     Waker,
     rest_seconds,
@@ -188,6 +191,48 @@ async def test_who_has_waited_in_vain_at_a_server_that_stood_still_reads_again(w
     await eventually(lambda: still.waiting, 10, "it waits")
     waiting.clock.now += SEEN_SECONDS
     assert await wait is True
+
+
+async def test_what_a_process_stood_still_for_is_not_the_databases_silence(monkeypatch: pytest.MonkeyPatch):
+    """The answer to the look has come meanwhile, and lies here."""
+    monkeypatch.setattr(waker_module, "UNSEEN_SECONDS", 2 * STANDSTILL_SECONDS)
+    began, answer = asyncio.Event(), asyncio.Event()
+
+    class Answering(MovingPool):
+        async def fetch(self, _statement: str, run_ids: list[RunId]) -> list[dict[str, Any]]:
+            began.set()
+            await answer.wait()
+            for _ in range(10):  # from the socket to whoever asked
+                await asyncio.sleep(0)
+            return await super().fetch(_statement, run_ids)
+
+    pool = Answering()
+    waker, run_id = Waker(cast("Any", pool), lambda _: None), new_run_id()
+    running = asyncio.create_task(waker.run())
+    wait = asyncio.create_task(waker.wait(run_id, None, 60))
+    await began.wait()
+    answer.set()
+    time.sleep(3 * STANDSTILL_SECONDS)  # noqa: ASYNC251 - nothing of this process runs meanwhile
+    await eventually(lambda: pool.looks > 1, 10, "another look")
+    assert not wait.done()
+    for task in (running, wait):
+        task.cancel()
+    await asyncio.gather(running, wait, return_exceptions=True)
+
+
+async def test_a_look_waits_for_a_connection_as_long_as_a_request_does(waiting: Waiting):
+    """Where these get theirs, a look that does not would say nothing of the database."""
+    waits_for, lend = list[float](), waiting.pool.connection
+
+    def connection() -> Any:
+        waits_for.append(patience.seconds_for_a_connection())
+        return lend()
+
+    waiting.pool.connection = connection
+    wait = waiting.wait()
+    await eventually(lambda: len(waits_for) >= 2, 10, "looks")
+    assert min(waits_for) == patience.MOST_ACQUIRE_SECONDS
+    wait.cancel()
 
 
 async def test_who_waits_at_a_server_that_stops_reads_again_where_the_database_is_away(waiting: Waiting):

@@ -46,7 +46,8 @@ def cut_resting(pool: Any) -> None:
 
 class Line(_Connection):
     """An asyncpg connection that tells when it has turned out dead. A server that is slow ends a statement itself, or says
-    that it has given it up when it is told to; that is no such thing."""
+    that it has given it up when it is told to; that is no such thing. One that takes longer even for that than a pool waits
+    (`PoolLimits.release_seconds`) passes for dead."""
 
     when_dead: Callable[[], None] | None = None
 

@@ -192,9 +192,9 @@ class GuardedProtocol(HttpToolsProtocol):
             transport.abort()
         else:
             self._arm(self.limits.head_seconds)
-            if self._handed:
+            if self._handed:  # at once: uvloop begins to read behind this, whatever is asked for in it
                 head, self._handed = self._handed, b""
-                self.data_received(head)
+                self._read(head)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -33,6 +33,8 @@ SEEN_SECONDS = 2 * POLL_SECONDS
 """How long ago a look may have begun whose silence is still believed: looks are further apart where this process stood still."""
 TELL_SECONDS = 0.2
 """So often is looked whether it has been so long: a look at a database that hangs is no clock."""
+STANDSTILL_SECONDS = 0.5
+"""A loop that is later than that was not busy, but stopped."""
 
 type Report = Callable[[str], None]
 
@@ -137,6 +139,7 @@ class Waker:
         began = time.monotonic()
         if self._unseen_since is None:
             self._unseen_since = began
+        patience.begin()  # as a request: one that these still get in time says nothing of the database
         try:
             async with self._pool.connection() as connection:
                 rows = await connection.fetch(waking.READ_WAITED, list({waiter.run_id for waiter in waiters}))
@@ -153,8 +156,14 @@ class Waker:
                 _wake(waiter, True)
 
     async def _tell_for_ever(self) -> None:
+        """While this process stood still, an answer may have lain here: that time is not the database's."""
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + TELL_SECONDS
             await asyncio.sleep(TELL_SECONDS)
+            stood_still = loop.time() - due
+            if self._unseen_since is not None and stood_still > STANDSTILL_SECONDS:
+                self._unseen_since += stood_still
             self._tell(time.monotonic() - UNSEEN_SECONDS)
 
     def _tell(self, long_ago: float) -> None:
