@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncGenerator, Callable
 from itertools import pairwise
 
 import pytest
 
-from juinie_shared.runtime.pace import Pace
+from juinie_shared.runtime.pace import Pace, a_few_a_turn
 from juinie_testkit.turns import turns
 from juinie_testkit.waits import eventually
 
@@ -77,3 +78,16 @@ async def test_what_fails_is_told_and_the_others_are_done():
     pace.do(lambda: done.append(2))
     await eventually(lambda: done == [1, 2], 10, "the others")
     assert [type(error) for error in told] == [ZeroDivisionError]
+
+
+async def test_what_is_gone_through_leaves_others_their_turns():
+    seen = Counter[int]()
+    with turns() as turn:
+        assert [item async for item in noted(seen, turn)] == list(range(10))
+    assert max(seen.values()) == AT_ONCE
+
+
+async def noted(seen: Counter[int], turn: Callable[[], int]) -> AsyncGenerator[int]:
+    async for item in a_few_a_turn(range(10), AT_ONCE):
+        seen.update([turn()])
+        yield item

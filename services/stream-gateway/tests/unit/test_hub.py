@@ -233,7 +233,7 @@ class Crowd:
     def __init__(self) -> None:
         self.turns: list[Callable[[], None]] = []
         self.refills: list[Room] = []
-        self.hub = Hub(RecentFrames(10**6), self.refills.append, self.turns.append, slice_of=2)
+        self.hub = Hub(RecentFrames(10**6), self.refills.append, self.turns.append, slice_of=2, few=2)
         run_id = RunId(new_uuid7())
         joined = [live(self.hub, run_id) for _ in range(5)]
         self.room = joined[0][0]

@@ -180,11 +180,12 @@ class World:
             self._refill,
             asyncio.get_running_loop().call_soon,
             slice_of=slice_of,
+            few=slice_of,
         )
         self.hub.kafka_live = True
         self.backfill = Backfill(self.database.read_page)
         self.follower = Follower(self.hub, self.backfill, self._listen)
-        self.tail = TailCheck(self.hub, self.database.read_runs, 1.5, 0.5)
+        self.tail = TailCheck(self.hub, self.database.read_runs, 1.5, 0.5, at_once=1)
         self.clients: list[Client] = []
 
     def _refill(self, room: Room) -> None:

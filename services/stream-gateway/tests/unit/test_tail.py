@@ -1,8 +1,11 @@
 """The tail check by example: whom it asks about, and how often."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import cast
+
+import pytest
 
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
 from juinie_shared.domain.runs import RunStatus
@@ -13,6 +16,7 @@ from juinie_stream_gateway.core.tail import TailCheck
 from juinie_stream_gateway.core.watcher import Watcher
 from juinie_stream_gateway.edges.connection import NoLine
 from juinie_stream_gateway.store import Page, RunRow
+from juinie_testkit.turns import turns
 
 TENANT, KEY = TenantId(new_uuid7()), KeyId(new_uuid7())
 
@@ -99,6 +103,20 @@ async def test_a_row_of_a_later_version_and_one_that_is_gone_are_their_watchers_
 
     await tail.check(tail.due())
     assert [closed(room) for room in (later, gone, well)] == [["internal"], ["deleted"], []]
+
+
+async def test_of_very_many_a_few_are_held_against_their_rows_in_each_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database, taken = Database(), Counter[int]()
+    hub = Hub(RecentFrames(10**6), list[Room]().append, asyncio.get_running_loop().call_soon)
+    tail = TailCheck(hub, database.read_runs, 1.0, 0.5, at_once=3)
+    for _ in range(10):
+        watched(hub, database)
+    with turns() as turn:
+        monkeypatch.setattr(hub, "take_row", lambda *_: taken.update([turn()]))
+        await tail.check(tail.due())
+    assert (max(taken.values()), taken.total()) == (3, 10)
 
 
 def closed(room: Room) -> list[str]:

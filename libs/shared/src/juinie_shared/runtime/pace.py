@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 
 class Pace:
@@ -43,3 +43,11 @@ class Pace:
         while self._waiting and self._left:
             self._left -= 1
             self._waiting.popleft()()
+
+
+async def a_few_a_turn[T](items: Iterable[T], at_once: int) -> AsyncGenerator[T]:
+    """Each of them, so many in one turn."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % at_once == 0:
+            await asyncio.sleep(0)

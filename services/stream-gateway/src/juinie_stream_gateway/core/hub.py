@@ -22,8 +22,10 @@ from juinie_stream_gateway.store import Event, Page, RunRow
 
 BATCH_BYTES = 128 * 1024
 """Joined at once. Between two batches a watcher whose outlet is full drops out, which bounds what it holds."""
-SLICE = 1000
-"""Watchers of a run that are written to in one turn: some 6 ms."""
+SLICE = 250
+"""Watchers of a run that are written to in one turn, some 2 ms, where there are more than `FEW`."""
+FEW = 1000
+"""So many are written to at once."""
 MOST_UNDELIVERED = 8
 """Batches of a run. Where more comes than can be written, all watchers go on by themselves, as each can."""
 
@@ -125,14 +127,14 @@ class Hub:
 
     def __init__(
         self, recent: RecentFrames, refill: Callable[[Room], None], later: Callable[[Callable[[], None]], object],
-        *, pack: Pack = bytes, slice_of: int = SLICE,
+        *, pack: Pack = bytes, slice_of: int = SLICE, few: int = FEW,
     ) -> None:  # fmt: skip
         self.kafka_live = False
         self._recent = recent
         self._refill = refill
         self._later = later
         self._pack = pack
-        self._slice = slice_of
+        self._slice, self._few = slice_of, few
         self._rooms: dict[RunId, Room] = {}
         self._by_key: dict[bytes, Room] = {}
         self._taken: dict[Room, list[Event]] = {}
@@ -245,7 +247,7 @@ class Hub:
         for room, batch in ready:
             self._recent.add(room.key, batch)
         for room, batch in ready:
-            if room.undelivered or len(room.watchers) > self._slice:
+            if room.undelivered or len(room.watchers) > self._few:
                 self._hand_on_later(room, list(batch))
             else:
                 self._write_now(room, batch)

@@ -1,12 +1,13 @@
 """One timer for all streams: heartbeats where it is quiet, and cursors past what `types` leaves out."""
 
 import asyncio
-from collections.abc import Iterable
 
+from juinie_shared.runtime.pace import a_few_a_turn
 from juinie_stream_gateway.core.hub import Hub
-from juinie_stream_gateway.core.watcher import Watcher
 
 TICK_SECONDS = 1.0
+AT_ONCE = 200
+"""Watchers that are looked at, and written to, in one turn of the loop. Of a crowd that came together all are due together."""
 
 
 class Pulse:
@@ -22,11 +23,11 @@ class Pulse:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(self._tick_seconds)
-            self.tick(self._hub.watchers())
+            await self._tick()
 
-    def tick(self, watchers: Iterable[Watcher]) -> None:
+    async def _tick(self) -> None:
         self._ticks += 1
-        for watcher in watchers:
+        async for watcher in a_few_a_turn(self._hub.watchers(), AT_ONCE):
             if self._ticks % self._cursor_ticks == 0:
                 watcher.move_cursor()
             watcher.beat(self._heartbeat_ticks)

@@ -7,14 +7,18 @@ broker or the publisher that fails.
 """
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from itertools import count
 
 from juinie_shared.domain.ids import RunId
+from juinie_shared.runtime.pace import a_few_a_turn
 from juinie_shared.runtime.tries import Tries
 from juinie_stream_gateway.core.backfill import INTERNAL
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.store import RunRow
+
+AT_ONCE = 500
+"""Runs that are held against their rows in one turn of the loop: some 2 ms."""
 
 type ReadRuns = Callable[[Collection[RunId]], Awaitable[Mapping[RunId, RunRow | None]]]
 
@@ -22,8 +26,11 @@ type ReadRuns = Callable[[Collection[RunId]], Awaitable[Mapping[RunId, RunRow | 
 class TailCheck:
     """Asks about the runs that are due: all of them every `every_seconds`, suspects every `poll_seconds`."""
 
-    def __init__(self, hub: Hub, read_runs: ReadRuns, every_seconds: float, poll_seconds: float) -> None:
+    def __init__(
+        self, hub: Hub, read_runs: ReadRuns, every_seconds: float, poll_seconds: float, at_once: int = AT_ONCE
+    ) -> None:
         self._hub = hub
+        self._at_once = at_once
         self._read_runs = read_runs
         self._poll_seconds = poll_seconds
         self._polls_per_round = max(1, round(every_seconds / poll_seconds))
@@ -31,7 +38,7 @@ class TailCheck:
 
     async def run(self, tries: Tries) -> None:
         """For ever. A database that is away is asked again: open streams go on from Kafka meanwhile."""
-        for poll in itertools.count(1):
+        for poll in count(1):
             await asyncio.sleep(self._poll_seconds)
             if due := self.due(everyone=poll % self._polls_per_round == 0):
                 with tries:
@@ -46,7 +53,7 @@ class TailCheck:
         """One round."""
         heads_before = [room.splice.head for room in due]
         rows = await self._read_runs([room.run_id for room in due])
-        for room, head_before in zip(due, heads_before, strict=True):
+        async for room, head_before in a_few_a_turn(zip(due, heads_before, strict=True), self._at_once):
             row = rows.get(room.run_id)
             if row is None and room.run_id in rows:
                 self._hub.close_room(room, INTERNAL)  # to another gateway, perhaps of the version that knows
