@@ -14,9 +14,24 @@ async def test_pauses_are_told_and_everything_is_put_back():
     await asyncio.sleep(0)
     assert gc.get_threshold() == THRESHOLDS
     assert gc.get_freeze_count() > 10_000
-    gc.collect()
     await eventually(lambda: len(pauses) > 0, 10, "a pause that is told")
     assert all(0 < pause < 10 for pause in pauses)
     taming.cancel()
     await asyncio.wait({taming})
     assert (gc.get_threshold(), gc.get_freeze_count(), gc.callbacks) == (before, frozen, callbacks)
+
+
+async def test_what_is_young_is_looked_at_by_the_clock():
+    """However little was made since, less what was freed: nothing of a crowd adds up to one long collection."""
+    taming = asyncio.create_task(tame_gc(lambda _: None))
+    await asyncio.sleep(0)
+    kept: list[list[object]] = [[] for _ in range(100)]
+
+    def young() -> int:
+        ids = {id(each) for age in (0, 1) for each in gc.get_objects(generation=age)}
+        return sum(id(each) in ids for each in kept)
+
+    assert young() == len(kept)
+    await eventually(lambda: young() == 0, 10, "they are old")
+    taming.cancel()
+    await asyncio.wait({taming})
