@@ -2,7 +2,6 @@
 
 import pytest
 
-from juinie_publisher.store import deleted_runs
 from juinie_publisher.store.deleted_runs import DeletedRunStore
 from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.domain.ids import SHARDS
@@ -113,20 +112,6 @@ async def test_deleted_run_is_removed_once_nothing_of_it_is_left_to_publish(pool
     assert await left_of(pool, run) == [0, 0, 0, 0, 1]
     assert await left_of(pool, other) == [1, 1, 0, 0, 0]
     assert await DeletedRunStore(pool).purge_some(1000) == (False, False)
-
-
-async def test_a_run_that_was_republished_since_the_lock_was_asked_for_is_kept_until_it_is_sent(
-    pool, store, seed, monkeypatch
-):
-    """Committed after the statement that locks it has begun to look: so it has seen nothing in the outbox."""
-    run = await seed.run("a", status="success")
-    await seed.delete(run)
-    monkeypatch.setattr(
-        deleted_runs, "LOCK_DELETED_RUN", "SELECT run_id FROM run WHERE deleted_at IS NOT NULL FOR UPDATE"
-    )
-    assert await DeletedRunStore(pool).purge_some(1000) == (False, False)
-    assert [row.records for row in await publish_all(store)] != [[]], "it still has its events"
-    assert await DeletedRunStore(pool).purge_some(1000) == (True, True)
 
 
 async def test_long_run_is_removed_in_batches(pool, store, seed):

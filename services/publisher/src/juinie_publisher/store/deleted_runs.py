@@ -10,15 +10,11 @@ LOCK_DELETED_RUN = """
       AND NOT EXISTS (SELECT FROM dead_letter WHERE dead_letter.run_id = run.run_id)
     ORDER BY deleted_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
-"""One deleted run of which nothing is left to publish. Nothing new can come, a deleted run takes no appends; but what was republished
-just before it was deleted may have been committed since this statement looked: see STILL_TO_PUBLISH.
+"""One deleted run of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
 
 Locks the run's row against another publisher that purges. Indexes, and BY_INDEX_ALONE: run_deleted_idx,
 outbox (run_id), dead_letter (run_id).
 """
-
-STILL_TO_PUBLISH = "SELECT EXISTS (SELECT FROM outbox WHERE run_id = $1)"
-"""Asked under the lock of LOCK_DELETED_RUN, which whoever republishes holds against it until it has committed. Index: outbox (run_id)."""
 
 PURGE_EVENTS = """
     DELETE FROM run_event WHERE run_id = $1
@@ -50,7 +46,7 @@ class DeletedRunStore:
         async with self._pool.transaction() as connection:
             await connection.execute(BY_INDEX_ALONE)
             run_id = await connection.fetchval(LOCK_DELETED_RUN)
-            if run_id is None or await connection.fetchval(STILL_TO_PUBLISH, run_id):
+            if run_id is None:
                 return False, False
             for statement in (PURGE_EVENTS, PURGE_APPEND_KEYS):
                 if _count(await connection.execute(statement, run_id, batch)) == batch:
