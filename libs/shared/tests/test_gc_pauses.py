@@ -2,7 +2,11 @@
 
 import asyncio
 import gc
+import weakref
 
+import pytest
+
+from juinie_shared.runtime import gc_pauses
 from juinie_shared.runtime.gc_pauses import THRESHOLDS, tame_gc
 from juinie_testkit.waits import eventually
 
@@ -33,5 +37,24 @@ async def test_what_is_young_is_looked_at_by_the_clock():
 
     assert young() == len(kept)
     await eventually(lambda: young() == 0, 10, "they are old")
+    taming.cancel()
+    await asyncio.wait({taming})
+
+
+async def test_circles_of_old_objects_are_found_by_the_clock(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gc_pauses, "FULL_EVERY_SECONDS", 1.0)
+
+    class Circle:
+        def __init__(self) -> None:
+            self.own = self
+
+    taming = asyncio.create_task(tame_gc(lambda _: None))
+    await asyncio.sleep(0)
+    circle = Circle()
+    found = weakref.ref(circle)
+    await asyncio.sleep(0.3)
+    assert any(each is circle for each in gc.get_objects(generation=2))
+    del circle
+    await eventually(lambda: found() is None, 20, "it is found")
     taming.cancel()
     await asyncio.wait({taming})

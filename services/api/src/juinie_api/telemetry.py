@@ -133,7 +133,7 @@ def build_metrics() -> Metrics:
         ),
         gc_pause=Histogram(
             "juinie_api_gc_pause_seconds",
-            "How long the garbage collector stopped everything, each time.",
+            "How long the garbage collector stopped everything, each time: ten times a second, mostly for microseconds.",
             registry=registry,
             buckets=GC_BUCKETS,
         ),

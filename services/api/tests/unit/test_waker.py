@@ -220,6 +220,21 @@ async def test_what_a_process_stood_still_for_is_not_the_databases_silence(monke
     await asyncio.gather(running, wait, return_exceptions=True)
 
 
+async def test_a_standstill_before_the_look_is_not_taken_off_it(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+):
+    """Nor another one, once there was one: who waits is told in the end."""
+    monkeypatch.setattr(waker_module, "STANDSTILL_SECONDS", -1.0)  # each time that is looked
+    wait = waiting.wait()
+    await waiting.look()
+    waiting.pool.standing = "hangs"
+    await waiting.look()
+    waiting.clock.now += UNSEEN_SECONDS
+    async with asyncio.timeout(20):
+        with pytest.raises(DatabaseBusy):
+            await wait
+
+
 async def test_a_look_waits_for_a_connection_as_long_as_a_request_does(waiting: Waiting):
     """Where these get theirs, a look that does not would say nothing of the database."""
     waits_for, lend = list[float](), waiting.pool.connection

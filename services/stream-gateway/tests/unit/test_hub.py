@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import pytest
+
 from juinie_shared.contracts.sse import event_frame
 from juinie_shared.domain.events import RUN_FINISHED
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId, new_uuid7
@@ -230,10 +232,10 @@ def test_a_deleted_run_sends_all_away() -> None:
 class Crowd:
     """Five live watchers of one run, of whom two are written to in one turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, few: int = 2) -> None:
         self.turns: list[Callable[[], None]] = []
         self.refills: list[Room] = []
-        self.hub = Hub(RecentFrames(10**6), self.refills.append, self.turns.append, slice_of=2, few=2)
+        self.hub = Hub(RecentFrames(10**6), self.refills.append, self.turns.append, slice_of=2, few=few)
         run_id = RunId(new_uuid7())
         joined = [live(self.hub, run_id) for _ in range(5)]
         self.room = joined[0][0]
@@ -254,6 +256,13 @@ class Crowd:
     def to_the_end(self) -> None:
         while self.turns:
             self.turn()
+
+
+@pytest.mark.parametrize(("few", "in_this_turn"), [(5, 5), (4, 2)])
+def test_few_are_written_to_at_once_and_more_in_slices(few: int, in_this_turn: int) -> None:
+    crowd = Crowd(few)
+    take_records(crowd.hub, crowd.room, [event(2)])
+    assert sum(map(bool, crowd.written())) == in_this_turn
 
 
 def test_many_watchers_are_written_to_in_turns_and_each_once() -> None:

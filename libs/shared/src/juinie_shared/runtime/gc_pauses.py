@@ -16,13 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
-THRESHOLDS = (5_000, 5, 6_000)
-"""A young collection after so many more objects made than freed, a middle one after five of these. A full one after so many
-collections by the clock, ten minutes: for so long may circles of old objects wait to be found."""
+THRESHOLDS = (5_000, 5, 1_000_000)
+"""A young collection after so many more objects made than freed, a middle one after five of these. A full one by the clock alone."""
+FULL_EVERY_SECONDS = 600.0
+"""So long may a circle of old objects hold what it has, until it is found."""
 YOUNG_EVERY_SECONDS = 0.1
 """Where six thousand connections come in a second, what is new each time is looked at in 5 ms."""
-_MIDDLE = 1
-"""With the young ones. What is left is old then."""
+_MIDDLE, _FULL = 1, 2
+"""With the younger ones. What is left is old then."""
 _KEPT = 1_000
 
 
@@ -48,9 +49,14 @@ async def tame_gc(observe: Callable[[float], None]) -> None:
 
     gc.callbacks.append(note)
     try:
+        full_at = time.monotonic() + FULL_EVERY_SECONDS
         while True:
             await asyncio.sleep(YOUNG_EVERY_SECONDS)
-            gc.collect(_MIDDLE)
+            if time.monotonic() < full_at:
+                gc.collect(_MIDDLE)
+            else:
+                gc.collect(_FULL)
+                full_at = time.monotonic() + FULL_EVERY_SECONDS
             while pauses:
                 observe(pauses.popleft())
     finally:

@@ -64,6 +64,8 @@ class Waker:
         self._draining = False
         self._seen_at = 0.0
         self._unseen_since: float | None = None
+        self._excused = False
+        """Once in a row of them: a process that is stopped again and again tells all the same."""
         self._failed: Transient | None = None
 
     async def wait(self, run_id: RunId, after_seq: int | None, timeout_seconds: float) -> bool:
@@ -138,7 +140,7 @@ class Waker:
             return
         began = time.monotonic()
         if self._unseen_since is None:
-            self._unseen_since = began
+            self._unseen_since, self._excused = began, False
         patience.begin()  # as a request: one that these still get in time says nothing of the database
         try:
             async with self._pool.connection() as connection:
@@ -162,8 +164,11 @@ class Waker:
             due = loop.time() + TELL_SECONDS
             await asyncio.sleep(TELL_SECONDS)
             stood_still = loop.time() - due
-            if self._unseen_since is not None and stood_still > STANDSTILL_SECONDS:
-                self._unseen_since += stood_still
+            if self._unseen_since is not None and stood_still > STANDSTILL_SECONDS and not self._excused:
+                self._unseen_since, self._excused = (
+                    min(self._unseen_since + stood_still, time.monotonic()),
+                    True,
+                )
             self._tell(time.monotonic() - UNSEEN_SECONDS)
 
     def _tell(self, long_ago: float) -> None:

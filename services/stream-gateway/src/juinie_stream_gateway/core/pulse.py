@@ -21,9 +21,13 @@ class Pulse:
         self._ticks = 0
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        took = 0.0
         while True:
-            await asyncio.sleep(self._tick_seconds)
+            await asyncio.sleep(max(0.0, self._tick_seconds - took))
+            began = loop.time()
             await self._tick()
+            took = loop.time() - began
 
     async def _tick(self) -> None:
         self._ticks += 1
