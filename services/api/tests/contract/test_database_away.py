@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -121,22 +122,31 @@ async def until_polling(client: Any) -> None:
     await eventually(polling, 10, "it waits")
 
 
-@pytest.mark.parametrize("away", AWAY)
-@pytest.mark.parametrize("poll", POLLS)
-async def test_who_waits_already_for_a_run_hears_of_a_database_that_is_away(
+@asynccontextmanager
+async def poll_under_way(
     api: Any, settings: Settings, proxy: Proxy, poll: str, away: Any
-):
-    """Long before the end of the wait, though the run has ended meanwhile, by another api."""
+) -> AsyncGenerator[asyncio.Task[Any]]:
+    """The database went away under it, and its run has ended since, by another api."""
     run_id = (await api.create())["run_id"]
     await api.append(run_id)
     async with (
         running(serve, through(settings, proxy)) as service,
         api.client_of_service(service) as client,
     ):
-        waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}{poll.format(seconds=29)}"))
+        waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}{poll}"))
         await until_polling(client)
         await away(proxy)
         assert (await api.finish(run_id)).status_code == 200
+        yield waiting
+
+
+@pytest.mark.parametrize("away", AWAY)
+@pytest.mark.parametrize("poll", POLLS)
+async def test_who_waits_already_for_a_run_hears_of_a_database_that_is_away(
+    api: Any, settings: Settings, proxy: Proxy, poll: str, away: Any
+):
+    """Long before the end of the wait."""
+    async with poll_under_way(api, settings, proxy, poll.format(seconds=29), away) as waiting:
         async with asyncio.timeout(20):
             answer = await waiting
         assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), answer.text
@@ -150,16 +160,7 @@ async def test_who_has_waited_in_vain_is_told_nothing_from_before_the_database_w
 ):
     """Also where the wait is over before anybody is told."""
     monkeypatch.setattr(waker, "UNSEEN_SECONDS", 60)
-    run_id = (await api.create())["run_id"]
-    await api.append(run_id)
-    async with (
-        running(serve, through(settings, proxy)) as service,
-        api.client_of_service(service) as client,
-    ):
-        waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}{poll.format(seconds=8)}"))
-        await until_polling(client)
-        await away(proxy)
-        assert (await api.finish(run_id)).status_code == 200
+    async with poll_under_way(api, settings, proxy, poll.format(seconds=8), away) as waiting:
         answer = await waiting
         assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), answer.text
 
