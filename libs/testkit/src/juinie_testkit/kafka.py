@@ -54,10 +54,12 @@ async def produce_raw(
 
 
 async def create_topic(servers: str, topic: str, partitions: int = 1, **configs: str) -> None:
-    """Create a topic. Its configuration's names have `_` for `.`: `max_message_bytes`."""
+    """Create a topic, and wait until its broker knows it too. Its configuration's names have `_` for `.`: `max_message_bytes`."""
     named = {name.replace("_", "."): value for name, value in configs.items()}
     async with admin_of(servers) as admin:
         await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=named)])
+        while topic not in await admin.list_topics():
+            await asyncio.sleep(0.01)
 
 
 async def delete_topic(servers: str, topic: str) -> None:
