@@ -132,6 +132,7 @@ bench: .venv/installed ## What the hot paths cost, beside their floors and a pee
 	@$(BENCH) storm --only reads$(comma)reconnects --watchers 1000
 	@$(BENCH) latency --seconds 5
 	@$(BENCH) overhead --seconds 5
+	@$(PYTHON) bench plot .juinie/bench/results.jsonl --into .juinie/bench
 
 .PHONY: bench-growth bench-storm bench-steady
 bench-growth: .venv/installed ## What an event and a watcher cost when there is more of everything: make bench-growth STORED=0,1000000,10000000

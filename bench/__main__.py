@@ -11,7 +11,7 @@ python bench overhead --seconds 10 --rounds 5
 python bench steady --minutes 30
 python bench peers --only relay,fan-out --requests 6000 --rounds 5
 python bench plot .juinie/bench/results.jsonl --into docs/explanation
-python bench capacity            # what some loads need, by formulas; --check holds them against small real runs
+python bench capacity            # what some loads need, by formulas; --check holds them against small real runs, and fails
 python bench counters            # what no machine makes faster, held to bench/baseline.json; --renew accepts it
 """
 
@@ -250,7 +250,9 @@ def main() -> int:
         case "counters":
             return counters.held(renew=arguments.renew)
         case "capacity" if arguments.check:
-            uvloop.run(capacity_check.check(_progress))
+            wrong = uvloop.run(capacity_check.check(_progress))
+            print("\n".join(f"not as foretold: {what}" for what in wrong) or "all as foretold")
+            return int(bool(wrong))
         case "capacity":
             print(capacity.page())
         case "plot":

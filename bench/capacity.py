@@ -123,22 +123,19 @@ def need(load: Load, gateways: int | None = None) -> Need:
         CannotBe: it has to be routed.
     """
     c = Costs()
-    rounds = load.appends / (1 + load.appends * c.round_seconds)
     watched = min(1.0, load.watchers)
     looks = load.active_runs * watched * c.looks_a_second
     api = (load.appends * c.append_api + load.events * c.append_api_event) * MICRO
-    publisher = (
-        load.appends * c.row_publisher
-        + load.events * c.row_publisher_event
-        + rounds * c.round_publisher
-        + c.rest["publisher"]
-    ) * MICRO
+    rows = (load.appends * c.row_publisher + load.events * c.row_publisher_event) * MICRO
+    publishers = _publishers(load, rows)
+    rounds = publishers * _rounds(load.appends / publishers)
+    publisher = rows + (rounds * c.round_publisher + publishers * c.rest["publisher"]) * MICRO
     own = (
         watched * (load.events * c.record + load.appends * c.batch)
         + load.appends * load.watchers * c.write
         + looks * c.look_gateway
     ) * MICRO
-    each = (rounds * c.round_gateway + c.rest["gateway"]) * MICRO
+    each = (_rounds(load.appends) * c.round_gateway + c.rest["gateway"]) * MICRO
     reading = load.events * c.record_passed_over * MICRO
     if gateways is None:
         gateways = _gateways(load, own, each, reading)
@@ -156,7 +153,7 @@ def need(load: Load, gateways: int | None = None) -> Need:
         )
         * MICRO,
     }
-    processes = {"api": _processes(api), "publisher": _processes(publisher), "gateway": gateways}
+    processes = {"api": _processes(api), "publisher": publishers, "gateway": gateways}
     memory = {name: count * AT_REST_BYTES[name] for name, count in processes.items()}
     memory["gateway"] += load.streams * c.watcher_memory
     if load.deliveries:
@@ -182,6 +179,22 @@ def _gateways(load: Load, own: float, each: float, reading: float) -> int:
     if left <= 0:
         raise CannotBe(f"{load.events:,.0f} events a second are more than one process reads: route them.")
     return max(by_streams, math.ceil(own / left))
+
+
+def _rounds(rows: float) -> float:
+    """Of a second, of one publisher that is given so many rows; and polls of a gateway, which take what several have sent meanwhile."""
+    return rows / (1 + rows * Costs().round_seconds)
+
+
+def _publishers(load: Load, rows: float) -> int:
+    """Enough for their rows and for the rounds that each makes of its share of them. `rows`: cores that all rows take."""
+    c, count = Costs(), 1
+    while (
+        rows / count + (_rounds(load.appends / count) * c.round_publisher + c.rest["publisher"]) * MICRO
+        > PLANNED
+    ):
+        count += 1
+    return count
 
 
 def _processes(cores: float) -> int:

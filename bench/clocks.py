@@ -4,6 +4,7 @@ The clock of a process (`clock_getcpuclockid(3)`) sums the same run times that `
 `/proc/PID/stat` counts in hundredths of a second, and loses what is shorter.
 """
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,13 @@ def _cpu_of(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | _SCHEDULER_CLOCK)
     except OSError:
         return 0.0
+
+
+def ended_seconds(pid: int) -> float:
+    """Of the children of this process that have ended, and of theirs, to a hundredth (proc_pid_stat(5))."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    user, system = words[13], words[14]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> list[int]:

@@ -54,7 +54,7 @@ type Counts = dict[str, Counted]
 async def count(tools: Tools) -> Counts:
     """All counters, by name: path, load, what is counted. What cannot be counted here is not among them, and `tools` says why."""
     os.environ["JUINIE_EMBEDDED_POSTGRES"] = "wheel"
-    async with World(with_kafka=True, durable=False) as world:
+    async with World(with_kafka=True, durable=False, traced=False) as world:
         tools.compile(world.directory)
         await _still(world)
         runs = await world.runs(RUNS, _ids(RUNS, 1))

@@ -88,7 +88,8 @@ def _bar(side: str, samples: Sequence[Kept], floor: Sequence[Kept] | None) -> Ba
         part: median(sample["cpu"][part] / sample["units"] * 1e6 for sample in samples)
         for part in samples[0]["cpu"]
     }
-    totals, said = _totals(samples), figure(sum(parts.values()))
+    totals = _totals(samples)
+    said = figure(median(totals))
     if 1 < len(parts) <= _TOLD_PARTS:
         said += f" ({', '.join(f'{part} {figure(value)}' for part, value in parts.items())})"
     if side == FLOOR:

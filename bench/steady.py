@@ -7,6 +7,7 @@ where they were. What the services hold is looked at twice a minute: under load,
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -46,6 +47,7 @@ MOST_MORE = {"tasks": 2, "descriptors": 2}
 FEWEST_MINUTES = 9
 """In fewer there is nothing to see."""
 _LOOK_SECONDS, _ANSWER_SECONDS = 0.01, 30.0
+_PAUSES = re.compile(r'gc_pause_seconds_bucket\{.*le="([^"]+)"\} (\S+)')
 
 type Told = Callable[[str], None]
 
@@ -172,7 +174,7 @@ def _held_by(pid: int, file: Path) -> dict[str, int]:
 
 
 async def _pauses(services: Services) -> dict[str, float]:
-    """Of the garbage collector, as each service tells them: how many, and the mean in milliseconds."""
+    """Of the garbage collector, as each service tells them: how many, and in milliseconds the mean, and what the greatest does not exceed."""
     facts = dict[str, float]()
     async with http_client(verify=NO_TLS) as client:
         for name, service in services.by_name.items():
@@ -184,7 +186,14 @@ async def _pauses(services: Services) -> dict[str, float]:
             total = next(float(value) for metric, value in told.items() if metric.endswith("_sum"))
             facts[f"{name}: collections"] = count
             facts[f"{name}: mean pause of a collection, ms"] = total / count * 1e3 if count else 0.0
+            facts[f"{name}: no pause longer than, ms"] = _longest(lines, count) * 1e3
     return facts
+
+
+def _longest(lines: Sequence[str], count: float) -> float:
+    """Seconds: the bound of the first bucket that has all of them; infinity where only the last one has."""
+    buckets = [found for line in lines if (found := _PAUSES.search(line))]
+    return next(float(bucket[1]) for bucket in buckets if float(bucket[2]) == count)
 
 
 def _thirds(seen: Sequence[Minute]) -> tuple[dict[str, float], list[str]]:

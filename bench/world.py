@@ -1,4 +1,5 @@
-"""What is measured: Postgres and Kafka of its own, made as in production (durable), and processes of Juinie.
+"""What is measured: Postgres and Kafka of its own, made as in production (durable), and processes of Juinie, which trace one request
+in a hundred.
 
 Everything listens on 127.0.0.1 and is gone at the end.
 """
@@ -9,11 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from clocks import cpu_seconds, family
+from clocks import cpu_seconds, ended_seconds, family
+from collector import collector
 
 from juinie_shared.db.migrate import migrate
 from juinie_shared.db.pool import Pool, open_pool
@@ -30,10 +33,17 @@ PARTITIONS = 3
 
 
 class World:
-    """Use as `async with`. `with_kafka`: there is a broker, too. `durable`: Postgres waits for its disk, as in production."""
+    """Use as `async with`. `with_kafka`: there is a broker, too. `durable`: Postgres waits for its disk, as in production.
+    `traced`: spans of one request in a hundred go to a collector.
+    """
 
     def __init__(
-        self, *, with_kafka: bool = False, durable: bool = True, partitions: int = PARTITIONS
+        self,
+        *,
+        with_kafka: bool = False,
+        durable: bool = True,
+        partitions: int = PARTITIONS,
+        traced: bool = True,
     ) -> None:
         self.partitions = partitions
         self.directory = Path(tempfile.mkdtemp(prefix="juinie-bench-"))
@@ -42,6 +52,9 @@ class World:
         self.kafka = EmbeddedKafka(self.directory / "kafka", dies_with_parent=True) if with_kafka else None
         self._services: list[ServiceProcess] = []
         self._starter = ThreadPoolExecutor(1)  # servers die with the thread that started them
+        self._open = AsyncExitStack()
+        self._traced = traced
+        self._traces: dict[str, str] = {}
         self.pool: Pool
         self.key: SeededKey
 
@@ -56,6 +69,7 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         for service in self._services:
             await asyncio.to_thread(service.end)
+        await self._open.aclose()
         if hasattr(self, "pool"):
             await self.pool.close()
         await self._aside(self.postgres.stop)
@@ -65,6 +79,12 @@ class World:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     async def _start(self) -> None:
+        if self._traced:
+            self._traces = {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": await self._open.enter_async_context(collector()),
+                "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+                "OTEL_TRACES_SAMPLER_ARG": "0.01",
+            }
         await self._aside(self.postgres.start)
         if self.kafka:
             await self._aside(self.kafka.start)
@@ -98,6 +118,7 @@ class World:
             "JUINIE_LAST_CALL_SECONDS": "0",
             "PYTHONPATH": str(Path(__file__).parent),
             port_setting: str(port),
+            **self._traces,
             **(settings or {}),
         }  # fmt: skip
         name = f"{module}-{len(self._services)}"
@@ -107,8 +128,8 @@ class World:
         return service
 
     def database_cpu(self) -> float:
-        """CPU seconds of all that Postgres runs, its background processes as well."""
-        return cpu_seconds(family(self.postgres_pid))
+        """CPU seconds of all that Postgres runs, its background processes as well, and what has ended."""
+        return cpu_seconds(family(self.postgres_pid)) + ended_seconds(self.postgres_pid)
 
     @property
     def postgres_pid(self) -> int:

@@ -54,6 +54,30 @@ def test_what_so_many_gateways_read_is_worked_out_for_those_that_are_there(capac
     assert two.cores["gateway"] - routed.cores["gateway"] == pytest.approx(passed_over)
 
 
+def test_each_publisher_makes_rounds_of_its_own(capacity: Any) -> None:
+    load = capacity.Load(100_000, 10, 10, 1, routed=True)
+    need, c = capacity.need(load), capacity.Costs()
+    publishers = need.processes["publisher"]
+    rows = (load.appends * c.row_publisher + load.events * c.row_publisher_event) * capacity.MICRO
+    rounds = publishers * capacity._rounds(load.appends / publishers)
+    rest = publishers * c.rest["publisher"]
+    assert need.cores["publisher"] == pytest.approx(
+        rows + (rounds * c.round_publisher + rest) * capacity.MICRO
+    )
+    assert (
+        need.cores["publisher"] / publishers <= capacity.PLANNED < need.cores["publisher"] / (publishers - 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("was", "wrong"), [(0.49, True), (0.5, False), (1.0, False), (1.25, False), (1.26, True)]
+)
+def test_what_was_much_more_or_much_less_than_foretold_fails_the_check(
+    bench_module: Callable[[str], ModuleType], was: float, wrong: bool
+) -> None:
+    assert bench_module("capacity_check").is_wrong(1.0, was) is wrong
+
+
 @pytest.mark.parametrize("routed", [False, True])
 def test_two_gateways_of_a_check_share_out_all_watchers_and_where_they_are_routed_no_partition(
     bench_module: Callable[[str], ModuleType], routed: bool

@@ -15,7 +15,9 @@ from juinie_testkit.plain_http import NO_TLS
 BENCH = Path(__file__).parents[2] / "bench"
 STRANGER = "192.0.2.1"
 """An address that nobody has (RFC 5737)."""
-CONNECTS = re.compile(r"\b(create_connection|open_connection|sock_connect|AsyncClient|httpx\.(get|post))\(")
+CONNECTS = re.compile(
+    r"\b(create_connection|open_connection|sock_connect|AsyncClient|urlopen|httpx\.(get|post))\("
+)
 NO_LOAD = {
     "statements.py",  # hands on what a service says to its Postgres
     "peer_hubs.py",  # asks a peer whether it is ready

@@ -44,3 +44,13 @@ def test_few_minutes_tell_nothing(steady):
 
 def test_what_is_there_under_load_is_not_judged(steady):
     assert grown(steady, [20] * 9, under_load=100) == []
+
+
+def test_the_longest_pause_is_the_bound_of_the_bucket_that_has_them_all(steady):
+    lines = [
+        'juinie_x_gc_pause_seconds_bucket{le="0.001"} 5.0',
+        'juinie_x_gc_pause_seconds_bucket{le="0.01"} 7.0',
+        'juinie_x_gc_pause_seconds_bucket{le="+Inf"} 7.0',
+    ]
+    assert steady._longest(lines, 7.0) == 0.01
+    assert steady._longest([*lines[:1], lines[2]], 7.0) == float("inf")
