@@ -18,6 +18,19 @@ def stream_request(run_id: UUID | str, key: str, after_seq: int | str = 0) -> by
     ).encode()
 
 
+def unchunked(chunks: bytes) -> bytes:
+    """The body; every chunk has to be well made, and the last one there."""
+    body = b""
+    while True:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size, 16)
+        assert rest[length : length + 2] == b"\r\n"
+        if not length:
+            assert rest == b"\r\n"
+            return body
+        body, chunks = body + rest[:length], rest[length + 2 :]
+
+
 class RawStream:
     """A socket, and what came from it. It reads only when told to."""
 

@@ -1,4 +1,6 @@
-"""Reading for a room: whatever becomes of a read, the room may ask for the next, and a fault is its own."""
+"""Reading for a room: who wants the same page shares one read, whatever becomes of it the room may ask for the next, and a fault
+is its own.
+"""
 
 import asyncio
 
@@ -86,3 +88,80 @@ async def test_whatever_becomes_of_a_read_the_next_gap_is_read(
     assert watched.outlet.closing == closing
     watched.gap(10)
     assert watched.refills == [watched.room] * 2
+
+
+class Reading:
+    """Reads that end when they are told, and the watchers of some rooms that wait for a page each."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[RunId, Seq]] = []
+        self.counted = 0
+        self.answer: asyncio.Future[Page | None] = asyncio.get_running_loop().create_future()
+        self.backfill = Backfill(self._read, self._count)
+
+    async def _read(self, run_id: RunId, after_seq: Seq) -> Page | None:
+        self.asked.append((run_id, after_seq))
+        return await asyncio.shield(self.answer)
+
+    def _count(self) -> None:
+        self.counted += 1
+
+    async def wanted(self, *pages: tuple[Room, int]) -> list[asyncio.Task[Page | None]]:
+        """Each page, wanted by somebody, all at once. Returns when all wait."""
+        tasks = [asyncio.create_task(self.backfill.page(room, Seq(after))) for room, after in pages]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return tasks
+
+
+@pytest.fixture
+async def rooms() -> list[Room]:
+    return [Room(RunId(new_uuid7()), TENANT) for _ in range(2)]
+
+
+PAGE = Page(RunRow(Seq(7), RunStatus.RUNNING), ())
+
+
+async def test_who_wants_the_same_page_at_once_shares_one_read(rooms: list[Room]):
+    reading = Reading()
+    tasks = await reading.wanted(*[(rooms[0], 5)] * 40)
+    assert reading.asked == [(rooms[0].run_id, 5)]
+    assert reading.counted == 1
+    reading.answer.set_result(PAGE)
+    assert await asyncio.gather(*tasks) == [PAGE] * 40
+
+
+async def test_other_places_and_other_runs_have_reads_of_their_own(rooms: list[Room]):
+    reading = Reading()
+    one, other = rooms
+    tasks = await reading.wanted((one, 5), (one, 6), (other, 5), (one, 5))
+    assert reading.asked == [(one.run_id, 5), (one.run_id, 6), (other.run_id, 5)]
+    reading.answer.set_result(PAGE)
+    await asyncio.gather(*tasks)
+
+
+async def test_who_leaves_takes_nobodys_page_away(rooms: list[Room]):
+    reading = Reading()
+    first, second = await reading.wanted((rooms[0], 5), (rooms[0], 5))
+    first.cancel()
+    await asyncio.wait({first})
+    reading.answer.set_result(PAGE)
+    assert await second is PAGE
+    assert len(reading.asked) == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_who_comes_when_a_read_is_over_has_one_of_their_own(rooms: list[Room], failed: bool):
+    reading = Reading()
+    tasks = await reading.wanted((rooms[0], 5), (rooms[0], 5))
+    if failed:
+        reading.answer.set_exception(DatabaseAway())
+    else:
+        reading.answer.set_result(PAGE)
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(one, DatabaseAway) for one in told] == [failed] * 2
+    reading.answer = asyncio.get_running_loop().create_future()
+    (late,) = await reading.wanted((rooms[0], 5))
+    assert len(reading.asked) == 2
+    reading.answer.set_result(PAGE)
+    assert await late is PAGE

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from juinie_shared.runtime.http_server import HttpServer
 from juinie_stream_gateway.edges.connection import HttpConnection
 from juinie_stream_gateway.edges.outlet import CHUNK_BYTES, ENDED, OutletLimits, ResponseOutlet
+from juinie_testkit.raw_stream import unchunked
 
 type Act = Callable[[ResponseOutlet], Awaitable[None]]
 
@@ -100,19 +101,6 @@ class Both:
             stopping.set()
             await task
             listener.close()
-
-
-def unchunked(chunks: bytes) -> bytes:
-    """The body; every chunk has to be well made, and the last one there."""
-    body = b""
-    while True:
-        size, _, rest = chunks.partition(b"\r\n")
-        length = int(size, 16)
-        assert rest[length : length + 2] == b"\r\n"
-        if not length:
-            assert rest == b"\r\n"
-            return body
-        body, chunks = body + rest[:length], rest[length + 2 :]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
