@@ -27,9 +27,17 @@ def _cpu_of(pid: int) -> float:
 
 def ended_seconds(pid: int) -> float:
     """Of the children of this process that have ended, and of theirs, to a hundredth (proc_pid_stat(5))."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    user, system = words[13], words[14]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return sum(_ticks(pid)[2:]) / os.sysconf("SC_CLK_TCK")
+
+
+def kernel_seconds(pids: Iterable[int]) -> float:
+    """Of what `cpu_seconds` are, those in the kernel, as far as its ticks see them."""
+    return sum(_ticks(pid)[1] for pid in pids) / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> list[int]:
+    """User and system time of a process, and of its children that have ended."""
+    return list(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:15]))
 
 
 def family(pid: int) -> list[int]:

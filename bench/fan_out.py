@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from append import EVENT_BYTES
-from clocks import cpu_seconds, family, pss_bytes
+from clocks import cpu_seconds, family, kernel_seconds, pss_bytes
 from compiled import compiled
 from crowd import Crowd
 from rounds import Measured, Sample, Side, by_turns
@@ -38,6 +38,7 @@ SETTINGS = {
     "JUINIE_TAIL_POLL_SECONDS": "3600",
     "JUINIE_MAX_STREAMS": "20000",
 }
+IN_KERNEL = "µs of it in the kernel"
 _TYPE = "TEXT_MESSAGE_CONTENT"
 _DATA = b'"' + b"x" * (EVENT_BYTES - 2) + b'"'
 _NOTED = b'"time":"'
@@ -301,11 +302,12 @@ def delivering(
     async def turn() -> Sample:
         pids = family(pid)
         latencies.take()
-        before, began = cpu_seconds(pids), time.perf_counter()
+        before, kernel, began = cpu_seconds(pids), kernel_seconds(pids), time.perf_counter()
         await source.send(shape.ticks, shape.tick_seconds, shape.runs_a_tick)
         await crowd.until(source.events_a_run)
-        used = cpu_seconds(pids) - before
-        return Sample(shape.deliveries, time.perf_counter() - began, {"service": used}, latencies.take())
+        used, counters = cpu_seconds(pids) - before, {IN_KERNEL: (kernel_seconds(pids) - kernel) * 1e6}
+        took = time.perf_counter() - began
+        return Sample(shape.deliveries, took, {"service": used}, latencies.take(), counters)
 
     return turn
 
@@ -321,11 +323,12 @@ def sending(floor: Floor, crowd: Crowd, shape: Shape) -> Callable[[], Awaitable[
     sent: list[int] = []
 
     async def turn() -> Sample:
-        before, began = cpu_seconds([floor.pid]), time.perf_counter()
+        pids = [floor.pid]
+        before, kernel, began = cpu_seconds(pids), kernel_seconds(pids), time.perf_counter()
         await floor.send(events, seconds, frame_bytes, at_once)
         sent.append(events)
         await crowd.until(sum(sent))
-        used = cpu_seconds([floor.pid]) - before
-        return Sample(shape.deliveries, time.perf_counter() - began, {"service": used})
+        used, counters = cpu_seconds(pids) - before, {IN_KERNEL: (kernel_seconds(pids) - kernel) * 1e6}
+        return Sample(shape.deliveries, time.perf_counter() - began, {"service": used}, (), counters)
 
     return turn
