@@ -2,11 +2,15 @@
 
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from juinie_shared.runtime.tracing import LAST_SPANS_SECONDS, configure_tracing
+from juinie_shared.runtime.tracing import LAST_SPANS_SECONDS, configure_tracing, link_sampled
 
 
 def test_a_collector_that_never_answers_does_not_hold_up_the_end_of_the_process(
@@ -42,3 +46,24 @@ def test_spans_that_nobody_sees_have_ids_and_flags_alone(monkeypatch: pytest.Mon
     assert span.get_span_context().trace_flags.sampled
     assert [child.trace_id for child in children] == [7, 7]
     assert [child.trace_flags.sampled for child in children] == [False, True]
+
+
+def test_a_span_is_linked_to_the_sampled_ones_however_many_others_there_are() -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    unsampled = [f"00-{n:032x}-{n:016x}-00" for n in range(1000, 1200)]
+    sampled = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 71)]
+    badly_made = ["00-x-01", f"00-{0:032x}-{7:016x}-01", ""]
+    with provider.get_tracer("test").start_as_current_span("poll") as span:
+        link_sampled(span, [*unsampled, None, *badly_made, sampled[0], *sampled])
+    (ended,) = spans.get_finished_spans()
+    assert [link.context.trace_id for link in ended.links] == list(range(1, 65))
+
+
+def test_for_a_span_that_nobody_records_no_trace_is_looked_at() -> None:
+    def untouched() -> Iterator[str]:
+        pytest.fail("looked at")
+        yield ""
+
+    link_sampled(trace.INVALID_SPAN, untouched())

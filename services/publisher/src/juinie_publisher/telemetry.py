@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from typing import Literal
 
 from opentelemetry import trace
@@ -15,11 +14,10 @@ from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
 from juinie_shared.runtime.histogram import PlainHistogram
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
-from juinie_shared.runtime.tracing import current_traceparent, span_link
+from juinie_shared.runtime.tracing import current_traceparent, link_sampled
 
 PUBLISH_SPAN = "juinie.run-events publish"
 SWEEP_SPAN = "sweep"
-MAX_LINKS = 64
 
 _QUIET = frozenset({"over", "later"})
 """Verdicts that nobody outside learns of."""
@@ -272,13 +270,11 @@ class Telemetry:
 
 
 def _carries(span: trace.Span, traceparents: Iterable[str | None], records: int) -> None:
-    """Link a span to the sampled appends, each once, at most 64."""
+    """So many records of these appends."""
     if not span.is_recording():
         return
     span.set_attribute("messaging.batch.message_count", records)
-    links = filter(None, map(span_link, dict.fromkeys(traceparents)))
-    for link in islice(links, MAX_LINKS):
-        span.add_link(link.context)
+    link_sampled(span, traceparents)
 
 
 def _reason(error: BaseException) -> str:

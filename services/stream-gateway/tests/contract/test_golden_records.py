@@ -17,11 +17,12 @@ def test_a_golden_record_becomes_a_frame_of_the_same_bytes(golden: GoldenRecord)
     tenant_id = named["ce_source"].decode().rpartition("/")[2]
     read = checked_event(golden.value, golden.headers, room(golden, tenant_id))
     assert not isinstance(read, str)
-    event, record = read
-    assert event.frame == event_frame(record.seq, golden.value)
+    event, moment, trace = read
+    assert event.frame == event_frame(event.seq, golden.value)
     assert event.frame.startswith(b"data: " + golden.value + b"\nid: ")
-    assert named["ce_id"] == f"{record.run_id}:{event.seq}".encode()
-    assert record.traceparent == (named["traceparent"].decode() if "traceparent" in named else None)
+    assert named["ce_id"] == b"%b:%d" % (golden.key, event.seq)
+    assert (event.type.encode(), moment) == (named["ce_type"], named["ce_time"])
+    assert trace == (named["traceparent"].decode() if "traceparent" in named else None)
 
 
 def test_a_golden_record_of_another_tenant_is_foreign() -> None:
@@ -38,6 +39,12 @@ def test_a_record_whose_header_has_no_value_is_bad(name: str) -> None:
     tenant_id = named["ce_source"].decode().rpartition("/")[2]
     headers: list[tuple[str, bytes | None]] = list({**named, name: None}.items())
     assert checked_event(golden.value, headers, room(golden, tenant_id)) == "bad"
+
+
+def test_a_record_without_a_value_is_bad() -> None:
+    golden = golden_records()[0]
+    tenant_id = dict(golden.headers)["ce_source"].decode().rpartition("/")[2]
+    assert checked_event(None, golden.headers, room(golden, tenant_id)) == "bad"
 
 
 def test_a_header_of_others_without_a_value_is_ignored() -> None:

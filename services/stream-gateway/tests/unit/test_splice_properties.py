@@ -195,7 +195,7 @@ class World:
         await asyncio.sleep(0)
 
     def deliver(self, *events: Event) -> None:
-        room = self.hub.room_of(str(RUN).encode())
+        room = self.hub.rooms_by_key.get(str(RUN).encode())
         if room is not None:
             for each in events:
                 self.hub.take_record(room, each)

@@ -6,6 +6,8 @@ the outbox row and the Kafka header.
 
 import os
 import secrets
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, override
 
 from opentelemetry import trace
@@ -18,6 +20,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 LAST_SPANS_SECONDS = 2.0
 """How long a process that stops waits for its last spans to go out."""
 
+MOST_LINKS = 64
+"""Of a span."""
+
+_FLAGS = slice(54, 55)
+"""Where a `traceparent` has the last digit of its flags, of which the last bit says whether it is sampled."""
+_SAMPLED = frozenset("13579bdf")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -99,9 +107,14 @@ def trace_id_of(traceparent: str | None) -> str:
     return trace.format_trace_id(context.trace_id) if context.is_valid else secrets.token_hex(16)
 
 
-def span_link(traceparent: str | None) -> trace.Link | None:
-    """A link to the sampled span that a `traceparent` names; None when it names none, or one nobody recorded."""
-    if traceparent is None:
-        return None
-    context = trace.get_current_span(_PROPAGATOR.extract({"traceparent": traceparent})).get_span_context()
-    return trace.Link(context) if context.is_valid and context.trace_flags.sampled else None
+def link_sampled(span: trace.Span, traceparents: Iterable[str | None]) -> None:
+    """Link a span to the sampled spans that these name, each once, `MOST_LINKS` at most. Costs nothing where nobody records the span."""
+    if not span.is_recording():
+        return
+    sampled = (name for name in dict.fromkeys(traceparents) if name and name[_FLAGS] in _SAMPLED)
+    contexts = (
+        trace.get_current_span(_PROPAGATOR.extract({"traceparent": name})).get_span_context()
+        for name in sampled
+    )
+    for context in islice((context for context in contexts if context.is_valid), MOST_LINKS):
+        span.add_link(context)

@@ -38,7 +38,7 @@ def write_to(
 ) -> None:
     """The innermost loop of all: for who keeps up it is one call, with the same bytes for all. Adds to `stopped` who can follow no more."""
     before, last = events[0].seq - 1, events[-1].seq
-    frames, shown = joined(events, types)
+    frames, shown = (events[0].frame, last) if types is None and len(events) == 1 else joined(events, types)
     packed = pack(frames) if frames else b""
     for watcher in watchers:
         if watcher.position != before or not watcher.live:
@@ -136,7 +136,8 @@ class Hub:
         self._pack = pack
         self._slice, self._few = slice_of, few
         self._rooms: dict[RunId, Room] = {}
-        self._by_key: dict[bytes, Room] = {}
+        self.rooms_by_key: dict[bytes | None, Room] = {}
+        """The room that a record with a key is for. None of them where nobody watches its run."""
         self._taken: dict[Room, list[Event]] = {}
 
     def rooms(self) -> list[Room]:
@@ -145,10 +146,6 @@ class Hub:
     def watchers(self) -> Iterator[Watcher]:
         for room in self.rooms():
             yield from list(room.watchers)
-
-    def room_of(self, key: bytes | None) -> Room | None:
-        """The room that a record with this key is for; None when nobody watches its run."""
-        return self._by_key.get(key) if key is not None else None
 
     # ---- watchers come and go
 
@@ -162,7 +159,7 @@ class Hub:
         room = self._rooms.get(run_id)
         if room is None:
             room = self._rooms[run_id] = Room(run_id, tenant_id)
-            self._by_key[room.key] = room
+            self.rooms_by_key[room.key] = room
         room.watchers[watcher] = key_id
         return room
 
@@ -171,7 +168,7 @@ class Hub:
         self._suspend(room, watcher)
         room.watchers.pop(watcher, None)
         if not room.watchers and self._rooms.get(room.run_id) is room:
-            del self._rooms[room.run_id], self._by_key[room.key]
+            del self._rooms[room.run_id], self.rooms_by_key[room.key]
             self._recent.forget(room.key)
 
     def go_live(self, room: Room, watcher: Watcher) -> bool:

@@ -14,14 +14,13 @@ from typing import Any, Literal, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import SpanKind
 
-from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.contracts.sse import event_frame
 from juinie_shared.domain.errors import BadRecord, KafkaAway
 from juinie_shared.domain.ids import RunId
 from juinie_shared.runtime.logs import get_logger
-from juinie_shared.runtime.tracing import span_link
+from juinie_shared.runtime.tracing import link_sampled
 from juinie_shared.runtime.unbroken import BrokenOff, unbroken
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.core.splice import Verdict
@@ -51,9 +50,9 @@ METADATA_MAX_AGE_MS = 10_000
 """New partitions are seen, and read, well within 30 s."""
 FETCH_WAIT_MS = 250
 """A partition that is resumed waits for the fetch under way on its broker: this long at most, for no linger is longer."""
-MOST_LINKS = 64
 
-type Checked = tuple[Event, RunEventRecord]
+type Checked = tuple[Event, bytes, str | None]
+"""With the event's time, and its trace."""
 
 _log = get_logger("kafka")
 
@@ -145,39 +144,41 @@ class RecordReader:
 
     def _take(self, records: Iterable[BareRecord]) -> None:
         """Sort out the records of a poll that are what they say they are, then hand on all that is new at once."""
-        verdicts: list[str] = []
-        ours: list[RunEventRecord] = []
-        news: list[RunEventRecord] = []
+        others: list[str] = []
+        traces: list[str | None] = []
+        times: list[bytes] = []
+        room_of, take_record = self._hub.rooms_by_key.get, self._hub.take_record
         try:
             for record in records:
-                room = self._hub.room_of(record.key)
+                room = room_of(record.key)
                 if room is None:
                     continue
                 checked = checked_event(record.value, record.headers, room)
                 if isinstance(checked, str):
-                    verdicts.append(checked)
+                    others.append(checked)
                     continue
-                event, read = checked
-                verdict = self._hub.take_record(room, event)
-                verdicts.append(verdict)
-                ours.append(read)
+                event, moment, trace = checked
+                verdict = take_record(room, event)
+                traces.append(trace)
                 if verdict is Verdict.NEXT:
-                    news.append(read)
+                    times.append(moment)
+                else:
+                    others.append(verdict)
         finally:  # what is taken counts as handed on, whatever else befalls
-            if ours:
-                self._hand_on(ours, news)
-        for verdict, count in Counter(verdicts).items():
+            if traces:
+                self._hand_on(traces, times)
+        if times:
+            self._telemetry.records.labels(Verdict.NEXT).inc(len(times))
+        for verdict, count in Counter(others).items():
             self._telemetry.records.labels(verdict).inc(count)
 
-    def _hand_on(self, ours: Sequence[RunEventRecord], news: Iterable[RunEventRecord]) -> None:
-        """`ours`: what the poll brought for those who watch here."""
-        with self._telemetry.tracer.start_as_current_span(
-            SPAN_POLL, kind=SpanKind.CONSUMER, links=_links(ours)
-        ) as span:
-            span.set_attribute("messaging.batch.message_count", len(ours))
+    def _hand_on(self, traces: Sequence[str | None], times: Iterable[bytes]) -> None:
+        """What the poll brought for those who watch here: the traces of all of it, and the times of what is new."""
+        with self._telemetry.tracer.start_as_current_span(SPAN_POLL, kind=SpanKind.CONSUMER) as span:
+            span.set_attribute("messaging.batch.message_count", len(traces))
             self._hub.hand_on()
-            ages = seconds_since([record.time for record in news], time.time())
-            self._telemetry.append_to_socket.add_all(ages)
+            link_sampled(span, traces)
+            self._telemetry.append_to_socket.add_all(seconds_since(times, time.time()))
 
     # ---- mode
 
@@ -226,17 +227,12 @@ def checked_event(
     value: bytes | None, headers: Sequence[tuple[str, bytes | None]], room: Room
 ) -> Checked | Literal["bad", "foreign"]:
     """The event that a record for this room's run carries, ready to send; or why it is none."""
+    if value is None:
+        return "bad"
     try:
-        record = room.records.read(value, headers)
+        tenant_id, seq, event_type, moment, trace = room.records.read(value, headers)
     except BadRecord:
         return "bad"
-    if record.tenant_id is not room.tenant_id and record.tenant_id != room.tenant_id:
+    if tenant_id is not room.tenant_id and tenant_id != room.tenant_id:
         return "foreign"
-    return Event(record.seq, record.type, event_frame(record.seq, record.value)), record
-
-
-def _links(records: Iterable[RunEventRecord]) -> list[Link]:
-    """Links to the spans that appended these events, each once, not too many."""
-    traceparents = {record.traceparent for record in records if record.traceparent}
-    links = (span_link(traceparent) for traceparent in list(traceparents)[:MOST_LINKS])
-    return [link for link in links if link]
+    return Event(seq, event_type, event_frame(seq, value)), moment, trace

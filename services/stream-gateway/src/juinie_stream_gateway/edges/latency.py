@@ -6,10 +6,10 @@ from functools import lru_cache
 
 BELIEVABLE_SECONDS = 3600.0
 """An event's time may be one that its client chose. Older than this, it says nothing of our speed."""
-_WHOLE = len("2026-11-26T12:00:00")
+_WHOLE = len(b"2026-11-26T12:00:00")
 
 
-def seconds_since(event_times: Iterable[str], now: float) -> list[float]:
+def seconds_since(event_times: Iterable[bytes], now: float) -> list[float]:
     """Seconds from events' times, as records have them, to now (of `time.time()`), of those where that can be ours.
 
     A clock that lags makes it 0.
@@ -26,9 +26,9 @@ def seconds_since(event_times: Iterable[str], now: float) -> list[float]:
 
 
 @lru_cache(maxsize=1024)
-def _second(text: str) -> float | None:
+def _second(text: bytes) -> float | None:
     """Most events of a moment share it. None: there is no such day."""
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+        return datetime.fromisoformat(text.decode()).replace(tzinfo=UTC).timestamp()
     except (ValueError, OverflowError):
         return None
