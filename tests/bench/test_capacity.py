@@ -69,13 +69,22 @@ def test_each_publisher_makes_rounds_of_its_own(capacity: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("was", "wrong"), [(0.49, True), (0.5, False), (1.0, False), (1.25, False), (1.26, True)]
-)
-def test_what_was_much_more_or_much_less_than_foretold_fails_the_check(
-    bench_module: Callable[[str], ModuleType], was: float, wrong: bool
+@pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
+def test_what_was_much_more_or_much_less_than_foretold_fails_the_check_whatever_cores_are_here(
+    bench_module: Callable[[str], ModuleType], pace: float
 ) -> None:
-    assert bench_module("capacity_check").is_wrong(1.0, was) is wrong
+    check = bench_module("capacity_check")
+    fine = {
+        (case, what): ratio
+        for case in ("one", "two")
+        for what, ratio in {"cores of api": pace, "cores of gateway": pace, "memory of api": 1.0}.items()
+    }
+    assert check.pace_of(fine) == pace
+    assert check.wrong(fine) == []
+    for ratio, wrong in {0.49: True, 0.51: False, 1.29: False, 1.31: True}.items():
+        told = ["one: cores of gateway", "two: memory of api"] if wrong else []
+        odd = {("one", "cores of gateway"): ratio * pace, ("two", "memory of api"): ratio}
+        assert check.wrong(fine | odd) == told
 
 
 @pytest.mark.parametrize("routed", [False, True])
