@@ -149,7 +149,7 @@ def need(load: Load, gateways: int | None = None) -> Need:
             + load.events * (c.append_postgres_event + c.row_postgres_event)
             + rounds * c.round_postgres
             + looks * c.look_postgres
-            + c.rest["postgres"]
+            + publishers * c.rest["postgres"]
         )
         * MICRO,
     }

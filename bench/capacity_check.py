@@ -53,7 +53,7 @@ CASES: Mapping[str, Case] = {
     "a hundred watchers of each run": Case(Load(100, 0, 10, 100)),
     "four processes of one gateway": Case(Load(500, 0, 10, 2, routed=True), processes=4, partitions=12),
 }
-"""The costs were fitted to the loads before the last two, and to none of these."""
+"""The costs were fitted to all but the last two."""
 
 
 async def check(told: Callable[[str], None]) -> list[str]:

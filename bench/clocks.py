@@ -37,7 +37,20 @@ def kernel_seconds(pids: Iterable[int]) -> float:
 
 def _ticks(pid: int) -> list[int]:
     """User and system time of a process, and of its children that have ended."""
-    return list(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:15]))
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return [0, 0, 0, 0]
+    return list(map(int, told.rpartition(") ")[2].split()[11:15]))
+
+
+def tree_seconds(pid: int) -> float:
+    """Of a process, all that descend from it, and those of them that have ended: each once, whenever it ended."""
+    while True:
+        ended = ended_seconds(pid)
+        living = cpu_seconds(family(pid))
+        if ended_seconds(pid) == ended:
+            return living + ended
 
 
 def family(pid: int) -> list[int]:

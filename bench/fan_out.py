@@ -136,8 +136,9 @@ class Source:
         await asyncio.gather(*sending)
 
     def _record(self, run_id: RunId, seq: int, now: str) -> RunEventRecord:
-        # Of each append its own trace, which nobody sampled
-        trace = f"00-{run_id.hex}-{seq:016x}-00"
+        trace = (
+            f"00-{run_id.hex}-{seq:016x}-{'01' if seq % 100 == 0 else '00'}"  # one in a hundred is sampled
+        )
         return RunEventRecord(
             run_id, self._world.key.tenant_id, Seq(seq), _TYPE, now, event_json(seq, now), trace
         )

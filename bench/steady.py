@@ -6,6 +6,7 @@ where they were. What the services hold is looked at twice a minute: under load,
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -81,9 +82,10 @@ async def minutes(wanted: Wanted, told: Told) -> Measured:
             seen.append(await _minute(world, services, inside))
             told(f"{number + 1}/{wanted.minutes} {_line(seen[-1])}")
         pauses = await _pauses(services)
+    long = [f"{name}, more than the last bucket" for name, value in pauses.items() if math.isinf(value)]
     facts, grown = _thirds(seen[min(WARM_MINUTES, len(seen) // 2) :])
     samples = {"steady": [minute.sample for minute in seen]}
-    return Measured("event", samples, {**facts, **pauses}, grown)
+    return Measured("event", samples, {**facts, **pauses}, [*grown, *long])
 
 
 async def _fill(world: World, services: Services, runs: int) -> None:

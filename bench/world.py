@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from clocks import cpu_seconds, ended_seconds, family
+from clocks import tree_seconds
 from collector import collector
 
 from juinie_shared.db.migrate import migrate
@@ -129,7 +129,7 @@ class World:
 
     def database_cpu(self) -> float:
         """CPU seconds of all that Postgres runs, its background processes as well, and what has ended."""
-        return cpu_seconds(family(self.postgres_pid)) + ended_seconds(self.postgres_pid)
+        return tree_seconds(self.postgres_pid)
 
     @property
     def postgres_pid(self) -> int:

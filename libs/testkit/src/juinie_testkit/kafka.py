@@ -10,6 +10,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from juinie_testkit.waits import StillMissing
 
+KNOWN_SECONDS = 30.0
+"""At most, until a topic that was created is there."""
+
 type Record = Any
 """aiokafka's ConsumerRecord: topic, partition, offset, key, value, headers, timestamp."""
 
@@ -58,8 +61,12 @@ async def create_topic(servers: str, topic: str, partitions: int = 1, **configs:
     named = {name.replace("_", "."): value for name, value in configs.items()}
     async with admin_of(servers) as admin:
         await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=named)])
-        while topic not in await admin.list_topics():
-            await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(KNOWN_SECONDS):
+                while topic not in await admin.list_topics():
+                    await asyncio.sleep(0.01)
+        except TimeoutError as error:
+            raise StillMissing(f"The broker does not know {topic} after {KNOWN_SECONDS:g} s.") from error
 
 
 async def delete_topic(servers: str, topic: str) -> None:

@@ -14,7 +14,7 @@ from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
 from juinie_shared.runtime.histogram import PlainHistogram
 from juinie_shared.runtime.logs import get_logger
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
-from juinie_shared.runtime.tracing import current_traceparent, link_sampled
+from juinie_shared.runtime.tracing import current_traceparent, link_sampled, recorded_span
 
 PUBLISH_SPAN = "juinie.run-events publish"
 SWEEP_SPAN = "sweep"
@@ -128,9 +128,7 @@ class Telemetry:
         """
         self._rounds.inc()
         attributes = {"messaging.system": "kafka", "messaging.operation.name": "publish"}
-        with self._tracer.start_as_current_span(
-            PUBLISH_SPAN, kind=SpanKind.PRODUCER, attributes=attributes
-        ) as span:
+        with recorded_span(self._tracer, PUBLISH_SPAN, SpanKind.PRODUCER, attributes) as span:
             yield partial(_carries, span)
 
     def published(self, ages_at_fetch: Sequence[float], fetched_at: float, records: int) -> None:
@@ -271,8 +269,6 @@ class Telemetry:
 
 def _carries(span: trace.Span, traceparents: Iterable[str | None], records: int) -> None:
     """So many records of these appends."""
-    if not span.is_recording():
-        return
     span.set_attribute("messaging.batch.message_count", records)
     link_sampled(span, traceparents)
 

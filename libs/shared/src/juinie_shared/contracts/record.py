@@ -110,7 +110,7 @@ _seq_of = cast("Callable[[bytes], Seq]", int)
 
 
 class RunRecords:
-    """Reads the records of one run, as `read_record` does, and most of them at a glance: as we would write them.
+    """Reads the records of one run: accepts what `read_record` does, most of it at a glance, as it is what we would write.
 
     Their headers say how their value has to begin; what else may be right is left to `read_record`.
     """

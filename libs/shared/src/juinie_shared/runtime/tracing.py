@@ -6,7 +6,8 @@ the outbox row and the Kafka header.
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, override
 
@@ -105,6 +106,21 @@ def trace_id_of(traceparent: str | None) -> str:
     if not context.is_valid and traceparent is not None:
         context = trace.get_current_span(_PROPAGATOR.extract({"traceparent": traceparent})).get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else secrets.token_hex(16)
+
+
+@contextmanager
+def recorded_span(
+    tracer: trace.Tracer, name: str, kind: trace.SpanKind, attributes: Mapping[str, str] | None = None
+) -> Generator[trace.Span]:
+    """A span, which is current within where somebody records it. Of one that nobody does, only the beginning is paid for: for what has
+    no children elsewhere.
+    """
+    span = tracer.start_span(name, kind=kind, attributes=attributes)
+    if not span.is_recording():
+        yield span
+        return
+    with trace.use_span(span, end_on_exit=True):
+        yield span
 
 
 def link_sampled(span: trace.Span, traceparents: Iterable[str | None]) -> None:

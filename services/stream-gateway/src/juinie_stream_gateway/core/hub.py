@@ -137,7 +137,7 @@ class Hub:
         self._slice, self._few = slice_of, few
         self._rooms: dict[RunId, Room] = {}
         self.rooms_by_key: dict[bytes | None, Room] = {}
-        """The room that a record with a key is for. None of them where nobody watches its run."""
+        """By the key of its records. For others to read: `None`, which a record may have, is asked for and never there."""
         self._taken: dict[Room, list[Event]] = {}
 
     def rooms(self) -> list[Room]:

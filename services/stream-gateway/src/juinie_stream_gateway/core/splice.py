@@ -53,11 +53,7 @@ class Splice:
         return self.final is not None and self.head == self.final.last_seq
 
     def take_record(self, event: Event) -> Verdict:
-        """A record came. `NEXT`: hand the event on now. First what nearly all are."""
-        if event.seq - 1 == self.head and self.final is None and event.type != RUN_FINISHED:
-            self.head = event.seq
-            self.behind = False
-            return Verdict.NEXT
+        """A record came. `NEXT`: hand the event on now."""
         if self.head is not None and event.seq <= self.head:
             return Verdict.SEEN
         if self.final is not None and self.ended:

@@ -20,7 +20,7 @@ from juinie_shared.contracts.sse import event_frame
 from juinie_shared.domain.errors import BadRecord, KafkaAway
 from juinie_shared.domain.ids import RunId
 from juinie_shared.runtime.logs import get_logger
-from juinie_shared.runtime.tracing import link_sampled
+from juinie_shared.runtime.tracing import link_sampled, recorded_span
 from juinie_shared.runtime.unbroken import BrokenOff, unbroken
 from juinie_stream_gateway.core.hub import Hub, Room
 from juinie_stream_gateway.core.splice import Verdict
@@ -174,11 +174,11 @@ class RecordReader:
 
     def _hand_on(self, traces: Sequence[str | None], times: Iterable[bytes]) -> None:
         """What the poll brought for those who watch here: the traces of all of it, and the times of what is new."""
-        with self._telemetry.tracer.start_as_current_span(SPAN_POLL, kind=SpanKind.CONSUMER) as span:
+        with recorded_span(self._telemetry.tracer, SPAN_POLL, SpanKind.CONSUMER) as span:
             span.set_attribute("messaging.batch.message_count", len(traces))
             self._hub.hand_on()
-            link_sampled(span, traces)
             self._telemetry.append_to_socket.add_all(seconds_since(times, time.time()))
+            link_sampled(span, traces)
 
     # ---- mode
 
