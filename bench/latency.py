@@ -1,15 +1,21 @@
-"""From an append to its watchers' sockets, through the whole of Juinie: api, Postgres, publisher, Kafka, gateway.
+"""From an append to its watchers' sockets, through the whole of Juinie: api, Postgres, publisher, Kafka, gateway; beside the floor, one
+process that does the same and nothing else (`floors/whole.py`).
 
 Seconds begin when an append is due, and end when the watcher's process has read its frame, on one machine and by one clock. The
 load and the watchers are one process, which shares the machine with what it measures.
 """
 
+import asyncio
+import json
+import os
 import re
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from pathlib import Path as File
+from typing import Any, Protocol, Self
 
 from append import EVENT_BYTES
 from clocks import cpu_seconds, family
@@ -18,9 +24,11 @@ from http_load import post
 from open_load import OpenLoad
 from rounds import Measured, Sample, Side, by_turns, quantile
 from stored import store
-from world import World
+from world import TOPIC, World
 
 from juinie_shared.domain.ids import RunId
+from juinie_testkit.backing.docker import free_port
+from juinie_testkit.kafka import create_topic
 from juinie_testkit.raw_stream import stream_request
 from juinie_testkit.stack import ServiceProcess
 
@@ -58,6 +66,16 @@ PACES: Mapping[str, Pace] = {
 }
 
 
+class Served(Protocol):
+    """Where appends are taken and watched, and what that uses up: seconds by part, since it began."""
+
+    @property
+    def append_port(self) -> int: ...
+    @property
+    def stream_port(self) -> int: ...
+    def cpu(self) -> dict[str, float]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """One of each, in one world."""
@@ -75,9 +93,52 @@ class Services:
             started[name] = await world.service(through or module, port, own)
         return cls(started)
 
+    @property
+    def append_port(self) -> int:
+        return self.by_name["api"].port
+
+    @property
+    def stream_port(self) -> int:
+        return self.by_name["gateway"].port
+
     def cpu(self) -> dict[str, float]:
         """Seconds of each, by name, since it began."""
         return {name: cpu_seconds(family(service.pid or 0)) for name, service in self.by_name.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The program in place of all three."""
+
+    append_port: int
+    stream_port: int
+    pid: int
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, world: World) -> AsyncGenerator[Self]:
+        assert world.kafka is not None
+        port, topic = free_port(), f"{TOPIC}.floor"
+        await create_topic(world.kafka.bootstrap, topic, world.partitions)
+        settings = {
+            "database_url": world.postgres.url, "kafka": world.kafka.bootstrap, "topic": topic, "port": port,
+        }  # fmt: skip
+        program = await asyncio.create_subprocess_exec(
+            sys.executable,
+            File(__file__).parent / "floors/whole.py",
+            env=os.environ | {"FLOOR_SETTINGS": json.dumps(settings)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert program.stdout is not None
+            assert await program.stdout.readline(), "The floor's program has ended."
+            yield cls(port, port, program.pid)
+        finally:
+            program.kill()
+            await program.wait()
+
+    def cpu(self) -> dict[str, float]:
+        return {"service": cpu_seconds([self.pid])}
 
 
 def append_request(run: RunId, key: str, events: int, due: float) -> bytes:
@@ -93,23 +154,22 @@ def arrived_in(data: bytes) -> list[float]:
 
 
 class Path:
-    """The whole of Juinie, and runs with one watcher each."""
+    """The whole of Juinie, or what stands in its place, and runs with one watcher each."""
 
-    def __init__(self, world: World, services: Services, runs: Sequence[RunId]) -> None:
-        self.services = services
+    def __init__(self, world: World, served: Served, runs: Sequence[RunId]) -> None:
+        self._served = served
         self._world, self._runs = world, runs
         self._arrived: list[float] = []
         self._events = 1
         self._given = 0
-        self._load = OpenLoad(services.by_name["api"].port, self._append)
+        self._load = OpenLoad(served.append_port, self._append)
         requests = [stream_request(run, world.key.text, 0) for run in runs]
-        self._crowd = Crowd(services.by_name["gateway"].port, requests, self._note, every=1)
+        self._crowd = Crowd(served.stream_port, requests, self._note, every=1)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, world: World, services: Services | None = None) -> AsyncGenerator["Path"]:
-        runs = await store(world, RUNS, 0)
-        path = cls(world, services or await Services.start(world), runs)
+    async def open(cls, world: World, served: Served) -> AsyncGenerator[Self]:
+        path = cls(world, served, await store(world, RUNS, 0))
         await path._crowd.come()
         yield path
         await path._crowd.leave()
@@ -134,7 +194,7 @@ class Path:
         self._arrived += arrived_in(data)
 
     def _cpu(self) -> dict[str, float]:
-        return {**self.services.cpu(), "postgres": self._world.database_cpu()}
+        return {**self._served.cpu(), "postgres": self._world.database_cpu()}
 
 
 async def paces(wanted: Wanted, told: Told) -> Measured:
@@ -149,9 +209,15 @@ async def paces(wanted: Wanted, told: Told) -> Measured:
 
         return Side(name, turn)
 
-    async with World(with_kafka=True) as world, Path.open(world) as path:
+    async with (
+        World(with_kafka=True) as world,
+        Path.open(world, await Services.start(world)) as path,
+        Floor.open(world) as floor,
+        Path.open(world, floor) as least,
+    ):
         sides = [side(path, *each) for each in PACES.items()]
         sides.append(side(path, "again", PACES["idle"]))
+        sides += [side(least, f"floor, {name}", pace) for name, pace in PACES.items()]
         measured = await by_turns("event", sides, wanted.rounds, told)
     facts = {
         f"{name}: append {part} ms": quantile(values, share) * 1e3

@@ -29,9 +29,9 @@ class Wanted:
 async def whole(wanted: Wanted, told: Told) -> Measured:
     """Appends of one event, from the api to their watchers."""
 
-    def side(name: str, path: Path, *, scraped: bool) -> Side:
+    def side(name: str, path: Path, scraped: Services | None = None) -> Side:
         async def turn() -> Sample:
-            scrape = _scrape(path.services) if scraped else asyncio.sleep(0)
+            scrape = _scrape(scraped) if scraped else asyncio.sleep(0)
             (sample, _), _ = await asyncio.gather(path.carry(PACE, wanted.seconds), scrape)
             return sample
 
@@ -40,14 +40,10 @@ async def whole(wanted: Wanted, told: Told) -> Measured:
     async with (
         World(with_kafka=True) as told_world,
         World(with_kafka=True) as silent_world,
-        Path.open(told_world) as on,
+        Path.open(told_world, services := await Services.start(told_world)) as on,
         Path.open(silent_world, await _silent(silent_world)) as off,
     ):
-        sides = [
-            side("off", off, scraped=False),
-            side("on", on, scraped=True),
-            side("again", off, scraped=False),
-        ]
+        sides = [side("off", off), side("on", on, services), side("again", off)]
         return await by_turns("event", sides, wanted.rounds, told)
 
 
