@@ -9,8 +9,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
-from juinie_shared.runtime.tracing import LAST_SPANS_SECONDS, configure_tracing, link_sampled
+from juinie_shared.runtime.tracing import LAST_SPANS_SECONDS, configure_tracing, link_sampled, recorded_span
 
 
 def test_a_collector_that_never_answers_does_not_hold_up_the_end_of_the_process(
@@ -67,3 +68,27 @@ def test_for_a_span_that_nobody_records_no_trace_is_looked_at() -> None:
         yield ""
 
     link_sampled(trace.INVALID_SPAN, untouched())
+
+
+@pytest.mark.parametrize(("sampler", "told"), [(ALWAYS_ON, ["poll"]), (ALWAYS_OFF, [])])
+def test_a_span_is_current_and_told_where_somebody_records_it(sampler: Sampler, told: list[str]) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(sampler=sampler)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    with recorded_span(provider.get_tracer("test"), "poll", trace.SpanKind.CONSUMER, {"a": "b"}) as span:
+        assert (trace.get_current_span() is span) is bool(told)
+    assert [ended.name for ended in spans.get_finished_spans()] == told
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_recorded_span_tells_what_befell_within() -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    with (
+        pytest.raises(ZeroDivisionError),
+        recorded_span(provider.get_tracer("test"), "poll", trace.SpanKind.CONSUMER),
+    ):
+        raise ZeroDivisionError
+    (ended,) = spans.get_finished_spans()
+    assert [event.name for event in ended.events] == ["exception"]
