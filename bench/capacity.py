@@ -91,10 +91,13 @@ class Costs:
     """The newest frames, of a gateway's process where anything is watched: as much as `JUINIE_RECENT_BYTES` lets it keep, in time."""
 
 
-AT_REST_BYTES = {"api": 55e6, "publisher": 53e6, "gateway": 48e6}
-"""PSS of a process without load."""
+AT_REST_BYTES = {"api": 62e6, "publisher": 60e6, "gateway": 55e6}
+"""PSS of a process without load that exports its traces; 7 MB less where it does not."""
 CONNECTIONS = {"api": 13, "publisher": 13, "gateway": 11}
 """Of each process to Postgres, at most, as it is set by default: its pools, and those that wait for notifications or look at health."""
+
+
+COSTS = Costs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +119,25 @@ class CannotBe(ValueError):
     """No number of gateways is enough: each would be busy with reading alone."""
 
 
-def need(load: Load, gateways: int | None = None) -> Need:
+def need(load: Load, gateways: int | None = None, c: Costs = COSTS) -> Need:
     """What a load needs. `gateways`: so many processes of them as there are, rather than as many as it takes.
 
     Raises:
         CannotBe: it has to be routed.
     """
-    c = Costs()
     watched = min(1.0, load.watchers)
     looks = load.active_runs * watched * c.looks_a_second
     api = (load.appends * c.append_api + load.events * c.append_api_event) * MICRO
     rows = (load.appends * c.row_publisher + load.events * c.row_publisher_event) * MICRO
-    publishers = _publishers(load, rows)
-    rounds = publishers * _rounds(load.appends / publishers)
+    publishers = _publishers(load, rows, c)
+    rounds = publishers * _rounds(load.appends / publishers, c)
     publisher = rows + (rounds * c.round_publisher + publishers * c.rest["publisher"]) * MICRO
     own = (
         watched * (load.events * c.record + load.appends * c.batch)
         + load.appends * load.watchers * c.write
         + looks * c.look_gateway
     ) * MICRO
-    each = (_rounds(load.appends) * c.round_gateway + c.rest["gateway"]) * MICRO
+    each = (_rounds(load.appends, c) * c.round_gateway + c.rest["gateway"]) * MICRO
     reading = load.events * c.record_passed_over * MICRO
     if gateways is None:
         gateways = _gateways(load, own, each, reading)
@@ -181,16 +183,16 @@ def _gateways(load: Load, own: float, each: float, reading: float) -> int:
     return max(by_streams, math.ceil(own / left))
 
 
-def _rounds(rows: float) -> float:
+def _rounds(rows: float, c: Costs) -> float:
     """Of a second, of one publisher that is given so many rows; and polls of a gateway, which take what several have sent meanwhile."""
-    return rows / (1 + rows * Costs().round_seconds)
+    return rows / (1 + rows * c.round_seconds)
 
 
-def _publishers(load: Load, rows: float) -> int:
+def _publishers(load: Load, rows: float, c: Costs) -> int:
     """Enough for their rows and for the rounds that each makes of its share of them. `rows`: cores that all rows take."""
-    c, count = Costs(), 1
+    count = 1
     while (
-        rows / count + (_rounds(load.appends / count) * c.round_publisher + c.rest["publisher"]) * MICRO
+        rows / count + (_rounds(load.appends / count, c) * c.round_publisher + c.rest["publisher"]) * MICRO
         > PLANNED
     ):
         count += 1

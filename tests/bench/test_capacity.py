@@ -72,11 +72,14 @@ def test_what_was_much_more_or_much_less_than_foretold_fails_the_check_whatever_
         for what, ratio in {"cores of api": pace, "cores of gateway": pace, "memory of api": 1.0}.items()
     }
     assert check.pace_of(fine) == pace
-    assert check.wrong(fine) == []
-    for ratio, wrong in {0.49: True, 0.51: False, 1.29: False, 1.31: True}.items():
+    assert check.wrong(fine, pace) == []
+    for ratio, wrong in {0.39: True, 0.41: False, 1.49: False, 1.51: True}.items():
         told = ["one: cores of gateway", "two: memory of api"] if wrong else []
         odd = {("one", "cores of gateway"): ratio * pace, ("two", "memory of api"): ratio}
-        assert check.wrong(fine | odd) == told
+        assert check.wrong(fine | odd, pace) == told
+    read = ("two", "bytes from Kafka a second")
+    assert check.wrong(fine | {read: 1.9}, pace) == []
+    assert check.wrong(fine | {read: 2.1}, pace) == [": ".join(read)]
 
 
 @pytest.mark.parametrize("routed", [False, True])
