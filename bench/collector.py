@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from http_load import content_length
+
 _NO_CONTENT = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -15,8 +17,7 @@ async def collector() -> AsyncGenerator[str]:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                await reader.readexactly(length)
+                await reader.readexactly(content_length(head))
                 writer.write(_NO_CONTENT)
         except (asyncio.IncompleteReadError, OSError):
             writer.close()

@@ -23,13 +23,17 @@ class Done:
     latencies: Sequence[float]
 
 
+def content_length(head: bytes) -> int:
+    """Of a message that tells it."""
+    return int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+
+
 def is_whole(answer: bytes) -> bool:
     """Whether an answer that tells its length is there to its end."""
     head, found, body = answer.partition(b"\r\n\r\n")
     if not found:
         return False
-    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-    return len(body) >= length
+    return len(body) >= content_length(head)
 
 
 class _Connection(asyncio.Protocol):
