@@ -38,7 +38,7 @@ def write_to(
 ) -> None:
     """The innermost loop of all: for who keeps up it is one call, with the same bytes for all. Adds to `stopped` who can follow no more."""
     before, last = events[0].seq - 1, events[-1].seq
-    frames, shown = (events[0].frame, last) if types is None and len(events) == 1 else joined(events, types)
+    frames, shown = joined(events, types)
     packed = pack(frames) if frames else b""
     for watcher in watchers:
         if watcher.position != before or not watcher.live:

@@ -75,7 +75,8 @@ class Outlet(Protocol):
 def joined(events: Sequence[Event], types: Types) -> tuple[bytes, Seq | None]:
     """The frames of those events that `types` lets through, as one piece, and the last seq among them."""
     if types is None:
-        return b"".join([event.frame for event in events]), events[-1].seq
+        last = events[-1]
+        return last.frame if len(events) == 1 else b"".join([event.frame for event in events]), last.seq
     let_through = [event for event in events if passes(event.type, types)]
     return b"".join([event.frame for event in let_through]), let_through[-1].seq if let_through else None
 
