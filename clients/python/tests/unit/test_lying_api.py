@@ -241,6 +241,21 @@ async def test_run_that_is_gone_before_anybody_deletes_it_is_a_wrong_answer(
     assert there.figures.wrong_answers == {"delete: 404 run_not_found": 1}
 
 
+async def test_no_deletion_is_abandoned_before_one_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletions, "_GIVE_UP", 1.0)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.extensions["timeout"]["read"] < 1:
+            raise httpx.ReadTimeout("abandoned")
+        return httpx.Response(204)
+
+    there = scene(answer)
+    for _ in range(3):
+        await deletions.delete(there, RUN)
+
+    assert (there.figures.deleted, there.figures.deletes_unanswered) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("tokens", "delete", "left_out"),
     [(201, 409, []), (403, 409, ["stream tokens"]), (201, 405, ["deletions"]), (404, 403, ["stream tokens", "deletions"])],

@@ -10,13 +10,14 @@ _LATEST_SECONDS = 4.0
 
 
 class TailWatcher(TortureWatcher):
-    """Asks for the tail until it knows where that is. A 204 is an answer too: the run has ended."""
+    """Asks for the tail until it knows where that is. A 204 is an answer too: the run has ended. The first comes at once, be the torture ever so short."""
 
     sort = "tail"
     _begun = False
 
     async def watch(self) -> None:
-        await asyncio.sleep(self._scene.chance.uniform(0, _LATEST_SECONDS))
+        if self._scene.figures.watchers[self.sort]:
+            await asyncio.sleep(self._scene.chance.uniform(0, _LATEST_SECONDS))
         await super().watch()
 
     @property
