@@ -196,7 +196,7 @@ class _Api:
         flights = _flights(settings)
         for_tenants = TenantPools(pools.requests, max(1, settings.database_connections - flights))
         wake = self._notifier.wake
-        alone, count = OneByOne(for_tenants, lanes, wake), self._metrics.shared_commits.observe
+        alone, count = OneByOne(for_tenants, lanes, wake), self._metrics.shared_commits.add
         appender = Grouped(pools.flights, alone, wake, count)
         self.background += [appender.fly] * flights
         return Services(

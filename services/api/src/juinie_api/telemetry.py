@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
+from juinie_shared.runtime.histogram import PlainHistogram
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
 
 SERVICE = "juinie-api"
@@ -38,7 +39,7 @@ class Metrics:
     registry: CollectorRegistry
     request_seconds: Histogram
     appended_events: Counter
-    shared_commits: Histogram
+    shared_commits: PlainHistogram
     created_runs: Counter
     finished_runs: Counter
     long_polls: Gauge
@@ -71,11 +72,11 @@ def build_metrics() -> Metrics:
         appended_events=Counter(
             "juinie_api_appended_events", "Run events that clients appended.", registry=registry
         ),
-        shared_commits=Histogram(
+        shared_commits=PlainHistogram(
             "juinie_api_appends_in_a_commit",
             "Appends that were committed together; those that went alone are not counted.",
-            registry=registry,
-            buckets=_APPENDS,
+            _APPENDS,
+            registry,
         ),
         created_runs=Counter("juinie_api_created_runs", "Runs that were created.", registry=registry),
         finished_runs=Counter(

@@ -48,6 +48,7 @@ from juinie_shared.runtime.readiness import Readiness
 from juinie_shared.runtime.sibling import Sibling
 from juinie_shared.runtime.tracing import configure_tracing
 from juinie_shared.runtime.unbroken import unbroken
+from juinie_shared.runtime.unrecorded import QuickTracer
 
 POOL_SIZE = 8
 """Dead letters, duties, purge, sweeper, retention, two gauges, readiness: one at a time each. Partitions whose record
@@ -104,7 +105,7 @@ async def serve(
         for each in (BY_INDEX, ONE_PLAN)
     ]
     outbox = OutboxStore(relay_pool, fetch_pool)
-    parts = _build(settings, pool, outbox, provider.get_tracer("juinie_publisher"), sibling)
+    parts = _build(settings, pool, outbox, QuickTracer(provider, "juinie_publisher"), sibling)
     http = HttpServer(parts.application, settings.host, settings.port, sibling=sibling)
     try:
         # It listens from here on: a probe waits for its answer instead of being refused.

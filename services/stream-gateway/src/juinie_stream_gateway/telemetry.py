@@ -1,11 +1,12 @@
 """Every span, metric and log event of the stream gateway, by name. Listed in docs/reference/telemetry.md."""
 
-from opentelemetry.trace import TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from juinie_shared.runtime.gc_pauses import BUCKETS as GC_BUCKETS
 from juinie_shared.runtime.histogram import PlainHistogram
 from juinie_shared.runtime.loop_lag import BUCKETS as LAG_BUCKETS
+from juinie_shared.runtime.unrecorded import QuickTracer
 
 SERVICE = "juinie-stream-gateway"
 
@@ -33,7 +34,7 @@ class Telemetry:
     """The metrics of one gateway, on a registry of its own, and its tracer."""
 
     def __init__(self, provider: TracerProvider) -> None:
-        self.tracer = provider.get_tracer(SERVICE)
+        self.tracer = QuickTracer(provider, SERVICE)
         self.registry = CollectorRegistry()
         self.streams_open = Gauge("juinie_streams_open", "Streams open now.", registry=self.registry)
         self.unsent_bytes = Gauge(

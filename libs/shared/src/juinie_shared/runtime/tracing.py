@@ -9,14 +9,15 @@ import secrets
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, override
+from typing import override
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from juinie_shared.runtime.unrecorded import ROOT, DrawnIds, Unrecorded
 
 LAST_SPANS_SECONDS = 2.0
 """How long a process that stops waits for its last spans to go out."""
@@ -44,7 +45,8 @@ def configure_tracing(service: str) -> TracerProvider:
     `OTEL_TRACES_SAMPLER` and the rest are read by the SDK itself.
     """
     provider = TracerProvider(
-        resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
+        resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)}),
+        id_generator=DrawnIds(),
     )
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         # Loaded for those who export: with Protocol Buffers it is a tenth of what a service imports.
@@ -54,39 +56,6 @@ def configure_tracing(service: str) -> TracerProvider:
     else:
         provider.sampler = Unrecorded(provider.sampler)
     return provider
-
-
-class _Unseen:
-    """A decision that the SDK has no word for: what goes on with the trace may be recorded elsewhere, this span is not."""
-
-    @staticmethod
-    def is_sampled() -> bool:
-        return True
-
-    @staticmethod
-    def is_recording() -> bool:
-        return False
-
-
-class Unrecorded(Sampler):
-    """As another sampler, where nobody would see what a span records: it has its ids and its flags, and nothing else is made."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
-
-    @override
-    def should_sample(self, *args: Any, **named: Any) -> SamplingResult:
-        result = self._sampler.should_sample(*args, **named)
-        if result.decision.is_sampled():
-            result.decision = _UNSEEN
-        return result
-
-    @override
-    def get_description(self) -> str:
-        return f"Unrecorded{{{self._sampler.get_description()}}}"
-
-
-_UNSEEN: Any = _Unseen()
 
 
 def current_traceparent() -> str | None:
@@ -112,10 +81,10 @@ def trace_id_of(traceparent: str | None) -> str:
 def recorded_span(
     tracer: trace.Tracer, name: str, kind: trace.SpanKind, attributes: Mapping[str, str] | None = None
 ) -> Generator[trace.Span]:
-    """A span, which is current within where somebody records it. Of one that nobody does, only the beginning is paid for: for what has
-    no children elsewhere.
+    """A span that begins a trace, and is current within where somebody records it. Of one that nobody does, only the beginning is paid
+    for: for what has no children elsewhere.
     """
-    span = tracer.start_span(name, kind=kind, attributes=attributes)
+    span = tracer.start_span(name, ROOT, kind, attributes)
     if not span.is_recording():
         yield span
         return

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from juinie_api.edges.call import Call, authenticated
 from juinie_api.edges.observe import Observed
 from juinie_api.telemetry import Metrics
+from juinie_shared.runtime.unrecorded import ROOT, QuickTracer
 
 _PATH = re.compile(r"/v1/runs/([^/]+)/events")
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -34,7 +35,6 @@ class _Route:
 
 _NAME = f"POST {_Route.path}"
 _TRACE_HEADERS = (b"traceparent", b"tracestate")
-_NO_PARENT = Context()
 
 
 class Straight:
@@ -49,7 +49,7 @@ class Straight:
         provider: TracerProvider,
     ) -> None:
         self._app, self._append, self._refusals = app, append, refusals
-        self._tracer = provider.get_tracer("juinie.api")
+        self._tracer = QuickTracer(provider, "juinie.api")
         self._observed = Observed(self._answered, metrics)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -86,7 +86,7 @@ def _parent_of(scope: Any) -> Context:
     found = {
         name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _TRACE_HEADERS
     }
-    return _PROPAGATOR.extract(found) if found else _NO_PARENT
+    return _PROPAGATOR.extract(found) if found else ROOT
 
 
 def _tell(span: Span, status: int) -> None:

@@ -72,6 +72,7 @@ class RecordReader:
         self._session: Session | None = None
         self._reached: dict[TopicPartition, int] = {}
         self._told_away = False
+        self._count_next = telemetry.records.labels(Verdict.NEXT).inc
         self.settled = asyncio.Event()
         """Kafka has answered, or has not: until then nobody knows which streams are live."""
 
@@ -168,7 +169,7 @@ class RecordReader:
             if traces:
                 self._hand_on(traces, times)
         if times:
-            self._telemetry.records.labels(Verdict.NEXT).inc(len(times))
+            self._count_next(len(times))
         for verdict, count in Counter(others).items():
             self._telemetry.records.labels(verdict).inc(count)
 
