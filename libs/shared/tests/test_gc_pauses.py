@@ -41,6 +41,34 @@ async def test_what_is_young_is_looked_at_by_the_clock():
     await asyncio.wait({taming})
 
 
+@pytest.mark.parametrize(
+    ("pause_seconds", "slept"), [(1e-12, [0.1, 0.01]), (60.0, [0.1, 0.1])], ids=["too long", "short enough"]
+)
+async def test_the_longer_the_young_take_the_sooner_they_are_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch, pause_seconds: float, slept: list[float]
+):
+    asked = list[float]()
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        asked.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(gc_pauses, "YOUNG_PAUSE_SECONDS", pause_seconds)
+    monkeypatch.setattr(gc_pauses.asyncio, "sleep", note)
+    taming = asyncio.create_task(tame_gc(lambda _: None))
+    while len(asked) < 10:
+        await sleep(0)
+    taming.cancel()
+    await asyncio.wait({taming})
+    assert [asked[0], *{*asked[1:10]}] == slept
+
+
+def test_the_next_look_is_due_when_as_much_is_new_as_may_be():
+    assert gc_pauses._next(0.1, 0.008) == pytest.approx(0.025)
+    assert gc_pauses._next(0.02, 0.0005) == pytest.approx(0.08)
+
+
 async def test_circles_of_old_objects_are_found_by_the_clock(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gc_pauses, "FULL_EVERY_SECONDS", 1.0)
 

@@ -18,9 +18,9 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from juinie_shared.domain.errors import PortTaken
 from juinie_shared.runtime.cors import Cors
+from juinie_shared.runtime.doorstep import Doorstep
 from juinie_shared.runtime.hand_over import Handed
 from juinie_shared.runtime.http_server import (
-    FEW_FIRST_BYTES,
     FEW_PIPELINED,
     FEW_PIPELINED_BYTES,
     FIRST_AT_ONCE,
@@ -30,7 +30,6 @@ from juinie_shared.runtime.http_server import (
     HttpServer,
 )
 from juinie_shared.runtime.logs import configure_logs
-from juinie_shared.runtime.pace import Pace
 from juinie_testkit.turns import turns
 from juinie_testkit.waits import eventually
 
@@ -716,13 +715,14 @@ async def test_stop_does_not_wait_for_who_never_ends():
 @pytest.fixture
 async def crowd(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     """Three times as many connections as are read in one turn."""
-    await served.client()
+    first = await served.client()
     await eventually(lambda: served.connections, 10, "the first one")
-    monkeypatch.setattr(
-        type(served.connections[0]), "limits", replace(LIMITS, connections=1000, head_seconds=10)
-    )
+    (protocol,) = {type(connection) for connection in served.connections}
+    first.writer.close()
+    await eventually(lambda: not served.connections, 10, "it has left")
+    monkeypatch.setattr(protocol, "limits", replace(LIMITS, connections=1000, head_seconds=10))
     clients = [await served.client() for _ in range(3 * FIRST_AT_ONCE)]
-    await eventually(lambda: len(served.connections) == len(clients) + 1, 10, "all of them")
+    await eventually(lambda: len(served.connections) == len(clients), 10, "all of them")
     return clients
 
 
@@ -733,17 +733,20 @@ def all_send(crowd: list[Client], data: bytes) -> None:
 
 
 async def some_wait(served: Served) -> list[GuardedProtocol]:
-    """Those who wait to be read, as soon as there are some."""
+    """Those who wait to be let in, as soon as there are some."""
     async with asyncio.timeout(10):
-        while not (waiting := [connection for connection in served.connections if connection._unread]):
+        while not (waiting := [connection for connection in served.connections if connection._stays_out()]):
             await asyncio.sleep(0)
     return waiting
 
 
-async def test_of_a_crowd_that_comes_at_once_a_few_are_read_in_each_turn(served: Served, crowd: list[Client]):
+@pytest.mark.parametrize("body", [0, 100_000], ids=["a few bytes", "more than is read at once"])
+async def test_of_a_crowd_that_comes_at_once_a_few_are_read_in_each_turn(
+    served: Served, crowd: list[Client], body: int
+):
     begun = list[int]()
     with turns() as turn:
-        all_send(crowd, request())
+        all_send(crowd, request(b"Content-Length: %d" % body, body=b"x" * body))
         last, at = 0, turn()
         while served.app.requests < len(crowd):
             await asyncio.sleep(0)
@@ -759,6 +762,7 @@ async def test_of_a_crowd_that_comes_at_once_a_few_are_read_in_each_turn(served:
 async def test_who_waits_to_be_read_is_answered_when_the_server_stops(served: Served, crowd: list[Client]):
     all_send(crowd, request())
     assert await some_wait(served)
+    type(served.connections[0]).last_call = True
     for connection in served.connections:
         connection.shutdown()
     for client in crowd:
@@ -776,20 +780,43 @@ async def test_who_was_cut_while_it_waited_to_be_read_is_not_read(served: Served
 
 
 async def test_who_waits_to_be_read_is_not_taken_for_slow(served: Served, monkeypatch: pytest.MonkeyPatch):
-    class Nobody(Pace):
-        def may_now(self) -> bool:
-            return False
+    class Nobody(Doorstep):
+        def come(self) -> int | None:
+            return None
 
-        def later(self, act: Callable[[], None]) -> None:
-            turns.append(act)
+        def _let_in(self) -> None:
+            pass
 
-    turns, client = list[Callable[[], None]](), await served.client()
-    await eventually(lambda: served.connections, 10, "the connection")
-    monkeypatch.setattr(type(served.connections[0]), "pace", Nobody(1))
-    client.send(request())
+    async def come(data: bytes) -> tuple[Client, GuardedProtocol]:
+        known = {*served.connections}
+        client = await served.client()
+        await eventually(lambda: {*served.connections} - known, 10, "the connection")
+        (connection,) = {*served.connections} - known
+        await eventually(connection._stays_out, 10, "it waits")
+        client.send(data)
+        return client, connection
+
+    await served.client()
+    await eventually(lambda: served.connections, 10, "a connection")
+    monkeypatch.setattr(type(served.connections[0]), "doorstep", nobody := Nobody(1))
+    asks, waits = await come(request())
+    silent, _ = await come(b"")
+    assert await silent.until_closed() == b"", "who says nothing is not waited for"
     await asyncio.sleep(2 * LIMITS.head_seconds)
-    turns[0]()
-    assert await client.response()
+    Doorstep._let_in(nobody)
+    assert await asks.response()
+    assert not waits._stays_out()
+    nobody.close()
+
+
+async def test_who_leaves_without_having_asked_is_forgotten(served: Served, crowd: list[Client]):
+    assert await some_wait(served)
+    for client in crowd:
+        client.writer.transport.abort()
+    await eventually(lambda: not served.connections, 10, "all have left")
+    again = [await served.client() for _ in crowd]
+    all_send(again, request())
+    assert [await client.response() for client in again], "their descriptors are others' now"
 
 
 async def test_a_request_that_a_sibling_has_read_is_not_overtaken_by_what_follows_it(
@@ -811,16 +838,3 @@ async def test_a_request_that_a_sibling_has_read_is_not_overtaken_by_what_follow
     answers = [await client.response() for _ in range(2)]
     writer.transport.abort()
     assert [answer[-1:] for answer in answers] == [b"0", b"2"]
-
-
-async def test_who_sends_much_at_first_is_read_at_once_and_waits_for_nobody(
-    served: Served, crowd: list[Client]
-):
-    """What is held for those who wait stays small."""
-    large = request(b"Content-Length: %d" % FEW_FIRST_BYTES, body=b"x" * FEW_FIRST_BYTES)
-    all_send(crowd, large)
-    held = 0
-    while served.app.requests < len(crowd):
-        await asyncio.sleep(0)
-        held = max(held, sum(len(connection._unread) for connection in served.connections))
-    assert held == 0

@@ -27,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from juinie_shared.runtime.cors import Cors
 from juinie_shared.runtime.direct_body import DirectBody
+from juinie_shared.runtime.doorstep import INSIDE, Doorstep
 from juinie_shared.runtime.hand_over import (
     AT_ONCE,
     LAST_HOP,
@@ -39,7 +40,6 @@ from juinie_shared.runtime.hand_over import (
 )
 from juinie_shared.runtime.lean_event import LeanEvent
 from juinie_shared.runtime.one_write import OneWrite
-from juinie_shared.runtime.pace import Pace
 from juinie_shared.runtime.port import BACKLOG, take_port
 from juinie_shared.runtime.problems import Problem, problem
 from juinie_shared.runtime.sibling import Sibling
@@ -48,10 +48,8 @@ from juinie_shared.runtime.tcp import cut
 
 OWN_DESCRIPTORS = 256
 """What a process needs beside its clients' connections: to Postgres, Kafka, a collector, its siblings, and for files."""
-FIRST_AT_ONCE = 32
-"""First requests of connections that are read in one turn of the loop: each is some 50 µs of it, with the first steps of its answer."""
-FEW_FIRST_BYTES = 4096
-"""What comes with more is read at once: so little is held for those who wait, and so much comes from no crowd of watchers."""
+FIRST_AT_ONCE = 8
+"""Of a crowd that comes, so many are read in one turn of the loop: each is 100 to 200 µs of it, with the first steps of its answer."""
 FEW_PIPELINED = 4
 FEW_PIPELINED_BYTES = 4096
 KEEP_ALIVE_SECONDS = 75
@@ -126,14 +124,14 @@ class GuardedProtocol(HttpToolsProtocol):
     """Of the server. A request is begun in no other: what another one, or an event on its way, has around it is not its own."""
     inboxes: ClassVar[Sequence[socket.socket]] = ()
     """Of all siblings, by index; of none where this process is alone."""
-    pace: "ClassVar[Pace]"
-    """Of those who come, and whose first request is read."""
+    doorstep: "ClassVar[Doorstep]"
+    """Of those who come."""
     last_call: ClassVar[bool] = False
     """Every answer closes its connection and says so, once this is set on the class."""
 
     __slots__ = (
-        "_body", "_body_due", "_body_until", "_goes_on", "_handed", "_head_bytes", "_hops", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow",
-        "_rest", "_running", "_tended", "_timer", "_too_large", "_too_many", "_trailer_bytes", "_trailers", "_unread", "reader",
+        "_body", "_body_due", "_body_until", "_goes_on", "_handed", "_head_bytes", "_hops", "_in_body", "_in_head", "_last_answer", "_on_left", "_on_slow", "_place",
+        "_rest", "_running", "_tended", "_timer", "_too_large", "_too_many", "_trailer_bytes", "_trailers", "reader",
     )  # fmt: skip
     # With uvicorn's own they would be too many for the compact form that Python keeps few attributes in: 1 KB more a connection.
 
@@ -145,8 +143,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """The head of a request that a sibling read on this connection: it comes before all that is read here."""
         self._hops = 0
         """How often siblings handed this connection over, for the request that is being read or answered."""
-        self._unread = b""
-        """What came first, until it is read in its turn. Nothing more comes meanwhile."""
+        self._place: int | None = None
+        """On the doorstep. None: it has asked already, or has just come."""
         self._head_bytes = 0
         """Arrived since the last byte of a body: a head, or the framing and trailers of chunks."""
         self._too_large = self._too_many = False
@@ -195,10 +193,15 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._handed:  # at once: uvloop begins to read behind this, whatever is asked for in it
                 head, self._handed = self._handed, b""
                 self._read(head)
+            else:
+                self._place = self.doorstep.come()
+                if self._place is None:
+                    self.loop.call_soon(self._stay_out)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._leave_doorstep()
         self.reader.gone = True
         if self.readers is not None:
             self.readers.caught_up(self)
@@ -211,25 +214,33 @@ class GuardedProtocol(HttpToolsProtocol):
         on_left, self._on_left, self._on_slow = self._on_left, None, None
         if on_left is not None:
             on_left()
-        self._unread = b""
         self._body = self._running = self.cycle = self.scope = self.headers = None  # pyright: ignore[reportAttributeAccessIssue] - leaves no circle for the collector
 
     @override
     def data_received(self, data: bytes) -> None:
-        is_first = self.cycle is None and not self._head_bytes and len(data) <= FEW_FIRST_BYTES  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
-        if is_first and not self.pace.may_now():
-            self._unread = data
-            self._disarm()
-            self.transport.pause_reading()
-            self.pace.later(self._read_late)
-        else:
-            self._read(data)
+        if self._place is not None:
+            self._leave_doorstep()
+        self._read(data)
 
-    def _read_late(self) -> None:
-        data, self._unread = self._unread, b""
-        if data:
-            self.transport.resume_reading()
-            self._read(data)
+    def _stay_out(self) -> None:
+        """Until it is let in. Not where it was read in between: uvloop begins with that, whatever `connection_made` asks for."""
+        if self.cycle is None and not self._head_bytes and not self.transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
+            self.transport.pause_reading()
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            self._place = self.doorstep.wait(descriptor, self._come_in)
+
+    def _come_in(self) -> None:
+        self._place = None
+        self._arm(self.limits.head_seconds)
+        self.transport.resume_reading()
+
+    def _leave_doorstep(self) -> None:
+        if self._place is not None:
+            self.doorstep.leave(self._place)
+            self._place = None
+
+    def _stays_out(self) -> bool:
+        return self._place is not None and self._place != INSIDE
 
     def _read(self, data: bytes) -> None:
         if self.transport.is_closing() or self._last_answer is not None:
@@ -502,7 +513,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
         Closing it would reset the connection, and its sender could not know whether it was acted on.
         """
-        self._read_late()
+        if self._stays_out():
+            self._leave_doorstep()
+            self._come_in()
         if not self._is_idle():
             super().shutdown()
         elif self._head_bytes == 0 and not _has_unread_bytes(self.transport):
@@ -573,7 +586,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = None
         now = self.loop.time()
         left = self._body_until - now
-        if self._in_body and self.flow.read_paused and left > 0:  # it is we who do not read
+        if self._stays_out() and _has_unread_bytes(self.transport):
+            self._arm(self.limits.head_seconds)  # it has asked, and is let in in its turn
+        elif self._in_body and self.flow.read_paused and left > 0:  # it is we who do not read
             self._body_due = max(self._body_due, now + self.limits.body_stall_seconds)
             self._arm(min(self.limits.body_stall_seconds, left))
         elif not self.transport.is_closing():
@@ -734,12 +749,13 @@ class HttpServer:
         readiness, may go on sending.
         """
         last_call_seconds = min(last_call_seconds, drain_seconds)
+        doorstep = Doorstep(FIRST_AT_ONCE)
         own = {
             "limits": self._limits,
             "cors": self._cors,
             "readers": self._readers,
             "queues": _Queues(),
-            "pace": Pace(FIRST_AT_ONCE),
+            "doorstep": doorstep,
             "context": copy_context(),
             "on_refused": staticmethod(self._on_refused),
             "on_unread": staticmethod(self._on_unread),
@@ -782,6 +798,7 @@ class HttpServer:
             serving.cancel()
             self._close_port()
             self.abort_all()
+            doorstep.close()
             for other in protocol.inboxes:
                 other.close()
 

@@ -15,24 +15,14 @@ class Pace:
 
     def do(self, act: Callable[[], None]) -> None:
         """Now, or in its turn."""
-        if self.may_now():
-            act()
-        else:
-            self.later(act)
-
-    def may_now(self) -> bool:
-        """Whether one more may be done in this turn; then it counts."""
         if self._waiting or not self._left:
-            return False
+            self._waiting.append(act)
+            return
         self._left -= 1
         if not self._is_turning:
             self._is_turning = True
             asyncio.get_running_loop().call_soon(self._turn)
-        return True
-
-    def later(self, act: Callable[[], None]) -> None:
-        """In its turn. It was told that it may not now."""
-        self._waiting.append(act)
+        act()
 
     def _turn(self) -> None:
         if self._left == self._at_once:

@@ -1,0 +1,82 @@
+"""Of a crowd a few are let in in each turn, in whatever order they ask."""
+
+import asyncio
+import socket
+from collections.abc import Generator
+from contextlib import ExitStack
+
+import pytest
+
+from juinie_shared.runtime.doorstep import INSIDE, Doorstep
+
+AT_ONCE = 3
+
+
+@pytest.fixture
+def pairs() -> Generator[list[tuple[socket.socket, socket.socket]]]:
+    """Ours, and the client's."""
+    with ExitStack() as open_ones:
+        yield [
+            (open_ones.enter_context(ours), open_ones.enter_context(theirs))
+            for ours, theirs in (socket.socketpair() for _ in range(4 * AT_ONCE))
+        ]
+
+
+async def test_so_many_are_inside_and_the_others_wait() -> None:
+    doorstep = Doorstep(AT_ONCE)
+
+    assert [doorstep.come() for _ in range(AT_ONCE + 2)] == [INSIDE] * AT_ONCE + [None] * 2
+    doorstep.leave(INSIDE)
+    assert [doorstep.come() for _ in range(2)] == [INSIDE, None]
+    doorstep.close()
+
+
+async def test_a_few_are_let_in_in_each_turn_and_each_once(
+    pairs: list[tuple[socket.socket, socket.socket]],
+) -> None:
+    doorstep, let_in, turns = Doorstep(AT_ONCE), list[int](), list[int]()
+    for ours, _ in pairs:
+        doorstep.wait(ours.fileno(), lambda ours=ours: let_in.append(ours.fileno()))
+    await asyncio.sleep(0.01)
+    assert not let_in, "nobody has asked"
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    while len(let_in) < len(pairs):
+        before = len(let_in)
+        await asyncio.sleep(0)
+        turns.append(len(let_in) - before)
+    await asyncio.sleep(0.01)
+
+    assert 0 < max(turns) <= AT_ONCE
+    assert sorted(let_in) == sorted(ours.fileno() for ours, _ in pairs)
+    doorstep.close()
+
+
+async def test_who_hangs_up_is_let_in_and_who_left_is_not(
+    pairs: list[tuple[socket.socket, socket.socket]],
+) -> None:
+    doorstep, let_in = Doorstep(AT_ONCE), list[str]()
+    (hangs_up, its_client), (leaves, other_client), *_ = pairs
+    doorstep.wait(hangs_up.fileno(), lambda: let_in.append("hangs up"))
+    place = doorstep.wait(leaves.fileno(), lambda: let_in.append("left"))
+    doorstep.leave(place)
+    its_client.close()
+    other_client.send(b"x")
+    await asyncio.sleep(0.05)
+
+    assert let_in == ["hangs up"]
+    doorstep.close()
+
+
+async def test_when_it_is_closed_nobody_is_let_in_and_all_may_leave(
+    pairs: list[tuple[socket.socket, socket.socket]],
+) -> None:
+    doorstep, let_in = Doorstep(AT_ONCE), list[str]()
+    (ours, theirs), *_ = pairs
+    place = doorstep.wait(ours.fileno(), lambda: let_in.append("in"))
+    theirs.send(b"x")
+    doorstep.close()
+    doorstep.leave(place)
+    await asyncio.sleep(0.05)
+
+    assert not let_in
