@@ -10,4 +10,5 @@ import uvloop
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """A crowd comes on asyncio's, and on the services' own, which begins to read, and stops, in its own way."""
     both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return both if "crowd" in getattr(item, "fixturenames", ()) else {"asyncio": asyncio.new_event_loop}
+    comes = {"crowd", "doorstep"} & {*getattr(item, "fixturenames", ())}
+    return both if comes else {"asyncio": asyncio.new_event_loop}

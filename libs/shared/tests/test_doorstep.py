@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
 
 import pytest
@@ -11,9 +11,11 @@ from juinie_shared.runtime.doorstep import INSIDE, Doorstep
 
 AT_ONCE = 3
 
+type Pairs = list[tuple[socket.socket, socket.socket]]
+
 
 @pytest.fixture
-def pairs() -> Generator[list[tuple[socket.socket, socket.socket]]]:
+def pairs() -> Generator[Pairs]:
     """Ours, and the client's."""
     with ExitStack() as open_ones:
         yield [
@@ -22,19 +24,21 @@ def pairs() -> Generator[list[tuple[socket.socket, socket.socket]]]:
         ]
 
 
-async def test_so_many_are_inside_and_the_others_wait() -> None:
-    doorstep = Doorstep(AT_ONCE)
+@pytest.fixture
+async def doorstep() -> AsyncGenerator[Doorstep]:
+    made = Doorstep(AT_ONCE)
+    yield made
+    made.close()
 
+
+async def test_so_many_are_inside_and_the_others_wait(doorstep: Doorstep) -> None:
     assert [doorstep.come() for _ in range(AT_ONCE + 2)] == [INSIDE] * AT_ONCE + [None] * 2
     doorstep.leave(INSIDE)
     assert [doorstep.come() for _ in range(2)] == [INSIDE, None]
-    doorstep.close()
 
 
-async def test_a_few_are_let_in_in_each_turn_and_each_once(
-    pairs: list[tuple[socket.socket, socket.socket]],
-) -> None:
-    doorstep, let_in, turns = Doorstep(AT_ONCE), list[int](), list[int]()
+async def test_a_few_are_let_in_in_each_turn_and_each_once(doorstep: Doorstep, pairs: Pairs) -> None:
+    let_in, turns = list[int](), list[int]()
     for ours, _ in pairs:
         doorstep.wait(ours.fileno(), lambda ours=ours: let_in.append(ours.fileno()))
     await asyncio.sleep(0.01)
@@ -49,34 +53,31 @@ async def test_a_few_are_let_in_in_each_turn_and_each_once(
 
     assert 0 < max(turns) <= AT_ONCE
     assert sorted(let_in) == sorted(ours.fileno() for ours, _ in pairs)
-    doorstep.close()
 
 
-async def test_who_hangs_up_is_let_in_and_who_left_is_not(
-    pairs: list[tuple[socket.socket, socket.socket]],
-) -> None:
-    doorstep, let_in = Doorstep(AT_ONCE), list[str]()
+async def test_who_hangs_up_is_let_in_and_who_left_is_not(doorstep: Doorstep, pairs: Pairs) -> None:
+    let_in = list[str]()
     (hangs_up, its_client), (leaves, other_client), *_ = pairs
     doorstep.wait(hangs_up.fileno(), lambda: let_in.append("hangs up"))
     place = doorstep.wait(leaves.fileno(), lambda: let_in.append("left"))
+    assert place is not None
     doorstep.leave(place)
     its_client.close()
     other_client.send(b"x")
     await asyncio.sleep(0.05)
 
     assert let_in == ["hangs up"]
-    doorstep.close()
 
 
-async def test_when_it_is_closed_nobody_is_let_in_and_all_may_leave(
-    pairs: list[tuple[socket.socket, socket.socket]],
-) -> None:
-    doorstep, let_in = Doorstep(AT_ONCE), list[str]()
+async def test_when_it_is_closed_nobody_is_let_in_and_all_may_leave(doorstep: Doorstep, pairs: Pairs) -> None:
+    let_in = list[str]()
     (ours, theirs), *_ = pairs
     place = doorstep.wait(ours.fileno(), lambda: let_in.append("in"))
+    assert place is not None
     theirs.send(b"x")
     doorstep.close()
     doorstep.leave(place)
+    assert doorstep.wait(theirs.fileno(), lambda: None) is None
     await asyncio.sleep(0.05)
 
     assert not let_in

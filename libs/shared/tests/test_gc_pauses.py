@@ -64,6 +64,17 @@ async def test_the_longer_the_young_take_the_sooner_they_are_looked_at_again(
     assert [asked[0], *{*asked[1:10]}] == slept
 
 
+async def test_where_another_thread_collects_already_nothing_ends(monkeypatch: pytest.MonkeyPatch):
+    """Then a collection does nothing, and tells of no pause."""
+    taming = asyncio.create_task(tame_gc(lambda _: None))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(gc_pauses.gc, "collect", lambda _generation: 0)
+    await asyncio.sleep(3 * gc_pauses.YOUNG_EVERY_SECONDS)
+    assert not taming.done()
+    taming.cancel()
+    await asyncio.wait({taming})
+
+
 def test_the_next_look_is_due_when_as_much_is_new_as_may_be():
     assert gc_pauses._next(0.1, 0.008) == pytest.approx(0.025)
     assert gc_pauses._next(0.02, 0.0005) == pytest.approx(0.08)

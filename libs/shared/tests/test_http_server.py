@@ -10,7 +10,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, override
 
 import pytest
 import structlog
@@ -713,17 +713,34 @@ async def test_stop_does_not_wait_for_who_never_ends():
 
 
 @pytest.fixture
-async def crowd(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[Client]:
-    """Three times as many connections as are read in one turn."""
-    first = await served.client()
+async def protocol(served: Served) -> type[GuardedProtocol]:
+    """The server's own, when nobody is there."""
+    client = await served.client()
     await eventually(lambda: served.connections, 10, "the first one")
     (protocol,) = {type(connection) for connection in served.connections}
-    first.writer.close()
+    client.writer.close()
     await eventually(lambda: not served.connections, 10, "it has left")
+    return protocol
+
+
+@pytest.fixture
+async def crowd(
+    served: Served, protocol: type[GuardedProtocol], monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[list[Client]]:
+    """Three times as many connections as are read in one turn. When all have left, none has a place on the doorstep."""
     monkeypatch.setattr(protocol, "limits", replace(LIMITS, connections=1000, head_seconds=10))
     clients = [await served.client() for _ in range(3 * FIRST_AT_ONCE)]
     await eventually(lambda: len(served.connections) == len(clients), 10, "all of them")
-    return clients
+    yield clients
+    for client in clients:
+        client.writer.transport.abort()
+    await eventually(lambda: not served.connections, 10, "all have left")
+    assert places_of(protocol) == (0, [])
+
+
+def places_of(protocol: type[GuardedProtocol]) -> tuple[int, list[int]]:
+    """How many are inside, and which descriptors wait."""
+    return protocol.doorstep._inside, [*protocol.doorstep._waiting]
 
 
 def all_send(crowd: list[Client], data: bytes) -> None:
@@ -757,6 +774,7 @@ async def test_of_a_crowd_that_comes_at_once_a_few_are_read_in_each_turn(
     assert [await client.response() for client in crowd]
     all_send(crowd, request())
     assert [await client.response() for client in crowd], "and are read as they come, afterwards"
+    assert places_of(type(served.connections[0])) == (0, [])
 
 
 async def test_who_waits_to_be_read_is_answered_when_the_server_stops(served: Served, crowd: list[Client]):
@@ -779,14 +797,30 @@ async def test_who_was_cut_while_it_waited_to_be_read_is_not_read(served: Served
     assert served.app.requests == len(crowd) - len(waiting)
 
 
-async def test_who_waits_to_be_read_is_not_taken_for_slow(served: Served, monkeypatch: pytest.MonkeyPatch):
-    class Nobody(Doorstep):
-        def come(self) -> int | None:
-            return None
+class Shut(Doorstep):
+    """Lets nobody in, until it is told to."""
 
-        def _let_in(self) -> None:
-            pass
+    @override
+    def come(self) -> int | None:
+        return None
 
+    @override
+    def _let_in(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def doorstep(
+    protocol: type[GuardedProtocol], monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[Doorstep]:
+    monkeypatch.setattr(protocol, "doorstep", shut := Shut(1))
+    yield shut
+    shut.close()
+
+
+async def test_who_waits_to_be_read_is_not_taken_for_slow(
+    served: Served, protocol: type[GuardedProtocol], doorstep: Doorstep, monkeypatch: pytest.MonkeyPatch
+):
     async def come(data: bytes) -> tuple[Client, GuardedProtocol]:
         known = {*served.connections}
         client = await served.client()
@@ -796,27 +830,40 @@ async def test_who_waits_to_be_read_is_not_taken_for_slow(served: Served, monkey
         client.send(data)
         return client, connection
 
-    await served.client()
-    await eventually(lambda: served.connections, 10, "a connection")
-    monkeypatch.setattr(type(served.connections[0]), "doorstep", nobody := Nobody(1))
+    monkeypatch.setattr(protocol, "limits", replace(LIMITS, head_seconds=1.0))
     asks, waits = await come(request())
     silent, _ = await come(b"")
     assert await silent.until_closed() == b"", "who says nothing is not waited for"
-    await asyncio.sleep(2 * LIMITS.head_seconds)
-    Doorstep._let_in(nobody)
+    assert waits._stays_out()
+    Doorstep._let_in(doorstep)
     assert await asks.response()
-    assert not waits._stays_out()
-    nobody.close()
+    assert places_of(protocol) == (0, [])
 
 
-async def test_who_leaves_without_having_asked_is_forgotten(served: Served, crowd: list[Client]):
+async def test_where_the_system_has_no_place_for_who_waits_all_are_read_as_they_come(
+    served: Served, doorstep: Doorstep
+):
+    doorstep.close()
+    client = await served.client()
+    await eventually(lambda: served.connections, 10, "the connection")
+    await asyncio.sleep(0.05)
+    client.send(request())
+    assert await client.response()
+
+
+async def test_who_leaves_without_having_asked_is_forgotten(
+    served: Served, protocol: type[GuardedProtocol], crowd: list[Client]
+):
     assert await some_wait(served)
     for client in crowd:
         client.writer.transport.abort()
     await eventually(lambda: not served.connections, 10, "all have left")
+    assert places_of(protocol) == (0, [])
     again = [await served.client() for _ in crowd]
     all_send(again, request())
     assert [await client.response() for client in again], "their descriptors are others' now"
+    for client in again:
+        client.writer.transport.abort()
 
 
 async def test_a_request_that_a_sibling_has_read_is_not_overtaken_by_what_follows_it(

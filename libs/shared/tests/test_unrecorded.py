@@ -7,6 +7,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ALWAYS_ON,
@@ -27,7 +28,9 @@ PARENTS = [
 ]
 
 
-def provider_of(sampler: Sampler, ids: DrawnIds | None = None) -> tuple[TracerProvider, InMemorySpanExporter]:
+def provider_of(
+    sampler: Sampler, ids: IdGenerator | None = None
+) -> tuple[TracerProvider, InMemorySpanExporter]:
     spans = InMemorySpanExporter()
     provider = TracerProvider(sampler=sampler, id_generator=ids or DrawnIds())
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -112,14 +115,14 @@ def test_a_trace_that_goes_on_here_is_sampled_as_the_sdk_does(
     before = trace.NonRecordingSpan(parent)
     context = None if current else trace.set_span_in_context(before)
     with trace.use_span(before if current else trace.INVALID_SPAN):
-        quick, ours = (
+        theirs, ours = (
             tracer.start_span("b", context)
             for tracer in (provider.get_tracer("test"), QuickTracer(provider, "test"))
         )
 
-    assert ours.get_span_context().trace_id == quick.get_span_context().trace_id == 7
-    assert ours.get_span_context().trace_flags == quick.get_span_context().trace_flags
-    assert ours.is_recording() == quick.is_recording()
+    assert ours.get_span_context().trace_id == theirs.get_span_context().trace_id == 7
+    assert ours.get_span_context().trace_flags == theirs.get_span_context().trace_flags
+    assert ours.is_recording() == theirs.is_recording()
 
 
 def test_a_root_begins_a_trace_whatever_is_current() -> None:
@@ -140,11 +143,37 @@ def test_a_sampler_that_nobody_knows_is_asked_each_time_and_told_all() -> None:
     assert sampler.times == 3
 
 
-def test_ids_of_another_kind_are_left_to_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
-    span = QuickTracer(TracerProvider(), "test").start_span("a", ROOT)
+def test_ids_of_another_kind_are_left_to_the_sdk() -> None:
+    class Seven(RandomIdGenerator):
+        @override
+        def generate_trace_id(self) -> int:
+            return 7
 
-    assert span.is_recording()
+    provider, _ = provider_of(ParentBased(HALF), Seven())
+    begun = [QuickTracer(provider, "test").start_span("a", ROOT) for _ in range(20)]
+
+    assert {span.get_span_context().trace_id for span in begun} == {7}
+
+
+def test_an_id_that_was_drawn_is_given_once() -> None:
+    provider, _ = provider_of(ALWAYS_ON)
+    ours = QuickTracer(provider, "test").start_span("a", ROOT)
+    others = [provider.get_tracer("other").start_span("b", ROOT) for _ in range(2)]
+
+    assert len({span.get_span_context().trace_id for span in (ours, *others)}) == 3
+
+
+@pytest.mark.parametrize("cls", [TraceIdRatioBased, ParentBased])
+def test_a_sampler_that_is_made_of_one_that_is_known_is_asked(cls: type[Sampler]) -> None:
+    class Never(cls):
+        @override
+        def should_sample(self, *args: Any, **named: Any) -> SamplingResult:
+            return ALWAYS_OFF.should_sample(*args, **named)
+
+    sampler = Never(1.0) if cls is TraceIdRatioBased else Never(ALWAYS_ON)  # pyright: ignore[reportCallIssue] - a Sampler takes nothing
+    tracer = QuickTracer(provider_of(sampler)[0], "test")
+
+    assert not tracer.start_span("a", ROOT).get_span_context().trace_flags.sampled
 
 
 def test_where_traces_are_off_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

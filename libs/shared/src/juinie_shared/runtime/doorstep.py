@@ -29,9 +29,14 @@ class Doorstep:
         self._inside += 1
         return INSIDE
 
-    def wait(self, descriptor: int, let_in: Callable[[], None]) -> int:
-        """The place of a connection that is not read until `let_in` is called, which is when there is something to read, be it its end."""
-        self._epoll.register(descriptor, select.EPOLLIN)
+    def wait(self, descriptor: int, let_in: Callable[[], None]) -> int | None:
+        """The place of a connection that is not to be read until `let_in` is called, which is when there is something to read, be it its
+        end. None, where the system has no place for one more, or nobody is let in any more: it is to be read as it comes.
+        """
+        try:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        except (OSError, ValueError):
+            return None
         self._waiting[descriptor] = let_in
         return descriptor
 
@@ -50,5 +55,6 @@ class Doorstep:
 
     def close(self) -> None:
         """Nobody is let in any more."""
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
+        if not self._epoll.closed:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()

@@ -225,9 +225,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def _stay_out(self) -> None:
         """Until it is let in. Not where it was read in between: uvloop begins with that, whatever `connection_made` asks for."""
         if self.cycle is None and not self._head_bytes and not self.transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
-            self.transport.pause_reading()
             descriptor = self.transport.get_extra_info("socket").fileno()
             self._place = self.doorstep.wait(descriptor, self._come_in)
+            if self._place is not None:
+                self.transport.pause_reading()
 
     def _come_in(self) -> None:
         self._place = None

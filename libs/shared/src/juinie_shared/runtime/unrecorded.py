@@ -130,7 +130,12 @@ def _bound_of(sampler: Sampler) -> int | None:
     """A trace that begins is sampled where the lower half of its id is less. None: more than the id is asked for."""
     if isinstance(sampler, Unrecorded):
         sampler = sampler.sampler
-    root = getattr(sampler, "_root", None) if isinstance(sampler, ParentBased) else sampler
-    if isinstance(root, TraceIdRatioBased):
+    root = getattr(sampler, "_root", None) if _decides_as(sampler, ParentBased) else sampler
+    if isinstance(root, TraceIdRatioBased) and _decides_as(root, TraceIdRatioBased):
         return root.bound
     return _LIMIT + 1 if root is ALWAYS_ON else 0 if root is ALWAYS_OFF else None
+
+
+def _decides_as(sampler: Sampler, cls: type[Sampler]) -> bool:
+    """Another may be made of this class that asks for more."""
+    return type(sampler).should_sample is cls.should_sample
