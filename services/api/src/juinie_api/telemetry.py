@@ -134,7 +134,7 @@ def build_metrics() -> Metrics:
         ),
         gc_pause=Histogram(
             "juinie_api_gc_pause_seconds",
-            "How long the garbage collector stopped everything, each time: ten times a second, mostly for microseconds.",
+            "How long the garbage collector stopped everything, each time: ten times a second or more, mostly for microseconds.",
             registry=registry,
             buckets=GC_BUCKETS,
         ),

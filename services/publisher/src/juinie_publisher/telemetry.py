@@ -111,7 +111,7 @@ class Telemetry:
             buckets=LAG_BUCKETS, registry=registry,
         )  # fmt: skip
         self._gc_pause = Histogram(
-            "juinie_publisher_gc_pause_seconds", "How long the garbage collector stopped everything, each time: ten times a second, mostly for microseconds.",
+            "juinie_publisher_gc_pause_seconds", "How long the garbage collector stopped everything, each time: ten times a second or more, mostly for microseconds.",
             buckets=GC_BUCKETS, registry=registry,
         )  # fmt: skip
 

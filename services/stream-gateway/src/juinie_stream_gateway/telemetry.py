@@ -96,7 +96,7 @@ class Telemetry:
         )
         self.gc_pause = Histogram(
             "juinie_stream_gc_pause_seconds",
-            "How long the garbage collector stopped everything, each time: ten times a second, mostly for microseconds.",
+            "How long the garbage collector stopped everything, each time: ten times a second or more, mostly for microseconds.",
             buckets=GC_BUCKETS,
             registry=self.registry,
         )

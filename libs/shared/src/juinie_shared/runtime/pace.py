@@ -1,4 +1,4 @@
-"""A few in each turn of the event loop: a crowd that comes, or leaves, at once does not stand before those who are served."""
+"""A few in each turn of the event loop: a crowd that leaves at once, or what is done for all, does not stand before those who are served."""
 
 import asyncio
 from collections import deque
