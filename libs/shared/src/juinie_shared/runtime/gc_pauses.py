@@ -54,9 +54,8 @@ async def tame_gc(observe: Callable[[float], None]) -> None:
         while True:
             await asyncio.sleep(every)
             if time.monotonic() < full_at:
-                looked_at = (
-                    time.perf_counter()
-                )  # by itself: where another thread collects, this does nothing, and tells nothing
+                # Not by what `note` says: where another thread collects already, this does nothing, and tells nothing.
+                looked_at = time.perf_counter()
                 gc.collect(_MIDDLE)
                 every = _next(every, time.perf_counter() - looked_at)
             else:

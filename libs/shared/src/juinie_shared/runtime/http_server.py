@@ -50,6 +50,8 @@ OWN_DESCRIPTORS = 256
 """What a process needs beside its clients' connections: to Postgres, Kafka, a collector, its siblings, and for files."""
 FIRST_AT_ONCE = 8
 """Of a crowd that comes, so many are read in one turn of the loop: each is 100 to 200 µs of it, with the first steps of its answer."""
+LET_IN_SECONDS = 1.0
+"""Has who is let in, at least, for what is left of its headers."""
 FEW_PIPELINED = 4
 FEW_PIPELINED_BYTES = 4096
 KEEP_ALIVE_SECONDS = 75
@@ -231,8 +233,10 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.transport.pause_reading()
 
     def _come_in(self) -> None:
+        """What has come is read in the next turn, whatever time there was for it."""
         self._place = None
-        self._arm(self.limits.head_seconds)
+        if self._timer is None or self._timer.when() < self.loop.time() + LET_IN_SECONDS:
+            self._arm(LET_IN_SECONDS)
         self.transport.resume_reading()
 
     def _leave_doorstep(self) -> None:
@@ -588,7 +592,7 @@ class GuardedProtocol(HttpToolsProtocol):
         now = self.loop.time()
         left = self._body_until - now
         if self._stays_out() and _has_unread_bytes(self.transport):
-            self._arm(self.limits.head_seconds)  # it has asked, and is let in in its turn
+            self._arm(LET_IN_SECONDS)  # it has asked, and is let in in its turn
         elif self._in_body and self.flow.read_paused and left > 0:  # it is we who do not read
             self._body_due = max(self._body_due, now + self.limits.body_stall_seconds)
             self._arm(min(self.limits.body_stall_seconds, left))
