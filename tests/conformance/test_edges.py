@@ -93,7 +93,7 @@ async def test_slow_connections_harm_nobody_and_are_closed(stack: Stack, key: st
 
 
 async def test_every_answer_is_kept_from_guessing_browsers_and_names_no_software(service: ServiceProcess):
-    async with httpx.AsyncClient(verify=NO_TLS, base_url=service.url, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, base_url=service.url, trust_env=False, timeout=30) as client:
         answers = [
             await client.request(method, path)
             for method in ("GET", "POST", "DELETE", "OPTIONS", "TRACE", "BREW")
@@ -116,7 +116,7 @@ async def test_every_answer_is_kept_from_guessing_browsers_and_names_no_software
 @pytest.mark.parametrize("origin", STRANGERS)
 async def test_no_stranger_may_read_an_answer(stack: Stack, key: str, origin: str):
     shown = {"Origin": origin, "Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, timeout=30) as client:
         for url in (
             f"{stack.api.url}/v1/runs",
             f"{stack.gateway.url}/v1/runs/{uuid4()}/stream",
@@ -146,7 +146,7 @@ IDS = [
 async def test_ids_that_are_none_are_as_unknown_as_any(stack: Stack, api: Any, key: str):
     run_id = await api.new_run()
     shown = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, headers=shown) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, timeout=30, headers=shown) as client:
         for template in IDS:
             text = template.replace("{run_id}", run_id)
             for url in (

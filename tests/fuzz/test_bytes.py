@@ -104,7 +104,7 @@ async def test_bytes_at_the_gateway(stack: Stack, key: SeededKey, plan: Any):
 
 
 async def open_streams(stack: Stack) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         lines = (await http.get(f"{stack.gateway.url}/metrics")).text.splitlines()
     return "juinie_streams_open 0.0" in lines
 

@@ -36,7 +36,7 @@ def owner_of(run_id: RunId) -> int:
 async def told(process: ServiceProcess, name: str, **labels: str) -> Sequence[float] | None:
     """A metric, by process; None while one of them does not answer."""
     try:
-        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, timeout=2) as client:
+        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, timeout=10) as client:
             text = (await client.get(f"{process.url}/metrics")).text
     except httpx.TransportError:
         return None
@@ -124,8 +124,11 @@ async def test_all_watchers_of_a_run_are_where_its_partition_is_read(
         async def where_they_should_be() -> bool:
             return await told(gateway, "juinie_streams_open") == [each, each]
 
-        await eventually(where_they_should_be, 10, f"{each} at each of the two")
-        assert sum(await told(gateway, "juinie_stream_handed_over_total") or ()) > 0
+        await eventually(where_they_should_be, START_SECONDS, f"{each} at each of the two")
+        handed_over = await eventually(
+            lambda: told(gateway, "juinie_stream_handed_over_total"), START_SECONDS, "both to answer"
+        )
+        assert sum(handed_over or ()) > 0
 
 
 async def test_what_is_asked_badly_is_answered_by_whoever_it_reaches(
@@ -150,7 +153,8 @@ async def test_who_watches_is_served_by_a_sibling_where_the_process_that_should_
         for _ in range(MAX_STREAMS * PROCESSES):
             stream = await streams.enter_async_context(raw_stream(gateway.port, run, key.text))
             await asyncio.wait_for(stream.read_until(b"\nid: 1\n"), START_SECONDS)
-        assert await told(gateway, "juinie_streams_open") == [MAX_STREAMS, MAX_STREAMS]
+        held = await eventually(lambda: told(gateway, "juinie_streams_open"), START_SECONDS, "both to answer")
+        assert held == [MAX_STREAMS, MAX_STREAMS]
         assert not await is_served(gateway, run, key)
 
 

@@ -28,9 +28,10 @@ async def test_who_waits_too_long_is_told_so_and_those_behind_in_their_turn() ->
     deadlines = Deadlines(SHORT, late=DatabaseBusy)
     answered, late, later = answer(), answer(), answer()
     waiting = [asyncio.create_task(deadlines.wait(one)) for one in (answered, late)]
+    await asyncio.sleep(0)
+    answered.set_result("in time")
     await asyncio.sleep(SHORT / 2)
     waiting.append(asyncio.create_task(deadlines.wait(later)))
-    answered.set_result("in time")
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert results[0] == "in time"
     assert [type(result) for result in results[1:]] == [DatabaseBusy, DatabaseBusy]

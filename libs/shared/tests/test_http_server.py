@@ -36,8 +36,8 @@ from juinie_testkit.waits import eventually
 LIMITS = HttpLimits(
     head_bytes=2048,
     headers=20,
-    head_seconds=0.2,
-    body_stall_seconds=0.2,
+    head_seconds=0.6,
+    body_stall_seconds=0.6,
     body_bytes_per_second=10,
     body_seconds=2,
     connections=5,
@@ -295,14 +295,18 @@ async def test_stalled_body_is_closed_and_the_application_told(served: Served):
     await asyncio.wait_for(served.app.disconnects.wait(), 10)
 
 
-async def test_body_that_keeps_coming_may_take_longer_than_a_stall(served: Served):
+async def test_body_that_keeps_coming_may_take_longer_than_a_stall(
+    served: Served, protocol: type[GuardedProtocol], monkeypatch: pytest.MonkeyPatch
+):
+    slow = replace(LIMITS, body_stall_seconds=2, body_bytes_per_second=1, body_seconds=60)
+    monkeypatch.setattr(protocol, "limits", slow)
     client = await served.client()
-    client.send(request(b"Content-Length: 10"))
+    client.send(request(b"Content-Length: 6"))
     answer = asyncio.create_task(client.response())
-    for byte in b"0123456789":
-        await asyncio.wait({answer}, timeout=LIMITS.body_stall_seconds / 4)
+    for byte in b"012345":
+        await asyncio.wait({answer}, timeout=slow.body_stall_seconds / 5)
         client.send(bytes([byte]))
-    assert (await answer).endswith(b"10")
+    assert (await answer).endswith(b"6")
 
 
 @pytest.mark.parametrize(
@@ -590,6 +594,8 @@ async def test_bodies_behind_others_are_counted_together_until_they_are_read_or_
 async def test_little_of_a_body_is_read_while_the_request_before_it_is_answered(served: Served):
     """However often that one looks for its client."""
     client = await served.client()
+    await eventually(lambda: served.connections, 10, "it is there")
+    type(served.connections[0]).limits = replace(LIMITS, body_stall_seconds=60, body_seconds=60)
     client.send(
         b"GET /asks HTTP/1.1\r\nHost: a\r\n\r\n" + request(b"Content-Length: 9000000", body=b"x" * 8_000_000)
     )
@@ -617,7 +623,7 @@ async def test_nothing_of_a_request_is_kept_once_it_is_answered(served: Served):
 
 @pytest.fixture
 def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("juinie_shared.runtime.http_server.KEEP_ALIVE_SECONDS", 1)
+    monkeypatch.setattr("juinie_shared.runtime.http_server.KEEP_ALIVE_SECONDS", 3)
 
 
 @pytest.mark.parametrize(
@@ -830,7 +836,7 @@ async def test_who_waits_to_be_read_is_not_taken_for_slow(
         client.send(data)
         return client, connection
 
-    monkeypatch.setattr(protocol, "limits", replace(LIMITS, head_seconds=1.0))
+    monkeypatch.setattr(protocol, "limits", replace(LIMITS, head_seconds=3.0))
     asks, waits = await come(request())
     silent, _ = await come(b"")
     assert await silent.until_closed() == b"", "who says nothing is not waited for"

@@ -44,7 +44,7 @@ async def test_single_connection_says_that_postgres_is_away():
 
 
 async def test_exhausted_pool_is_busy_and_recovers(database_url: str):
-    pool = await open_pool(database_url, "test", PoolLimits(size=1, acquire_seconds=0.1))
+    pool = await open_pool(database_url, "test", PoolLimits(size=1, acquire_seconds=2))
     async with pool.connection():
         with pytest.raises(NoConnection):
             async with pool.connection():
@@ -112,7 +112,7 @@ async def test_statement_that_takes_too_long_is_ended_as_busy(database_url: str)
 
 async def test_hung_postgres_is_away_and_not_waited_for_without_end(database_url: str):
     async with Proxy.before(database_url) as proxy:
-        limits = PoolLimits(statement_seconds=0.1, acquire_seconds=0.1, connect_seconds=0.1)
+        limits = PoolLimits(statement_seconds=1, acquire_seconds=10, connect_seconds=10)
         pool = await open_pool(proxy.url_through(database_url), "test", limits)
         async with pool.connection() as connection:
             await connection.execute("SELECT 1")
@@ -256,9 +256,8 @@ async def _use_while_it_is_ended(pool: Pool, killer: Connection) -> None:
 
 
 async def test_task_that_is_cancelled_ends_though_its_statement_does_not(database_url: str):
-    limits = PoolLimits(size=1, acquire_seconds=0.1)
     async with Proxy.before(database_url) as proxy:
-        pool = await open_pool(proxy.url_through(database_url), "test", limits)
+        pool = await open_pool(proxy.url_through(database_url), "test", PoolLimits(size=1))
 
         asking = asyncio.Event()
 

@@ -19,7 +19,7 @@ AGE = "UPDATE shared_count SET seen_at = seen_at - interval '20 seconds'"
 @pytest.fixture
 async def proxied(database_url: str) -> AsyncGenerator[tuple[Proxy, Pool]]:
     async with Proxy.before(database_url) as proxy:
-        limits = PoolLimits(size=2, acquire_seconds=0.5, connect_seconds=0.5, statement_seconds=0.5)
+        limits = PoolLimits(size=2, acquire_seconds=5, connect_seconds=5, statement_seconds=5)
         pool = await open_pool(proxy.url_through(database_url), "test", limits)
         yield proxy, pool
         await pool.close()

@@ -39,7 +39,7 @@ async def test_records_that_do_not_come_are_told_with_those_that_did(
     await produce_raw(kafka_bootstrap_servers, kafka_topic, b"k", b"v", [("ce_id", b"run:7")])
     with pytest.raises(StillMissing, match=r"had 1 records, not what was waited for; the last: 0/0 run:7\."):
         await read_topic(
-            kafka_bootstrap_servers, kafka_topic, lambda records: len(records) == 2, timeout_seconds=3
+            kafka_bootstrap_servers, kafka_topic, lambda records: len(records) == 2, timeout_seconds=8
         )
 
 

@@ -76,7 +76,9 @@ class Api:
     async def until_waiting(self, workers: int) -> None:
         """Wait until so many workers wait at this api for a run."""
 
-        async with httpx.AsyncClient(verify=NO_TLS, base_url=self.service.url, trust_env=False) as probe:
+        async with httpx.AsyncClient(
+            verify=NO_TLS, base_url=self.service.url, trust_env=False, timeout=30
+        ) as probe:
 
             async def wait() -> bool:
                 return f"juinie_api_claims_waiting {workers}.0" in (await probe.get("/metrics")).text

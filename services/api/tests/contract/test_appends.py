@@ -152,6 +152,7 @@ async def test_cancel_and_finish_may_race(api: Any):
 async def test_a_locked_run_is_refused_in_time_and_no_other_waits(api: Any):
     locked, free = (await api.create())["run_id"], (await api.create())["run_id"]
     async with api.pool.transaction() as tx:
+        await tx.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", UUID(locked))
         waiting = asyncio.create_task(api.append(locked))
         assert (await api.append(free)).status_code == 201
@@ -232,12 +233,12 @@ async def _updates_of_runs(api: Any, at_least: int) -> tuple[int, int] | None:
 async def test_a_body_that_takes_its_time_leaves_as_much_for_the_database(
     api: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("juinie_api.core.patience.SECONDS", 2.0)
+    monkeypatch.setattr("juinie_api.core.patience.SECONDS", 4.0)
     run_id = (await api.create())["run_id"]
 
     async def slow() -> AsyncGenerator[bytes]:
         yield b'{"events": '
-        await asyncio.sleep(1.8)
+        await asyncio.sleep(3.8)
         yield b'[{"type": "x"}]}'
 
     headers = {"Content-Type": "application/json"}

@@ -150,11 +150,12 @@ async def test_no_run_is_taken_for_a_worker_that_has_left(api: Any):
 
 
 async def test_workers_that_wait_hold_no_connection(api: Any):
-    workers = waiting(api, 50, seconds=2)
+    workers = waiting(api, 50)
     await api.until_waiting(50)
     run_id = (await api.create(agent="other"))["run_id"]
     answers = await asyncio.gather(*(api.append(run_id) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {201}
+    await api.service.stop()
     assert {(await worker).status_code for worker in workers} == {204}
 
 

@@ -96,6 +96,7 @@ async def test_a_run_that_is_given_back_is_due_at_once_and_nobody_elses_is(api: 
 async def test_a_locked_run_is_passed_over_and_found_later(api: Any):
     locked, free = (await api.create())["run_id"], (await api.create())["run_id"]
     async with api.pool.transaction() as tx:
+        await tx.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", UUID(locked))
         assert (await api.claim("agent")).json()["run"]["run_id"] == free
         waiting = asyncio.create_task(api.claim("agent", wait_seconds=30))

@@ -30,6 +30,7 @@ async def test_who_leaves_while_its_append_waits_for_the_row_holds_nothing(api: 
     """More leave than there are connections, so that one that was not given back would be missed."""
     run_id = (await api.create())["run_id"]
     async with api.pool.transaction() as holder:
+        await holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await holder.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", run_id)
         clients = [await connect_raw(api.service.port) for _ in range(30)]
         for client in clients:

@@ -20,12 +20,12 @@ from juinie_testkit.waits import eventually
 ONE_MINUTE = "SELECT pg_sleep(60)"
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(50)
 async def test_a_slow_statement_ends_with_the_patience_and_leaves_the_pool_well(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    pool = await open_pool(database_url, "test", PoolLimits(statement_seconds=120))
-    monkeypatch.setattr(patience, "SECONDS", patience.ACQUIRE_SECONDS + 0.5)
+    pool = await open_pool(database_url, "test", PoolLimits(statement_seconds=120, acquire_seconds=30))
+    monkeypatch.setattr(patience, "SECONDS", patience.ACQUIRE_SECONDS + 3)
     mine = TenantPools(pool, 2).of(TenantId(new_uuid7()))
     patience.begin()
     with pytest.raises(DatabaseAway):
@@ -35,6 +35,7 @@ async def test_a_slow_statement_ends_with_the_patience_and_leaves_the_pool_well(
     with pytest.raises(DatabaseAway):
         async with mine.transaction() as transaction:
             await transaction.fetch(ONE_MINUTE)
+    monkeypatch.setattr(patience, "SECONDS", 30)
     for _ in range(4):
         patience.begin()
         async with mine.connection() as connection:

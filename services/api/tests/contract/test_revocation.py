@@ -39,7 +39,7 @@ async def revoke(api: Any) -> None:
 
 
 async def long_polls(api: Any, count: int) -> None:
-    async with httpx.AsyncClient(base_url=api.service.url, trust_env=False) as probe:
+    async with httpx.AsyncClient(base_url=api.service.url, trust_env=False, timeout=30) as probe:
 
         async def wait() -> bool:
             return f"juinie_api_long_polls {count}.0" in (await probe.get("/metrics")).text

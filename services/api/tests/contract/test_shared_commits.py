@@ -172,6 +172,7 @@ async def test_a_locked_run_holds_up_only_itself(pool: Pool):
     key = await Seed(pool).key()
     locked, *others = [await Seed(pool).run(key, status="running") for _ in range(10)]
     async with grouped(pool, wait_seconds=0.5) as appender, pool.transaction() as tx:
+        await tx.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await tx.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", locked)
         waiting = asyncio.create_task(appender.commit(Append(locked, key.tenant_id, [NewEvent("x", "1")])))
         answers = await asyncio.gather(
@@ -395,7 +396,10 @@ def request(appender: Grouped, append: Append, waited_seconds: float) -> asyncio
     return asyncio.create_task(commit())
 
 
-async def test_whose_patience_ends_aboard_is_told_then_and_the_others_when_the_flight_is_back():
+async def test_whose_patience_ends_aboard_is_told_then_and_the_others_when_the_flight_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(group, "FLIGHT_SECONDS", 60)
     pool, alone = Slow(), Alone()
     pool.connects.set()
     async with grouped(cast("Any", pool), alone=alone, flights=1) as appender:

@@ -76,9 +76,9 @@ async def test_a_stream_ends_when_its_token_does(
     monkeypatch.setattr(admit, "LEEWAY_SECONDS", 0)
     run_id = await seed.run(key)
     signer = StreamTokenSigner({"test": "juinie-testkit-signing-key-0123456789"})
-    token, _ = signer.sign(run_id, key.tenant_id, key.key_id, 2)
+    token, _ = signer.sign(run_id, key.tenant_id, key.key_id, 6)
     async with Watcher(gateway.url, run_id, token=token) as watcher:
-        await watcher.until_closed(10)
+        await watcher.until_closed(40)
     assert watcher.state == "cut"
     assert watcher.control("stream.reconnect") == {"reason": "credential"}
 

@@ -76,6 +76,7 @@ async def test_what_one_that_reads_nothing_holds_in_mid_backfill_is_bounded(
         assert held <= DEAF * most_each
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("event_bytes", "most_each"), [(300, 512 * KIB), (40 * KIB, 512 * KIB), (250 * KIB, 1024 * KIB)]
 )
