@@ -34,6 +34,9 @@ async def test_a_run_that_a_frozen_api_holds_is_free_again_when_its_session_has_
 
             refused = list[str]()
 
+            async def nobody_holds() -> bool:
+                return not await api.rows(HOLDING)
+
             async def goes_on() -> bool:
                 answer = await api.append(held)
                 if answer.status_code == 503:
@@ -42,7 +45,7 @@ async def test_a_run_that_a_frozen_api_holds_is_free_again_when_its_session_has_
 
             await eventually(goes_on, 30, "an append to the run that it held")
             assert set(refused) <= {"run_locked"}
-            assert await api.rows(HOLDING) == []
+            await eventually(nobody_holds, 30, "its session is gone, which is seen a little after its locks are")
             assert (await cancelling).status_code == 503
     types = [event["type"] for event in await api.events(held)]
     assert types == ["run.created", "run.started", "x", "x"], "nothing of the cancel was left"
