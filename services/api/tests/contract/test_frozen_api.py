@@ -45,7 +45,9 @@ async def test_a_run_that_a_frozen_api_holds_is_free_again_when_its_session_has_
 
             await eventually(goes_on, 30, "an append to the run that it held")
             assert set(refused) <= {"run_locked"}
-            await eventually(nobody_holds, 30, "its session is gone, which is seen a little after its locks are")
+            await eventually(
+                nobody_holds, 30, "its session is gone, which is seen a little after its locks are"
+            )
             assert (await cancelling).status_code == 503
     types = [event["type"] for event in await api.events(held)]
     assert types == ["run.created", "run.started", "x", "x"], "nothing of the cancel was left"
