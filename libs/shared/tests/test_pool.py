@@ -384,7 +384,7 @@ async def test_closing_does_not_wait_for_a_connection_that_is_lent(database_url:
     await watcher.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test' AND datname = current_database()"
     )
-    await eventually(lambda: _none(watcher, count), 5, "no session left")
+    await eventually(lambda: _none(watcher, count), 30, "no session left")
     await watcher.close()
 
 

@@ -19,7 +19,7 @@ async def test_postgres_is_reached_through_it_and_counted(database_url: str):
         assert proxy.bytes_to_server > 0
         assert proxy.bytes_to_client > 0
         await connection.close()
-        await eventually(lambda: proxy.open == 0, 5, "the connection closed on both sides")
+        await eventually(lambda: proxy.open == 0, 30, "the connection closed on both sides")
 
 
 async def test_refused_connections_come_through_again_after_resume(database_url: str):

@@ -43,16 +43,16 @@ async def test_a_lost_connection_is_counted_each_time_and_told_once(monkeypatch:
     waker = notifier.Notifier(database.connect, lambda: failures.append(1), told.append)
     running = asyncio.create_task(waker.run())
     waker.wake()
-    await eventually(lambda: database.taken, 5, "the first wake-up to be sent")
+    await eventually(lambda: database.taken, 30, "the first wake-up to be sent")
     database.away = True
     waker.wake()
-    await eventually(lambda: len(failures) > 2, 5, "three failures")
+    await eventually(lambda: len(failures) > 2, 30, "three failures")
     assert (len(database.taken), told) == (1, [telemetry.NOTIFY_LOST])
     database.away = False
-    await eventually(lambda: len(database.taken) > 1, 5, "what was not sent to be sent")
+    await eventually(lambda: len(database.taken) > 1, 30, "what was not sent to be sent")
     database.away = True
     waker.wake()
-    await eventually(lambda: len(told) > 1, 5, "the second loss to be told")
+    await eventually(lambda: len(told) > 1, 30, "the second loss to be told")
     running.cancel()
 
 
@@ -66,7 +66,7 @@ async def resting(database: Database) -> AsyncGenerator[Notifier]:
     """One that has nothing to send."""
     resting = Notifier(database.connect, lambda: None, lambda _: None)
     running = asyncio.create_task(resting.run())
-    await eventually(lambda: database.connected, 5, "a connection")
+    await eventually(lambda: database.connected, 30, "a connection")
     await asyncio.sleep(0)
     yield resting
     running.cancel()
@@ -87,7 +87,7 @@ async def test_who_has_just_sent_sends_all_that_came_meanwhile_at_once(
     resting.wake()
     resting.wake()
     assert len(database.taken) == 1, "it rests for a while after each"
-    await eventually(lambda: len(database.taken) > 1, 5, "a second wake-up")
+    await eventually(lambda: len(database.taken) > 1, 30, "a second wake-up")
     assert len(database.taken) == 2
 
 
@@ -100,5 +100,5 @@ async def test_what_comes_while_a_wake_up_is_under_way_is_sent_after_it(
     await asyncio.sleep(0)
     assert database.taken == [f"NOTIFY {OUTBOX_CHANNEL}"]
     database.answers.set()
-    await eventually(lambda: len(database.taken) > 1, 5, "a second wake-up")
+    await eventually(lambda: len(database.taken) > 1, 30, "a second wake-up")
     assert database.taken[1:] == [f"NOTIFY {OUTBOX_CHANNEL};NOTIFY {PENDING_CHANNEL}"]

@@ -352,7 +352,7 @@ async def _no_session_left(pool):
                 "WHERE datname = current_database() AND application_name LIKE 'juinie-publisher%'"
             )
 
-    await eventually(none, 5, "no session of the publisher is left")
+    await eventually(none, 30, "no session of the publisher is left")
 
 
 def _events(logs, name):
