@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 SUITE = Path(__file__).parent
-SMALL = ("--rate", "200", "--runs", "4", "--only", "cut", "--late", "60")
+SMALL = ("--rate", "200", "--runs", "4", "--only", "cut")
 TOLD = b"  0 found  "
 """In the line of each episode of faults, as long as nothing was found."""
 
