@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from juinie_api import app
-from juinie_api.core import wanted
+from juinie_api.core import desk, wanted
 from juinie_shared.contracts.names import PENDING_CHANNEL
 from juinie_testkit.running import running
 from juinie_testkit.waits import eventually
@@ -43,18 +43,35 @@ def waiting(api: Any, workers: int, *agents: str, seconds: float = 30) -> list[a
     ]
 
 
-async def test_two_hundred_idle_workers_cost_a_few_queries(queries: Counter[str], api: Any):
+@pytest.fixture
+def looks_on_demand(monkeypatch: pytest.MonkeyPatch) -> float:
+    """An api that starts now looks for runs when it is told to, and not by itself. The pause between looks that it has else, in seconds."""
+    usual = desk.POLL_SECONDS
+    monkeypatch.setattr(desk, "POLL_SECONDS", 3_600.0)
+    return usual
+
+
+async def test_two_hundred_idle_workers_cost_a_few_queries(
+    looks_on_demand: float, monkeypatch: pytest.MonkeyPatch, queries: Counter[str], api: Any
+):
+    """They come between two looks, however long that takes: who comes while one is under way may be tried for once more."""
+    first = waiting(api, 1, "other")
+    await api.until_waiting(1)
+    await api.rows(f"NOTIFY {PENDING_CHANNEL}")
+    await eventually(lambda: queries["find_pending"], 20, "a look: the api listens")
     assert (await api.claim("agent")).status_code == 204
     queries.clear()
-    workers = waiting(api, 200)
+    workers = waiting(api, 199)
     await api.until_waiting(200)
     looks = queries["find_pending"]
+    monkeypatch.setattr(desk, "POLL_SECONDS", looks_on_demand)
+    await api.rows(f"NOTIFY {PENDING_CHANNEL}")
     await eventually(
         lambda: queries["find_pending"] == looks + 3, 20, "three more looks, a second or more between them"
     )
     assert queries["claim_run"] <= 3
     await api.service.stop()
-    assert {(await worker).status_code for worker in workers} == {204}
+    assert {(await worker).status_code for worker in [*first, *workers]} == {204}
     assert queries["claim_run"] <= 3
 
 
