@@ -11,7 +11,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
-from juinie_shared.runtime.tracing import LAST_SPANS_SECONDS, configure_tracing, link_sampled, recorded_span
+from juinie_shared.runtime.tracing import (
+    LAST_SPANS_SECONDS,
+    configure_tracing,
+    link_sampled,
+    parent_of,
+    recorded_span,
+)
 
 
 def test_a_collector_that_never_answers_does_not_hold_up_the_end_of_the_process(
@@ -27,6 +33,35 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end_of_the_process(
         closing.join(LAST_SPANS_SECONDS + 3)  # the exporter alone would try for ten
 
         assert not closing.is_alive()
+
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = (b"traceparent", f"00-{TRACE}-{SPAN}-01".encode())
+
+
+def test_a_request_goes_on_with_its_callers_trace() -> None:
+    parent = trace.get_current_span(
+        parent_of([(b"host", b"x"), TRACEPARENT, (b"tracestate", b"a=b")])
+    ).get_span_context()
+    assert (f"{parent.trace_id:032x}", f"{parent.span_id:016x}") == (TRACE, SPAN)
+    assert parent.trace_state.to_header() == "a=b"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"host", b"x")],
+        [(b"tracestate", b"a=b")],
+        [(b"traceparent", b"\xff")],
+        [(b"traceparent", TRACEPARENT[1][:-1])],
+    ],
+)
+def test_a_request_without_a_callers_trace_begins_its_own_whatever_is_current(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    with trace.use_span(TracerProvider().get_tracer("test").start_span("current")):
+        assert not trace.get_current_span(parent_of(headers)).get_span_context().is_valid
 
 
 def test_spans_that_nobody_sees_have_ids_and_flags_alone(monkeypatch: pytest.MonkeyPatch) -> None:

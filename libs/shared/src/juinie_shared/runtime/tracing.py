@@ -12,6 +12,7 @@ from itertools import islice
 from typing import override
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -28,6 +29,7 @@ MOST_LINKS = 64
 _FLAGS = slice(54, 55)
 """Where a `traceparent` has the last digit of its flags, of which the last bit says whether it is sampled."""
 _SAMPLED = frozenset("13579bdf")
+_HEADERS = (b"traceparent", b"tracestate")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -75,6 +77,12 @@ def trace_id_of(traceparent: str | None) -> str:
     if not context.is_valid and traceparent is not None:
         context = trace.get_current_span(_PROPAGATOR.extract({"traceparent": traceparent})).get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else secrets.token_hex(16)
+
+
+def parent_of(headers: Iterable[tuple[bytes, bytes]]) -> Context:
+    """What the span of a request is begun in: its caller's trace, by its headers (names in lower case, as in ASGI), else one of its own."""
+    sent = {name.decode(): value.decode("latin-1") for name, value in headers if name in _HEADERS}
+    return _PROPAGATOR.extract(sent) if sent else ROOT
 
 
 @contextmanager

@@ -11,20 +11,19 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.requests import Request
 from starlette.responses import Response
 
 from juinie_api.edges.call import Call, authenticated
 from juinie_api.edges.observe import Observed
 from juinie_api.telemetry import Metrics
-from juinie_shared.runtime.unrecorded import ROOT, QuickTracer
+from juinie_shared.runtime.tracing import parent_of
+from juinie_shared.runtime.unrecorded import QuickTracer
 
 _PATH = re.compile(r"/v1/runs/([^/]+)/events")
-_PROPAGATOR = TraceContextTextMapPropagator()
 
 type Handler = Callable[[Request, Any], Awaitable[Response]]
 
@@ -34,7 +33,6 @@ class _Route:
 
 
 _NAME = f"POST {_Route.path}"
-_TRACE_HEADERS = (b"traceparent", b"tracestate")
 
 
 class Straight:
@@ -59,7 +57,7 @@ class Straight:
             return
         scope.update(app=self._app, route=_Route, path_params={"run_id": found[1]})
         span = scope["state"]["span"] = self._tracer.start_span(
-            _NAME, _parent_of(scope), SpanKind.SERVER, attributes=_attributes(scope)
+            _NAME, parent_of(scope["headers"]), SpanKind.SERVER, attributes=_attributes(scope)
         )
         token = attach(set_span_in_context(span))
         try:
@@ -80,13 +78,6 @@ class Straight:
             response = await refuse(request, error)
         _tell(scope["state"]["span"], response.status_code)
         await response(scope, receive, send)
-
-
-def _parent_of(scope: Any) -> Context:
-    found = {
-        name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _TRACE_HEADERS
-    }
-    return _PROPAGATOR.extract(found) if found else ROOT
 
 
 def _tell(span: Span, status: int) -> None:

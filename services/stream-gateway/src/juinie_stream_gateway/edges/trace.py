@@ -11,13 +11,9 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from juinie_shared.runtime.unrecorded import ROOT
+from juinie_shared.runtime.tracing import parent_of
 from juinie_stream_gateway.telemetry import SPAN_STREAM
-
-_HEADERS = (b"traceparent", b"tracestate")
-_PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class RequestTrace:
@@ -27,8 +23,7 @@ class RequestTrace:
 
     def __init__(self, tracer: Tracer, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._tracer, self._began_ns = tracer, time.time_ns()
-        sent = {name.decode(): value.decode("latin-1") for name, value in headers if name in _HEADERS}
-        self.parent: Context = _PROPAGATOR.extract(sent) if sent else ROOT
+        self.parent: Context = parent_of(headers)
 
     def told(self, facts: dict[str, Any] | None = None) -> AbstractContextManager[Span]:
         """The span, with these attributes: current within, and over then. An error that comes out of it is told, too."""
