@@ -92,7 +92,7 @@ async def all_seqs(urls: Sequence[str]) -> list[int]:
 
 @pytest.fixture
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_stream, "connect", partial(connection.connect, silence_seconds=0.2))
+    monkeypatch.setattr(run_stream, "connect", partial(connection.connect, silence_seconds=1.0))
     monkeypatch.setattr(run_stream, "_UNREACHABLE_SECONDS", 0.0)
 
 

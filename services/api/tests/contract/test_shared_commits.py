@@ -435,7 +435,10 @@ async def test_whose_patience_ends_in_a_flight_that_is_written_again_is_told_the
     assert not alone.came
 
 
-async def test_nobody_goes_aboard_whose_answer_would_come_too_late_by_what_flights_take():
+async def test_nobody_goes_aboard_whose_answer_would_come_too_late_by_what_flights_take(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(group, "FLIGHT_SECONDS", 60)
     pool, alone = Slow(), Alone()
     pool.connects.set()
     async with grouped(cast("Any", pool), alone=alone, flights=1) as appender:
