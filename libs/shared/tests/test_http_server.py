@@ -485,6 +485,14 @@ async def test_refusals_of_strangers_carry_no_cors(served: Served):
     assert b"access-control" not in (await client.until_closed()).lower()
 
 
+async def test_white_space_around_a_value_is_none_of_it(served: Served):
+    client = await served.client()
+    client.send(request(b"A: \t b c \t ", b"D:", b"E: \t ", b"F:g", b"Content-Length: 1 ", body=b"x"))
+    assert (await client.response()).endswith(b"1")
+    given = dict(served.app.headers)
+    assert [given[name] for name in (b"a", b"d", b"e", b"f")] == [b"b c", b"", b"", b"g"]
+
+
 async def test_many_small_chunks_are_a_body_like_others(served: Served):
     client = await served.client()
     client.send(request(b"Transfer-Encoding: chunked"))

@@ -6,10 +6,16 @@ from juinie_shared.domain.errors import BadPosition
 from juinie_shared.domain.positions import parse_after_seq, parse_position
 
 
-@pytest.mark.parametrize("text", [None, "", "0", "-1", "00", "000000000000000000"])
-def test_none_empty_zero_and_minus_one_mean_the_start(text: str | None):
+@pytest.mark.parametrize("text", [None, "0", "-1", "00", "000000000000000000"])
+def test_none_zero_and_minus_one_mean_the_start(text: str | None):
     assert parse_after_seq(text) == 0
     assert parse_position(text) == 0
+
+
+def test_empty_is_the_start_of_a_stream_and_no_position_of_a_page():
+    assert parse_position("") == 0
+    with pytest.raises(BadPosition):
+        parse_after_seq("")
 
 
 @pytest.mark.parametrize(

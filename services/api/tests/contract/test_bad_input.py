@@ -76,6 +76,7 @@ BODIES: dict[str, tuple[dict[str, str], bytes, int, str]] = {
         "unsupported_media_type",
     ),
     "no JSON wanted": ({**JSON, "Accept": "text/html, application/json;q=0"}, GOOD, 406, "not_acceptable"),
+    "anything but JSON": ({**JSON, "Accept": "*/*, application/json;q=0"}, GOOD, 406, "not_acceptable"),
 }
 
 
@@ -203,7 +204,7 @@ VERBS = ("events", "finish", "cancel", "heartbeat", "stream-tokens")
 
 def requests(run_id: str) -> Iterator[tuple[str, str, int, str]]:
     run = f"/v1/runs/{run_id}"
-    for bad in ("-2", "1e400", "1.0", " 7", "٣", "abc", "tail", "9" * 19, "9" * 4096, "0x1", "+1"):
+    for bad in ("", "-2", "1e400", "1.0", " 7", "٣", "abc", "tail", "9" * 19, "9" * 4096, "0x1", "+1"):
         yield "GET", f"{run}/events?after_seq={httpx.QueryParams({'q': bad})['q']}", 400, "bad_position"
     for bad in ("limit=0", "limit=1001", "limit=x", "limit=1.5", "limit=1.0", "limit=1_0", "limit=%201", "limit=%2B1", "limit=%D9%A3", "wait_seconds=1e1",
                 "wait_seconds=1_0", "wait_seconds=31", "wait_seconds=nan", "wait_seconds=-1",
@@ -248,6 +249,39 @@ async def test_a_header_that_counts_may_be_given_once(api: Any, name: str):
     headers = [("Content-Type", "application/json"), (name, "text/plain"), (name, "identity")]
     answer = await api.client.post("/v1/runs", content=b'{"agent":"a"}', headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "repeated_header")
+
+
+async def test_all_that_is_wrong_with_parameters_is_told_at_once(api: Any):
+    answer = await api.client.get("/v1/runs?canary=1&agent=a&agent=b&limit=0&status=done&canary=2")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_query")
+    faults = [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]]
+    assert faults[:2] == [("query", "unknown_parameter"), ("agent", "duplicate")]
+    assert {pointer for pointer, _ in faults[2:]} == {"limit", "status"}
+    assert "canary" not in answer.text
+
+
+async def test_white_space_behind_an_idempotency_key_or_a_lease_is_none_of_it(api: Any):
+    claimed = (await api.claim_new()).json()
+    run_id, token = claimed["run"]["run_id"], claimed["lease"]["token"]
+    body = b'{"events":[{"type":"x"}]}'
+    answers = list[bytes]()
+    for space in ("", " ", "\t "):
+        client = await connect_raw(api.service.port)
+        lines = [
+            f"POST /v1/runs/{run_id}/events HTTP/1.1",
+            "Host: a",
+            f"X-Api-Key: {api.key.text}{space}",
+            "Content-Type: application/json",
+            f"Idempotency-Key: k{space}",
+            f"Juinie-Lease: {token}{space}",
+        ]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""])
+        await client.send(head.encode() + body)
+        await client.read_until(b'"first_seq"')
+        client.leave()
+        answers.append(client.received)
+    assert all(answer.startswith(b"HTTP/1.1 201 ") for answer in answers), answers
+    assert [b"idempotency-replayed: true" in answer.lower() for answer in answers] == [False, True, True]
 
 
 async def test_a_refused_preflight_is_a_problem(api: Any):

@@ -43,5 +43,18 @@ def test_every_reference_leads_somewhere():
         assert name in schemas
 
 
+def test_a_value_by_default_is_one_that_a_client_may_send():
+    """Texts of JSON are kept as text, which no client sends."""
+    schemas = document()["components"]["schemas"]
+    for name, field, value in (
+        ("EventBody", "data", None),
+        ("CreateBody", "input", None),
+        ("CreateBody", "metadata", {}),
+        ("FinishBody", "output", None),
+        ("FinishBody", "error", None),
+    ):
+        assert schemas[name]["properties"][field]["default"] == value
+
+
 def test_two_builds_are_the_same_to_the_byte():
     assert json.dumps(document()) == json.dumps(document())

@@ -149,7 +149,12 @@ async def test_only_who_accepts_event_streams_is_served(
     gateway: RunningService, seed: Seed, key: SeededKey
 ) -> None:
     run_id = await seed.run(key, status="success")
-    for accept in ("application/json", "text/html, text/event-stream;q=0", "text/*;q=0.0"):
+    for accept in (
+        "application/json",
+        "text/html, text/event-stream;q=0",
+        "text/*;q=0.0",
+        "*/*, text/event-stream;q=0",
+    ):
         response = await ask(gateway, run_id, key.text, headers=[("Accept", accept)])
         check_problem(response, 406, "not_acceptable")
     for accept in ("*/*", "text/*", "text/event-stream", "text/html, */*;q=0.1", ""):

@@ -15,12 +15,12 @@ _DECIMAL = re.compile(r"[0-9]{1,18}")
 
 
 def parse_after_seq(text: str | None) -> Seq:
-    """The position that a client sent: a decimal integer of at most 18 digits; none, empty, `0`, `-1` = the start.
+    """The position that a client sent: a decimal integer of at most 18 digits; none, `0`, `-1` = the start.
 
     Raises:
         BadPosition: anything else.
     """
-    if text is None or text in {"", "-1"}:
+    if text is None or text == "-1":
         return START
     if not _DECIMAL.fullmatch(text):
         raise BadPosition
@@ -28,5 +28,5 @@ def parse_after_seq(text: str | None) -> Seq:
 
 
 def parse_position(text: str | None) -> Seq | Literal["tail"]:
-    """As `parse_after_seq`, and `tail`."""
-    return TAIL if text == TAIL else parse_after_seq(text)
+    """As `parse_after_seq`, and `tail`; empty is the start, too."""
+    return TAIL if text == TAIL else parse_after_seq(text or None)

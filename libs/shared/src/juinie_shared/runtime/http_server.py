@@ -62,6 +62,7 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _LAST = {"Connection": "close", "Vary": "Origin", **dict([_NOSNIFF])}
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*")
 """A host and a port (RFC 3986 §3.2.2). No comma: it would be two headers that somebody put together."""
+_SPACE = b" \t"
 _NO_BODY = bytearray()
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -298,9 +299,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Trailers are dropped: among the headers they would pass for some (RFC 9110 §6.5.1)."""
+        """White space around a value is none of it (RFC 9110 §5.5); the parser leaves what stands behind. Trailers are dropped: among the headers
+        they would pass for some (§6.5.1)."""
         if self._in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(_SPACE) if value[-1:] in _SPACE else value)
             return
         self._trailers += 1
         self._trailer_bytes += len(name) + len(value)

@@ -4,11 +4,12 @@ it, then 403, then 404."""
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends
@@ -49,6 +50,7 @@ from juinie_shared.domain.errors import (
 from juinie_shared.domain.ids import RunId, parse_run_id
 from juinie_shared.domain.quotas import Quota, limit_of
 from juinie_shared.domain.runs import Scope
+from juinie_shared.runtime.accept import accepts
 from juinie_shared.runtime.problems import Fault
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -136,18 +138,27 @@ class Call:
         """The query parameters.
 
         Raises:
-            Refused: 400 for an unknown or repeated one, 422 with all faults of the others.
+            Refused: 400 where one is unknown or repeated, else 422 where the values have faults; with all faults of both kinds.
         """
         pairs = self._request.query_params.multi_items()
-        unknown = any(name not in cls.model_fields for name, _ in pairs)
-        if unknown or len({name for name, _ in pairs}) < len(pairs):
-            names = ", ".join(cls.model_fields) or "none"
-            raise Refused(400, "bad_query", f"Query parameters of this route, each at most once: {names}.")
+        known = {name: value for name, value in pairs if name in cls.model_fields}
+        names = ", ".join(cls.model_fields) or "none"
+        misplaced = list(_misplaced([name for name, _ in pairs], cls.model_fields, names))
         try:
-            return cls.model_validate(dict(pairs), context=self.services.limits)
+            query, faults = cls.model_validate(known, context=self.services.limits), list[Fault]()
         except ValidationError as error:
+            query = None
             faults = [Fault(f.pointer.removeprefix("/"), f.code, f.detail) for f in faults_of(error)]
-            raise Refused(422, "invalid", "The query parameters have faults.", faults) from error
+        if misplaced:
+            raise Refused(
+                400,
+                "bad_query",
+                f"Query parameters of this route, each at most once: {names}.",
+                [*misplaced, *faults],
+            )
+        if query is None:
+            raise Refused(422, "invalid", "The query parameters have faults.", faults)
+        return query
 
     async def body[B: Body](self, cls: type[B], *, optional: bool = False) -> tuple[B, bytes]:
         """The body's fields and its canonical bytes. `optional`: no body at all is the empty object.
@@ -327,6 +338,15 @@ class Call:
         return run_id
 
 
+def _misplaced(given: Sequence[str], fields: Container[str], names: str) -> Iterator[Fault]:
+    """Query parameters that a route does not have, which are not named, and those that are there twice."""
+    if any(name not in fields for name in given):
+        yield Fault("query", "unknown_parameter", f"This route takes: {names}.")
+    for name, times in Counter(given).items():
+        if name in fields and times > 1:
+            yield Fault(name, "duplicate", "Send this query parameter once.")
+
+
 def fingerprint(route: str, canonical: bytes) -> bytes:
     """What two requests with one Idempotency-Key must have in common."""
     return sha256(b"%b\n%b" % (route.encode(), canonical)).digest()
@@ -349,23 +369,11 @@ async def authenticated(request: Request) -> Call:
         for name, spoken in _ONCE_ONLY.items():
             if head.count(name) > 1:
                 raise Refused(400, "repeated_header", f"{spoken} may be given once.")
-    if b"accept" in head:
-        _require_json_accepted(head.all(b"accept"))
+    if b"accept" in head and not accepts("application/json", head.all(b"accept")):
+        raise Refused(406, "not_acceptable", "Answers are application/json.")
     if request.method in _WITHOUT_BODY:
         await refuse_body(request)
     return Call(request, services, admitted)
 
 
 type Authenticated = Annotated[Call, Depends(authenticated)]
-
-
-def _require_json_accepted(accept: list[str]) -> None:
-    ranges: list[Any] = [part for value in accept for part in value.lower().split(",") if part.strip()]
-    if ranges and not any(_takes_json(part) for part in ranges):
-        raise Refused(406, "not_acceptable", "Answers are application/json.")
-
-
-def _takes_json(media_range: str) -> bool:
-    media_type, *parameters = (part.strip() for part in media_range.split(";"))
-    refused = any(part.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for part in parameters)
-    return media_type in {"*/*", "application/*", "application/json"} and not refused

@@ -4,7 +4,7 @@ Fields of type `JsonText` hold any JSON value, which is kept verbatim: see `edge
 settings, in the validation's context.
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, override
 from uuid import UUID
 
 import msgspec
@@ -15,11 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from juinie_api.edges import json_text
 from juinie_api.edges.limits import Limits
@@ -131,6 +133,18 @@ class Body(BaseModel):
 
     verbatim: ClassVar[frozenset[str]] = frozenset()
     nested: ClassVar[dict[str, type["Body"]]] = {}
+
+    @classmethod
+    @override
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> JsonSchemaValue:
+        """What a field that is kept as text has by default, as the JSON that a client would send."""
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name in cls.verbatim & {name for name, field in properties.items() if "default" in field}:
+            properties[name]["default"] = msgspec.json.decode(properties[name]["default"])
+        return schema
 
 
 class EventBody(Body):

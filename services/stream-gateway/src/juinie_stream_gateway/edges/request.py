@@ -10,6 +10,7 @@ from juinie_shared.domain.errors import NotAuthenticated, Permanent
 from juinie_shared.domain.events import is_event_type
 from juinie_shared.domain.ids import Seq
 from juinie_shared.domain.positions import START, parse_after_seq, parse_position
+from juinie_shared.runtime.accept import accepts
 from juinie_shared.runtime.problems import Fault
 
 MOST_TYPES = 100
@@ -105,7 +106,7 @@ class StreamRequest:
         if faults:
             raise BadRequest(faults)
         position = self._position()
-        if b"accept" in headers and not _accepts_stream(",".join(headers[b"accept"])):
+        if b"accept" in headers and not accepts(MEDIA_TYPE, headers[b"accept"]):
             raise NotAcceptable
         return Ask(position, None if types is None else frozenset(types.split(",")))
 
@@ -145,20 +146,3 @@ def _type_faults(types: str | None) -> list[Fault]:
         return []
     text = f"At most {MOST_TYPES} event types, comma-separated: 1 to 128 of A-Z a-z 0-9 . _ - / each."
     return [Fault("types", "bad_type", text)]
-
-
-def _accepts_stream(accept: str) -> bool:
-    """Whether `Accept` lets an event stream through (RFC 9110 §12.5.1): the most specific range that fits decides."""
-    if not accept or accept.isspace():
-        return True
-    quality: dict[str, bool] = {}
-    for part in accept.split(","):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality[media_range] = not any(_is_zero(parameter) for parameter in parameters)
-    fitting = (quality[name] for name in (MEDIA_TYPE, "text/*", "*/*") if name in quality)
-    return next(fitting, False)
-
-
-def _is_zero(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    return name.strip() == "q" and value.strip().strip("0") in {"", "."}
