@@ -1,7 +1,10 @@
 """Questions that are answered together: none twice, none by a read that had begun, and nobody's leaving is another's loss."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar, copy_context
 
 import pytest
 
@@ -28,6 +31,11 @@ class Reader:
     async def begun(self, count: int) -> None:
         while len(self.reads) < count:
             await asyncio.sleep(0)
+
+
+async def some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def test_the_first_is_read_at_once_and_those_meanwhile_together() -> None:
@@ -67,6 +75,61 @@ async def test_no_more_than_so_many_at_once_and_so_many_a_read() -> None:
         reader.gate.release()
     await asyncio.gather(*asks)
     assert reader.reads[2:] == [[2, 3, 4], [5, 6, 7], [8]]
+
+
+async def test_a_read_runs_in_what_is_around_who_asked_last_however_long_others_have_asked() -> None:
+    """Its patience, for one: in a chain of reads that of the first would be over for good."""
+    around = ContextVar[int]("around", default=0)
+    seen, gate = list[int](), asyncio.Semaphore(0)
+
+    async def read(numbers: Sequence[int]) -> Mapping[int, int]:
+        seen.append(around.get())
+        around.set(-1)  # nobody else's
+        await gate.acquire()
+        return dict.fromkeys(numbers, around.get())
+
+    together = Together(read, at_once=1, most=2)
+
+    def asks(number: int, of: int) -> asyncio.Task[int | None]:
+        context = copy_context()
+        context.run(around.set, of)
+        return asyncio.create_task(together.ask(number), context=context)
+
+    all_asks = [asks(0, of=1)]
+    for later in (2, 4, 6):
+        await some_turns()
+        all_asks += [asks(later, of=later), asks(later, of=later + 1), asks(1 - later, of=later)]
+        await some_turns()
+        gate.release()
+    for _ in all_asks:
+        gate.release()
+    await asyncio.gather(*all_asks)
+    assert seen == [1, 2, 4, 6]
+
+
+async def test_nothing_is_kept_of_who_asked_while_nobody_waits() -> None:
+    class Span:
+        pass
+
+    span = Span()
+    kept, around = weakref.ref(span), ContextVar[Span | None]("around", default=None)
+    reader = Reader()
+    together = Together(reader, at_once=1, most=10)
+    contexts = [copy_context(), copy_context()]
+    for context in contexts:
+        context.run(around.set, span)
+    first = asyncio.create_task(together.ask(0), context=contexts[0])
+    await reader.begun(1)
+    left = asyncio.create_task(together.ask(2), context=contexts[1])
+    await some_turns()
+    left.cancel()
+    reader.gate.release()
+    await asyncio.wait({first, left})
+    await some_turns()
+    del span, first, left, context, contexts
+    gc.collect()
+    assert kept() is None
+    assert reader.reads == [[0]]
 
 
 async def test_what_nobody_waits_for_any_more_is_not_read() -> None:

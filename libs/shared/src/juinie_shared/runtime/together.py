@@ -6,6 +6,7 @@ told to all who asked; any other may be one question's alone, so each is then as
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -50,9 +51,12 @@ class Together[Q: Hashable, A]:
         self._read, self._at_once, self._most, self._patience = read, at_once, most, patience
         self._waiting: dict[Q, _Asked[A]] = {}
         self._reading: set[asyncio.Task[None]] = set()
+        self._around: Context | None = None
+        """Of who asked last. A read runs in it: it has that one's patience and trace, and not those of somebody who left long ago."""
 
     async def ask(self, question: Q) -> A | None:
         """The answer, or None where there is none. Raises what the read raises, and what `patience` says of who waits too long."""
+        self._around = copy_context()
         asked = self._waiting.get(question)
         if asked is None:
             asked = self._waiting[question] = _Asked[A]()
@@ -66,6 +70,7 @@ class Together[Q: Hashable, A]:
             asked.askers -= 1
             if asked.waits and not asked.askers:
                 del self._waiting[question]  # all have left: nothing is read for nobody
+                self._forget_around()
 
     def _begin(self) -> None:
         """Read what waits, unless enough is being read."""
@@ -73,7 +78,8 @@ class Together[Q: Hashable, A]:
             taken = self._take()
             for asked in taken.values():
                 asked.waits = False
-            reading = asyncio.create_task(self._answer(taken))
+            reading = asyncio.create_task(self._answer(taken), context=self._around and self._around.copy())
+            self._forget_around()
             self._reading.add(reading)
             reading.add_done_callback(self._end)
 
@@ -86,6 +92,11 @@ class Together[Q: Hashable, A]:
             for question in taken:
                 del self._waiting[question]
         return taken
+
+    def _forget_around(self) -> None:
+        """Nothing is kept of who asked while nobody waits."""
+        if not self._waiting:
+            self._around = None
 
     def _end(self, reading: asyncio.Task[None]) -> None:
         self._reading.discard(reading)
