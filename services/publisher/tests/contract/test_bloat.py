@@ -110,6 +110,16 @@ async def test_plan_is_as_good_whenever_it_was_made(database_url: str, way: str,
     await _is_read_in_part(database_url, before, way, 20_000, 64, counted=False)
 
 
+async def test_runs_that_are_left_out_are_looked_up_by_hash(database_url: str):
+    """There may be as many of them as wait for a partition that is away, and as many rows to pass over."""
+    pool = await open_pool(database_url, "test", PATIENT, **ONE_PLAN)
+    async with pool.connection() as connection:
+        await connection.execute(f"PREPARE by_shard AS {FETCH}")
+        rows = await connection.fetch("EXPLAIN EXECUTE by_shard (2000, 1, 1, '{1}', 64, '{}')")
+    await pool.close()
+    assert "hashed SubPlan" in "\n".join(row[0] for row in rows)
+
+
 async def _is_read_in_part(
     database_url: str, before: str, way: str, rows: int, shards: int, counted: bool
 ) -> None:

@@ -105,6 +105,8 @@ class IdCursor:
 class _TopicTo:
     """A topic of one partition an arrival at a time, that takes a few records a batch."""
 
+    partitions = 2
+
     def __init__(self, log):
         self._log = log
 

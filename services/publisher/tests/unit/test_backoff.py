@@ -2,8 +2,11 @@
 
 import asyncio
 
-from juinie_publisher.core.backoff import ShardBackoff, delay_seconds
+from juinie_publisher.core.backoff import FORGET_SECONDS, RunBackoff, delay_seconds
 from juinie_publisher.core.doorbell import Doorbell
+from juinie_shared.domain.ids import new_run_id
+
+A, B = new_run_id(), new_run_id()
 
 
 class Clock:
@@ -18,31 +21,44 @@ def test_delay_doubles_up_to_a_second():
     assert delay_seconds(10_000) == 1.0
 
 
-def test_failed_shard_waits_longer_each_time_and_the_others_do_not():
+def test_a_run_that_failed_rests_longer_each_time_and_the_others_do_not():
     clock = Clock()
-    backoff = ShardBackoff(clock)
-    backoff.settle({0, 1}, {1})
-    assert backoff.due(range(3)) == [0, 2]
+    backoff = RunBackoff(clock)
+    backoff.settle({B}, {A})
+    assert backoff.resting() == {A}
     clock.now = 0.05
-    assert backoff.due(range(3)) == [0, 1, 2]
-    backoff.settle({1}, {1})
+    assert backoff.resting() == set()
+    backoff.settle((), {A})
     clock.now = 0.14
-    assert backoff.due(range(3)) == [0, 2]
+    assert backoff.resting() == {A}
     clock.now = 0.16
-    assert backoff.due(range(3)) == [0, 1, 2]
+    assert backoff.resting() == set()
+    assert backoff.any_failed, "it has not gone well yet"
 
 
 def test_success_forgets_the_failures():
     clock = Clock()
-    backoff = ShardBackoff(clock)
+    backoff = RunBackoff(clock)
     for _ in range(5):
-        backoff.settle({0}, {0})
-    clock.now = 5.0
-    backoff.settle({0}, set())
-    assert backoff.due(range(1)) == [0]
-    backoff.settle({0}, {0})
-    clock.now = 5.06
-    assert backoff.due(range(1)) == [0]
+        backoff.settle((), {A})
+    backoff.settle({A}, ())
+    assert backoff.resting() == set()
+    assert not backoff.any_failed
+    backoff.settle((), {A})
+    clock.now = 0.06
+    assert backoff.resting() == set()
+
+
+def test_what_is_not_tried_again_is_not_kept():
+    clock = Clock()
+    backoff = RunBackoff(clock)
+    backoff.settle((), {A})
+    clock.now = FORGET_SECONDS
+    assert backoff.resting() == set()
+    assert backoff.any_failed
+    clock.now += 1
+    assert backoff.resting() == set()
+    assert not backoff.any_failed
 
 
 async def test_ring_before_the_wait_is_not_lost():

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from contextlib import suppress
+from itertools import islice
 from uuid import UUID
 
 import msgspec
@@ -11,7 +12,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from juinie_publisher.core.backoff import ShardBackoff
+from juinie_publisher.core.backoff import RunBackoff
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.rows import rows_begun, rows_within
@@ -35,7 +36,7 @@ def clock():
 
 @pytest.fixture
 def relay(outbox, topic, told, clock):
-    return Relay(outbox, outbox, topic, Doorbell(), told.telemetry, backoff=ShardBackoff(clock=clock))
+    return Relay(outbox, outbox, topic, Doorbell(), told.telemetry, backoff=RunBackoff(clock=clock))
 
 
 def runs_in_two_partitions(topic):
@@ -46,6 +47,15 @@ def runs_in_two_partitions(topic):
         apart = topic.partition_of(str(first).encode()) != topic.partition_of(str(second).encode())
         if apart and shard_of(first) != shard_of(second):
             return first, second
+
+
+def runs_of_its_partition(topic, run, count):
+    """So many others."""
+    partition = topic.partition_of(str(run).encode())
+    others = (
+        other for other in iter(new_run_id, None) if topic.partition_of(str(other).encode()) == partition
+    )
+    return list(islice(others, count))
 
 
 async def test_rows_are_sent_in_seq_order_and_deleted(relay, outbox, topic, told):
@@ -139,7 +149,7 @@ async def test_half_acknowledged_range_is_sent_whole_again(relay, outbox, topic,
     assert topic.seqs(run) == [1, 2, 2, 3]
 
 
-async def test_failed_shard_waits_alone(relay, outbox, topic, clock):
+async def test_run_whose_batch_failed_waits_alone(relay, outbox, topic, clock):
     bad, good = runs_in_two_partitions(topic)
     await outbox.append(bad)
     topic.before_send = _refuse
@@ -266,10 +276,10 @@ async def test_rows_of_shards_that_are_not_ours_fill_no_window(outbox, topic, to
     assert (topic.seqs(ours), topic.seqs(others)) == ([1], [])
 
 
-async def test_shard_that_fails_fills_no_window(outbox, topic, told, clock):
+async def test_run_that_fails_fills_no_window(outbox, topic, told, clock):
     """Its rows are the oldest, and more than a window has room for. They are tried again among those of the other shards."""
     limits = WindowLimits(rows=4, rows_a_shard=2)
-    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, limits, ShardBackoff(clock))
+    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, limits, RunBackoff(clock))
     bad, good = runs_in_two_partitions(topic)
 
     async def refuse_the_bad(_partition, batch):
@@ -378,12 +388,7 @@ async def test_newer_rows_of_a_slow_partition_fill_no_window(outbox, topic, told
     topic.before_send = be_late
     await outbox.append(slow)
     await relay.round()
-    others = []
-    while len(others) < 6:
-        run = new_run_id()
-        if topic.partition_of(str(run).encode()) == topic.partition_of(str(slow).encode()):
-            others.append(run)
-    for run in (*others, quick):
+    for run in (*runs_of_its_partition(topic, slow, 6), quick):
         await outbox.append(run)
     rounds = 0
     while not topic.seqs(quick):
@@ -392,6 +397,69 @@ async def test_newer_rows_of_a_slow_partition_fill_no_window(outbox, topic, told
     assert rounds == 4
     never.set()
     await relay.drain()
+
+
+@pytest.mark.parametrize("fails", ["late", "at once"])
+async def test_thousands_of_runs_of_a_partition_that_fails_hold_up_no_other(
+    outbox, topic, told, monkeypatch, fails
+):
+    """More than a window has room for, and always tried again: others are found behind them each time."""
+    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
+    clock = Clock()
+    relay = Relay(outbox, outbox, topic, Doorbell(), told.telemetry, backoff=RunBackoff(clock))
+    dead, quick = runs_in_two_partitions(topic)
+    may_fail = asyncio.Event()
+
+    async def fail(partition, _batch):
+        if partition == topic.partition_of(str(dead).encode()):
+            if fails == "late":
+                await may_fail.wait()
+            raise KafkaAway
+
+    topic.before_send = fail
+    waiting = runs_of_its_partition(topic, dead, 5_000)
+    for run in waiting:
+        await outbox.append(run)
+    for seq in range(1, 6):
+        await outbox.append(quick)
+        rounds = 0
+        while topic.seqs(quick) != list(range(1, seq + 1)):
+            await relay.round()
+            rounds += 1
+            clock.now += 0.01
+        assert rounds <= 2 + len(waiting) // WindowLimits().rows * (1 if fails == "late" else 2)
+        if fails == "late":  # and is tried again
+            may_fail.set()
+            await relay.drain()
+            may_fail.clear()
+    topic.before_send = None
+    await relay.drain()
+    while outbox.rows:
+        await relay.round()
+        clock.now += 1
+    assert len(topic.records) == len(waiting) + 5
+
+
+async def test_nothing_is_fetched_while_no_partition_could_take_it(relay, outbox, topic, monkeypatch):
+    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
+    topic.partitions = 1
+    may_arrive = asyncio.Event()
+
+    async def be_late(_partition, _batch):
+        await may_arrive.wait()
+
+    topic.before_send = be_late
+    run = new_run_id()
+    await outbox.append(run)
+    await relay.round()
+    outbox.before_fetch = pytest.fail
+    assert await relay.round() is False
+    may_arrive.set()
+    await relay.drain()
+    outbox.before_fetch = None
+    await outbox.append(run)
+    await relay.round()
+    assert topic.seqs(run) == [1, 2]
 
 
 async def test_nothing_is_fetched_while_too_many_runs_wait_for_slow_partitions(
@@ -600,7 +668,7 @@ async def test_whatever_is_late_or_can_never_be_sent_the_rest_is_in_order_and_wh
     fate, outbox, topic, clock = Fate(data), fake_outbox(), fake_topic(partitions=2, batch_bytes=400), Clock()
     topic.before_send, topic.after_send, topic.max_bytes = fate.before_send, fate.after_send, 200
     relay = Relay(
-        outbox, outbox, topic, Doorbell(), told.telemetry, WindowLimits(rows=5, rows_a_shard=3), ShardBackoff(clock)
+        outbox, outbox, topic, Doorbell(), told.telemetry, WindowLimits(rows=5, rows_a_shard=3), RunBackoff(clock)
     )  # fmt: skip
     runs, bad = [RunId(UUID(int=number)) for number in range(3)], set()
     with pytest.MonkeyPatch.context() as patch:

@@ -3,8 +3,12 @@
 import time
 from collections.abc import Callable, Collection, Iterable
 
+from juinie_shared.domain.ids import RunId
+
 FIRST_SECONDS = 0.05
 MOST_SECONDS = 1.0
+FORGET_SECONDS = 60.0
+"""Several times as long as a partition that never answers keeps what is sent to it."""
 
 type Clock = Callable[[], float]
 
@@ -14,31 +18,32 @@ def delay_seconds(failures: int) -> float:
     return min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(failures - 1, 10))
 
 
-class ShardBackoff:
-    """Which shards may be fetched now. One that failed waits alone; the others go on."""
+class RunBackoff:
+    """Which runs rest, as a batch with rows of theirs failed. Each waits longer by its own failures; all others go on."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._failures: dict[int, int] = {}
-        self._not_before: dict[int, float] = {}
+        self._failed: dict[RunId, tuple[int, float]] = {}
+        """How often, and not to be tried before."""
 
     @property
     def any_failed(self) -> bool:
-        """Whether there is a shard that has failed and has not gone well since."""
-        return bool(self._failures)
+        """Whether there is a run that has failed and has not gone well since."""
+        return bool(self._failed)
 
-    def due(self, shards: Iterable[int]) -> list[int]:
-        """Those of these shards that do not wait."""
+    def resting(self) -> Collection[RunId]:
+        """Those that wait now. Who was not tried again long after its wait is forgotten: somebody else has sent what it had."""
         now = self._clock()
-        return [shard for shard in shards if self._not_before.get(shard, now) <= now]
+        self._failed = {
+            run_id: failed for run_id, failed in self._failed.items() if now < failed[1] + FORGET_SECONDS
+        }
+        return {run_id for run_id, (_, not_before) in self._failed.items() if now < not_before}
 
-    def settle(self, tried: Collection[int], failed: Collection[int]) -> None:
-        """What became of the shards of one round."""
+    def settle(self, went_well: Iterable[RunId], failed: Iterable[RunId]) -> None:
+        """What became of the runs that were sent: none is both."""
         now = self._clock()
-        for shard in tried:
-            if shard in failed:
-                self._failures[shard] = self._failures.get(shard, 0) + 1
-                self._not_before[shard] = now + delay_seconds(self._failures[shard])
-            else:
-                self._failures.pop(shard, None)
-                self._not_before.pop(shard, None)
+        for run_id in went_well:
+            self._failed.pop(run_id, None)
+        for run_id in failed:
+            failures = self._failed.get(run_id, (0, 0.0))[0] + 1
+            self._failed[run_id] = failures, now + delay_seconds(failures)

@@ -25,6 +25,11 @@ class Lanes:
         self._runs: dict[int, set[RunId]] = {}
 
     @property
+    def taken(self) -> int:
+        """How many."""
+        return len(self._taken)
+
+    @property
     def runs(self) -> Collection[RunId]:
         """The runs that a fetch must leave out: their older rows are on their way, or wait behind such."""
         return set[RunId]().union(*self._runs.values())

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from juinie_publisher.core.backoff import ShardBackoff, delay_seconds
+from juinie_publisher.core.backoff import RunBackoff, delay_seconds
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.lanes import Lanes, Outcome
 from juinie_publisher.core.pause import pause
@@ -31,8 +31,8 @@ POLL_SECONDS = 0.1
 """How late a row is at most when no notification comes."""
 PATIENCE_SECONDS = 0.25
 """How long a round waits for its slowest partition. Then it goes on without it."""
-MOST_RUNS_LEFT_OUT = 2000
-"""What a fetch may be asked to leave out. Where more wait for slow partitions, nothing is fetched until one is done."""
+MOST_RUNS_LEFT_OUT = 20_000
+"""What a fetch may be asked to leave out. Where more wait for partitions that are slow or fail, nothing is fetched until one is done."""
 
 
 class BatchFailed(KafkaAway):
@@ -76,6 +76,11 @@ class Topic(Protocol):
         """Be ready to send. Raises KafkaAway."""
         ...
 
+    @property
+    def partitions(self) -> int:
+        """How many there are now."""
+        ...
+
     def partition_of(self, key: bytes) -> int:
         """Where the records of this key lie."""
         ...
@@ -94,7 +99,7 @@ class Relay:
 
     def __init__(
         self, outbox: Outbox, dead_letters: DeadLetters, topic: Topic, doorbell: Doorbell, telemetry: Telemetry,
-        limits: WindowLimits | None = None, backoff: ShardBackoff | None = None,
+        limits: WindowLimits | None = None, backoff: RunBackoff | None = None,
         shards: Callable[[], Iterable[int]] = lambda: range(SHARDS),
     ) -> None:  # fmt: skip
         """`shards`: those that are this publisher's at this moment."""
@@ -104,7 +109,7 @@ class Relay:
         self._doorbell = doorbell
         self._telemetry = telemetry
         self._limits = limits or WindowLimits()
-        self._backoff = backoff or ShardBackoff()
+        self._backoff = backoff or RunBackoff()
         self._shards = shards
         self._lanes = Lanes()
         self._turns = Turns()
@@ -132,9 +137,8 @@ class Relay:
         """Fetch, send, await the acks, delete. Gives whether more was waiting."""
         await self._connect()
         await self._forget(self._lanes.ended())
-        shards = self._backoff.due(self._shards())
-        left_out = self._lanes.runs
-        if not shards or len(left_out) > MOST_RUNS_LEFT_OUT:
+        shards, left_out = list(self._shards()), {*self._lanes.runs, *self._backoff.resting()}
+        if not shards or self._lanes.taken >= self._topic.partitions or len(left_out) > MOST_RUNS_LEFT_OUT:
             return False
         window = await self._fetch(shards, left_out)
         ours = frozenset(self._shards())  # again: we may have been paused, or lost some, while we fetched
@@ -210,12 +214,13 @@ class Relay:
             return start + 1
 
     async def _forget(self, outcomes: Sequence[Outcome]) -> None:
-        """Delete what Kafka has. Let the shards whose batch failed wait; those behind them go on without them."""
+        """Delete what Kafka has. Let the runs whose batch failed wait; those behind them go on without them."""
         if not outcomes:
             return
         acked = [row for outcome in outcomes for row in outcome.acked]
-        failed_shards = {row.shard for outcome in outcomes for row in outcome.failed}
-        self._backoff.settle({row.shard for row in acked} | failed_shards, failed_shards)
+        failed = {row.run_id for outcome in outcomes for row in outcome.failed}
+        if failed or self._backoff.any_failed:
+            self._backoff.settle({row.run_id for row in acked} - failed, failed)
         await self._outbox.delete([row.id for row in acked])
 
     def _tell(

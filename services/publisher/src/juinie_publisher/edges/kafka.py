@@ -99,6 +99,11 @@ class KafkaTopic:
             self._put_away()
             raise KafkaAway from error
 
+    @property
+    def partitions(self) -> int:
+        """How many the topic has, as far as is known. 0: it is gone, or nobody is connected."""
+        return len(self._partitions())
+
     def partition_of(self, key: bytes) -> int:
         """As Kafka's default partitioner has it: murmur2 of the key over the topic's partitions.
 

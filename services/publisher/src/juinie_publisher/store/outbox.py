@@ -51,11 +51,14 @@ def _fetch(due: str) -> str:
 FETCH = _fetch("""
     SELECT o.* FROM unnest($4::smallint[]) AS s (shard)
     CROSS JOIN LATERAL (
-        SELECT * FROM outbox WHERE outbox.shard BETWEEN s.shard AND s.shard AND run_id <> ALL($6::uuid[])
+        SELECT * FROM outbox WHERE outbox.shard BETWEEN s.shard AND s.shard
+            AND run_id NOT IN (SELECT unnest($6::uuid[]))
         ORDER BY shard, id LIMIT $5
     ) AS o
 """)
 """The oldest rows of the shards $4 but for the runs $6, at most $5 a shard.
+
+The runs are looked up by hash: `<> ALL` would compare each row that is passed over with all of them.
 
 No `=` for the shard: with that, the order of the primary key would do too, and a shard of few rows, so read, is the whole outbox.
 
