@@ -39,7 +39,7 @@ def hub() -> Hub:
 
 @pytest.fixture
 def session(hub: Hub) -> Session:
-    return Session(None, "topic", PARTITIONS, hub)
+    return Session(None, "topic", PARTITIONS, (), hub)
 
 
 class Watching:

@@ -188,14 +188,17 @@ class EmbeddedKafka:
         place.write_text(text)
         return place
 
+    def _cluster_id(self) -> str:
+        """Of the cluster that it is a part of: its own."""
+        return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
     def _format(self, java: list[str]) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         # An id that begins with a dash would be read as an option.
         tool = [
             *java,
             "kafka.tools.StorageTool",
             "format",
-            f"--cluster-id={cluster}",
+            f"--cluster-id={self._cluster_id()}",
             "-c",
             str(self._properties),
         ]

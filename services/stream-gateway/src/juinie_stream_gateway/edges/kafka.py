@@ -194,6 +194,8 @@ class RecordReader:
         """A topic that was deleted and made again is shorter than it was: what nobody has read of it is nowhere on Kafka."""
         if any(end < self._reached.get(where, 0) for where, end in session.reached.items()):
             self._position_lost()
+        for where, end in self._reached.items():  # of those without a leader, too
+            session.reached.setdefault(where, end)
         self._reached = session.reached
 
     def _position_lost(self) -> None:

@@ -1,13 +1,15 @@
-"""One session with Kafka: every partition assigned, each at a known position, paused where nobody watches.
+"""One session with Kafka: every partition that has a leader is assigned, at a known position, paused where nobody watches.
 
-A session never mends itself. It finds out that it is no good any more and says so; a new one takes its place.
+A session never mends itself. It finds out that it is no good any more and says so; a new one takes its place. A partition without a
+leader is left out: aiokafka would ask for no end of any other because of it, and fetch with a request for metadata after the other.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import lru_cache, partial
+from itertools import islice
 from struct import Struct
 from typing import Any
 
@@ -25,11 +27,17 @@ LISTEN_SECONDS = 1.0
 
 
 class Session:
-    """A consumer with all partitions of the topic assigned, each at a known position, paused where nobody watches."""
+    """A consumer with these partitions of the topic assigned, each at a known position, paused where nobody watches.
 
-    def __init__(self, consumer: Any, topic: str, partitions: int, hub: Hub) -> None:
+    `partitions`: how many the topic has; `led`: those that had a leader, which are assigned.
+    """
+
+    def __init__(
+        self, consumer: Any, topic: str, partitions: int, led: Collection[TopicPartition], hub: Hub
+    ) -> None:
         self._consumer = consumer
         self._topic = topic
+        self._led = frozenset(led)
         self._hub = hub
         self._active: set[TopicPartition] = set()
         self._activating = asyncio.Lock()
@@ -52,9 +60,10 @@ class Session:
         return self.partition_of_room(room) in self._active
 
     async def activate(self, *partitions: TopicPartition) -> None:
-        """Read these partitions from their end. What they held while they were paused is history: Postgres has it."""
+        """Read these partitions from their end, but for those that had no leader. What they held while they were paused is history:
+        Postgres has it."""
         async with self._activating:
-            paused = [partition for partition in partitions if partition not in self._active]
+            paused = [partition for partition in partitions if partition in self._led - self._active]
             if not paused:
                 return
             ends = await self._consumer.end_offsets(paused)
@@ -65,7 +74,7 @@ class Session:
             self.reached.update(ends)
 
     async def watch(self) -> None:
-        """See every few seconds that Kafka answers, that fetching goes on, and that no partition is new.
+        """See every few seconds that Kafka answers, that fetching goes on, and that no partition is new, or without a leader, or has one again.
 
         Raises:
             KafkaAway: this session is no good any more.
@@ -76,8 +85,12 @@ class Session:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.activate(*self.watched())
                 await self._see_progress()
+                if len(self._led) < self.partitions:  # or the news of a leader would be ten seconds old
+                    await self._consumer._client.force_metadata_update()  # noqa: SLF001 - as below
             if len(self._consumer.partitions_for_topic(self._topic) or ()) != self.partitions:
                 raise KafkaAway("The topic's partitions have changed.")
+            if _led(self._consumer._client.cluster, self._topic) != self._led:  # noqa: SLF001 - nobody else knows
+                raise KafkaAway("Other partitions have a leader now.")
 
     def _pause_unwatched(self) -> None:
         watched = self.watched()
@@ -97,7 +110,7 @@ class Session:
     async def _see_progress(self) -> None:
         """A consumer can hang after its broker came back (every client's tracker has such a case)."""
         active = set(self._active)
-        ends = await self._consumer.end_offsets(active or [TopicPartition(self._topic, 0)])
+        ends = await self._consumer.end_offsets(active or set(islice(self._led, 1)))
         now = {partition: (await self._consumer.position(partition), ends[partition]) for partition in active}
         for partition, (position, _) in now.items():
             was_at, had_end = self._before.get(partition, (position, position))
@@ -111,19 +124,27 @@ async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
 
     Asked through the list of all topics, because asking for one by name could create it.
     """
-    if topic not in await consumer.topics():
+    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - `topics` keeps the leaders to itself
+    partitions: set[int] = cluster.partitions_for_topic(topic) or set()
+    if not partitions:
         raise KafkaAway("The topic does not exist yet.")
-    await consumer.end_offsets([TopicPartition(topic, 0)])  # brings the topic's metadata, too
-    numbers: set[int] = consumer.partitions_for_topic(topic) or set()
-    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
-    ends = await consumer.end_offsets(partitions)
-    consumer.assign(partitions)
-    for partition in partitions:
+    led = _led(cluster, topic)
+    if not led:
+        raise KafkaAway("No partition has a leader.")
+    ends = await consumer.end_offsets(led)
+    consumer.assign(sorted(led))
+    for partition in led:
         consumer.seek(partition, ends[partition])
         consumer.pause(partition)
-    session = Session(consumer, topic, len(partitions), hub)
+    session = Session(consumer, topic, len(partitions), led, hub)
     session.reached.update(ends)
     return session
+
+
+def _led(cluster: Any, topic: str) -> frozenset[TopicPartition]:
+    """The topic's partitions that have a leader, as far as is known."""
+    numbers: set[int] = cluster.available_partitions_for_topic(topic) or set()
+    return frozenset(TopicPartition(topic, number) for number in numbers)
 
 
 async def start_consumer(consumer: Any) -> None:
