@@ -102,6 +102,25 @@ async def test_the_look_for_all_who_wait_is_a_probe_for_each_of_their_agents(
     assert pages_of(plan) < PAGES_A_PROBE * 100
 
 
+@pytest.mark.parametrize("since", ["as it was counted", "all claimed since"])
+async def test_the_look_reads_no_runs_that_are_running(pool: Pool, since: str):
+    """The usual day: few agents, half of what is open is running, or all of it since anybody counted."""
+    tenant_id = (await Seed(pool).key()).tenant_id
+    async with pool.connection() as connection:
+        await connection.execute(FILL, tenant_id, RUNS)
+        await connection.execute("UPDATE run SET agent = 'agent ' || left(right(agent, 1), 1)::int % 4")
+        await connection.execute(
+            "UPDATE run SET status = 'running' WHERE status = 'pending' AND hashtext(run_id::text) % 2 = 0"
+        )
+        await connection.execute("VACUUM ANALYZE run")
+        if since == "all claimed since":
+            await connection.execute("UPDATE run SET status = 'running' WHERE status = 'pending'")
+        names = [f"agent {n}" for n in range(4)] + [f"nobody {n}" for n in range(36)]
+        plan = await plan_of(connection, claims.FIND_PENDING, [tenant_id] * 40, names)
+    scans = [node["Index Name"] for node in nodes_of(plan) if node.get("Relation Name") == "run"]
+    assert scans == ["run_pending_idx"]
+
+
 async def test_renewing_a_lease_touches_no_index(tenant_id: TenantId, rolled_back: Connection):
     taken = await claim(rolled_back, tenant_id, ["agent 1"])
     run_id, token = taken["run_id"], taken["lease_token"]

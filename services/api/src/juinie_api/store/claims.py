@@ -58,12 +58,17 @@ CLAIM = f"""
     SELECT * FROM taken
 """  # noqa: S608 - made of constants
 
-# For which of these agents a run waits, as one answer for everybody who waits for one. No lock; run_pending_idx.
+# For which of these agents a run waits, as one answer for everybody who waits for one. No lock. The order is that of
+# run_pending_idx: without one, run_open_idx looks as good where runs are thought to wait, and all runs that are open are read where
+# none does.
 #
 # $1 $2 tenants and agents, pairwise
 FIND_PENDING = f"""
     SELECT wanted.tenant_id, wanted.agent FROM unnest($1::uuid[], $2::text[]) AS wanted (tenant_id, agent)
-    CROSS JOIN LATERAL (SELECT FROM run WHERE {_CLAIMABLE.format(tenant="wanted.tenant_id")} LIMIT 1) AS pending
+    CROSS JOIN LATERAL (
+        SELECT FROM run WHERE {_CLAIMABLE.format(tenant="wanted.tenant_id")}
+        ORDER BY run.created_at, run.run_id LIMIT 1
+    ) AS pending
 """  # noqa: S608 - made of constants
 
 # Ends a lease that nobody has been told of. The attempt stays used: `run.started` has told of it. By run_pkey.
