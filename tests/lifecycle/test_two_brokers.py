@@ -1,11 +1,12 @@
 """One of two brokers dies. Where partitions have a replica, the other one becomes their leader; where they have none, the other half of the
 topic does not notice."""
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable
 from pathlib import Path
-from typing import override
+from typing import Any, override
 from uuid import uuid4
 
 import pytest
@@ -119,6 +120,28 @@ async def a_run_on_each(api: ApiClient, leader_of: dict[int, int]) -> tuple[str,
     return runs[1], runs[2]
 
 
+async def is_read_from_kafka(stack: Stack, api: ApiClient, run_id: str) -> None:
+    """Append to it, and to nothing else, until the gateway has something of it from Kafka."""
+    before = await metric(stack.gateway.url, BY_KAFKA)
+
+    async def is_read() -> bool:
+        await api.append(run_id, ("token", "again"))
+        return await metric(stack.gateway.url, BY_KAFKA) > before
+
+    await eventually(is_read, SOON, "records of Kafka")
+
+
+async def are_whole(api: ApiClient, watchers: dict[str, Watcher]) -> dict[str, int]:
+    """Finish these runs, and see that their watchers have all of it once. How many events that is."""
+    counts = dict[str, int]()
+    for run_id, watcher in watchers.items():
+        await api.finish(run_id)
+        counts[run_id] = (await api.get(run_id))["last_seq"]
+        await await_stream_completion(watcher)
+        assert watcher.seqs == list(range(1, counts[run_id] + 1))
+    return counts
+
+
 async def is_on_kafka(stack: Stack, pool: Pool, counts: dict[str, int]) -> None:
     """So many events of each run, in order."""
     for run_id in counts:
@@ -127,12 +150,17 @@ async def is_on_kafka(stack: Stack, pool: Pool, counts: dict[str, int]) -> None:
     records = await read_topic(
         stack.kafka_bootstrap_servers,
         stack.kafka_topic,
-        lambda records: sum(record.key in wanted for record in records) >= sum(wanted.values()),
+        lambda records: len(events_of(records, wanted)) >= sum(wanted.values()),
     )
+    events = events_of(records, wanted)
     for run, count in wanted.items():
-        ids = [dict(record.headers)["ce_id"] for record in records if record.key == run]
-        seqs = list(dict.fromkeys(int((ce_id or b"").rpartition(b":")[2]) for ce_id in ids))
+        seqs = [int(event.rpartition(b":")[2]) for event in events if event.startswith(run)]
         assert seqs == list(range(1, count + 1))
+
+
+def events_of(records: Iterable[Any], runs: Collection[bytes]) -> list[bytes]:
+    """The ids of these runs' events, each where it came first."""
+    return list(dict.fromkeys(dict(record.headers)["ce_id"] for record in records if record.key in runs))
 
 
 @pytest.mark.parametrize("stack", [2], indirect=True)
@@ -157,22 +185,12 @@ async def test_leaders_that_move_lose_nothing(
                 await await_outbox_flush(pool, run_id, timeout_seconds=SOON)
             print(f"{time.monotonic() - killed_at:.1f} s from a leader's death until all was published")
             assert set((await leaders(servers, topic)).values()) == {1}
-            before = await metric(stack.gateway.url, BY_KAFKA)
-
-            async def are_read() -> bool:
-                for run_id in runs:
-                    await api.append(run_id, ("token", "again"))
-                return await metric(stack.gateway.url, BY_KAFKA) > before
-
-            await eventually(are_read, SOON, "records of Kafka")
+            for watcher in (one, other):
+                await watcher.until_seq(12)
+            await is_read_from_kafka(stack, api, runs[1])
             print(f"{time.monotonic() - killed_at:.1f} s until watchers had it from Kafka again")
             second.start()
-            counts = dict[str, int]()
-            for run_id, watcher in zip(runs, (one, other), strict=True):
-                await api.finish(run_id)
-                counts[run_id] = (await api.get(run_id))["last_seq"]
-                await await_stream_completion(watcher)
-                assert watcher.seqs == list(range(1, counts[run_id] + 1))
+            counts = await are_whole(api, {runs[0]: one, runs[1]: other})
         await is_on_kafka(stack, pool, counts)
 
 
@@ -191,6 +209,7 @@ async def test_partitions_without_a_leader_hold_up_no_other(
             for watcher in (well, dead):
                 await watcher.until_caught_up()
             await until_metric(stack.gateway.url, LIVE, 1, SOON)
+            gone = asyncio.create_task(until_metric(stack.gateway.url, LIVE, 0, SOON))
             second.kill()
 
             async def is_noticed() -> bool:
@@ -198,7 +217,7 @@ async def test_partitions_without_a_leader_hold_up_no_other(
 
             await eventually(is_noticed, SOON, "partitions without a leader")
             await api.append(runs[1], ("token", 0))
-            await until_metric(stack.gateway.url, LIVE, 0, SOON)
+            await gone
             await until_metric(stack.gateway.url, LIVE, 1, SOON)
             before = await metric(stack.gateway.url, BY_KAFKA)
             for number in range(1, 4):  # the first one starts its run
@@ -211,9 +230,8 @@ async def test_partitions_without_a_leader_hold_up_no_other(
                 "what is on the other half comes by Kafka"
             )
             second.start()
-            for run_id in runs:
-                await api.finish(run_id)
-            for watcher, count in ((well, 6), (dead, 7)):
-                await await_stream_completion(watcher)
-                assert watcher.seqs == list(range(1, count + 1))
-        await is_on_kafka(stack, pool, {runs[0]: 6, runs[1]: 7})
+            await await_outbox_flush(pool, runs[1], timeout_seconds=SOON)
+            await dead.until_seq(6)
+            await is_read_from_kafka(stack, api, runs[1])
+            counts = await are_whole(api, {runs[0]: well, runs[1]: dead})
+        await is_on_kafka(stack, pool, counts)

@@ -20,6 +20,8 @@ from juinie_shared.runtime.accept import accepts
         ["*/*;q=0, application/json"],
         ["application/*;q=0,application/json;q=0.001"],
         ["application/json; q=1.000"],
+        ["application/json, application/json;v=2;q=0"],
+        ["application/json;v=2;q=0", "application/json"],
     ],
 )
 def test_it_may_be_what_fits(headers: list[str]):

@@ -98,7 +98,7 @@ async def test_a_read_runs_in_what_is_around_who_asked_last_however_long_others_
     all_asks = [asks(0, of=1)]
     for later in (2, 4, 6):
         await some_turns()
-        all_asks += [asks(later, of=later), asks(later, of=later + 1), asks(1 - later, of=later)]
+        all_asks += [asks(later, of=-later), asks(1 - later, of=100 + later), asks(later, of=later)]
         await some_turns()
         gate.release()
     for _ in all_asks:

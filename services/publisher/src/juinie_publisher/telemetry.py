@@ -42,6 +42,7 @@ class Telemetry:
         self._paused = False
         self._events_since_summary = 0
         self._rows_since_summary = 0
+        self._runs_held_back = 0
         self._pending = Gauge("juinie_outbox_pending", "Outbox rows not yet published.", registry=registry)
         self._oldest = Gauge(
             "juinie_outbox_oldest_age_seconds", "Age of the oldest outbox row; 0 when there is none.", registry=registry
@@ -69,6 +70,9 @@ class Telemetry:
         self._parked = Counter(
             "juinie_dead_letters_parked", "Events set aside because they can never be sent as they are, by reason.",
             ["reason"], registry=registry,
+        )  # fmt: skip
+        self._held_back = Gauge(
+            "juinie_relay_runs_held_back", "Runs that wait for a partition that is slow or fails.", registry=registry
         )  # fmt: skip
         self._is_paused = Gauge(
             "juinie_relay_paused", "1 while the relay is paused by an operator.", registry=registry
@@ -165,6 +169,12 @@ class Telemetry:
         self._pending.set(pending)
         self._oldest.set(oldest_age_seconds)
         self._dead_letters.set(dead_letters)
+
+    def held_back(self, runs: int) -> None:
+        """How many runs wait for a partition that is slow or fails."""
+        if runs != self._runs_held_back:
+            self._runs_held_back = runs
+            self._held_back.set(runs)
 
     def parked(self, run_id: object, seq: int, reason: str) -> None:
         """An event can never be sent as it is, and was set aside."""

@@ -99,9 +99,9 @@ async def test_deleted_run_stays_while_a_dead_letter_of_it_lies_there(pool, seed
     run = await seed.run("a")
     await DeadLetterStore(pool).park((await fetched(pool))[0].id, 1, "message_too_large")
     await seed.delete(run)
-    assert await DeletedRunStore(pool).purge_some(10) == (False, False)
+    assert await DeletedRunStore(pool, hidden_seconds=0).purge_some(10) == (False, False)
     await ask(pool, "DELETE FROM dead_letter")
-    assert await DeletedRunStore(pool).purge_some(10) == (True, True)
+    assert await DeletedRunStore(pool, hidden_seconds=0).purge_some(10) == (True, True)
 
 
 async def test_retention_takes_nothing_of_a_run_while_a_dead_letter_of_it_lies_there(pool, seed):

@@ -201,7 +201,9 @@ async def test_run_goes_after_its_time_and_leaves_its_id(pool, old_run, round_of
     await round_of()
     assert await rows(pool, "SELECT deleted_at IS NOT NULL FROM run WHERE run_id = $1", run) == [(True,)]
     assert await rows(pool, "SELECT run_id FROM run_tombstone") == [(run,)]
-    purging = asyncio.create_task(purge(DeletedRunStore(pool), lambda: True, told.telemetry, stopping))
+    purging = asyncio.create_task(
+        purge(DeletedRunStore(pool, hidden_seconds=0), lambda: True, told.telemetry, stopping)
+    )
     await eventually(lambda: told.count("juinie_runs_purged_total"), 10, "the run is purged")
     stopping.set()
     await purging
@@ -330,7 +332,7 @@ async def test_purge_looks_into_the_outbox_by_index_also_with_a_plan_from_when_i
     for table in ("run", "outbox"):
         await execute(pool, f"ANALYZE {table}")
     watched = Watched()
-    assert await DeletedRunStore(watched).purge_some(10) == (True, True)
+    assert await DeletedRunStore(watched, hidden_seconds=0).purge_some(10) == (True, True)
     await execute(pool, TO_PUBLISH)
-    assert await DeletedRunStore(watched).purge_some(10) == (False, False)
+    assert await DeletedRunStore(watched, hidden_seconds=0).purge_some(10) == (False, False)
     assert watched.scanned == 0

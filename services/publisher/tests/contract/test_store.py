@@ -106,12 +106,23 @@ async def test_deleted_run_is_removed_once_nothing_of_it_is_left_to_publish(pool
     )
     await execute(pool, "INSERT INTO create_key SELECT tenant_id, 'k', '', $1 FROM tenant", run)
     await seed.delete(run)
-    assert await DeletedRunStore(pool).purge_some(1000) == (False, False)
+    assert await DeletedRunStore(pool, hidden_seconds=0).purge_some(1000) == (False, False)
     await publish_all(store)
-    assert await DeletedRunStore(pool).purge_some(1000) == (True, True)
+    assert await DeletedRunStore(pool, hidden_seconds=0).purge_some(1000) == (True, True)
     assert await left_of(pool, run) == [0, 0, 0, 0, 1]
     assert await left_of(pool, other) == [1, 1, 0, 0, 0]
+    assert await DeletedRunStore(pool, hidden_seconds=0).purge_some(1000) == (False, False)
+
+
+async def test_the_row_of_a_deleted_run_stays_longer_than_a_create_that_had_begun_before(pool, store, seed):
+    """Such a create sees no tombstone yet: it is the row that says that the id is taken."""
+    run = await seed.run("a", status="success")
+    await seed.delete(run)
+    await publish_all(store)
+    await execute(pool, "UPDATE run SET deleted_at = clock_timestamp() - interval '8 seconds'")
     assert await DeletedRunStore(pool).purge_some(1000) == (False, False)
+    await execute(pool, "UPDATE run SET deleted_at = clock_timestamp() - interval '11 seconds'")
+    assert await DeletedRunStore(pool).purge_some(1000) == (True, True)
 
 
 async def test_long_run_is_removed_in_batches(pool, store, seed):
@@ -119,7 +130,7 @@ async def test_long_run_is_removed_in_batches(pool, store, seed):
     await seed.append(run, *[("token", n) for n in range(24)])
     await seed.delete(run)
     await publish_all(store)
-    steps = [await DeletedRunStore(pool).purge_some(10) for _ in range(3)]
+    steps = [await DeletedRunStore(pool, hidden_seconds=0).purge_some(10) for _ in range(3)]
     assert steps == [(True, False), (True, False), (True, True)]
     assert await left_of(pool, run) == [0, 0, 0, 0, 1]
 
@@ -130,5 +141,5 @@ async def test_run_that_another_publisher_is_removing_is_left_to_it(pool, store,
     await publish_all(store)
     async with pool.transaction() as other:
         await other.execute("SELECT FROM run WHERE run_id = $1 FOR UPDATE", run)
-        assert await DeletedRunStore(pool).purge_some(10) == (False, False)
-    assert await DeletedRunStore(pool).purge_some(10) == (True, True)
+        assert await DeletedRunStore(pool, hidden_seconds=0).purge_some(10) == (False, False)
+    assert await DeletedRunStore(pool, hidden_seconds=0).purge_some(10) == (True, True)

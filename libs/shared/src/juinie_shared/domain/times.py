@@ -17,8 +17,8 @@ def format_time(moment: datetime) -> str:
 def parse_time(text: str) -> datetime | None:
     """The moment that an RFC 3339 text with an offset names, in UTC; None when it is none.
 
-    Digits past the microsecond are cut. A leap second, which only the last minute of a month has, is the second behind it, as
-    Postgres has it. A moment outside the years 1 to 9999 UTC is none.
+    Digits past the microsecond are cut. A leap second, which only the last minute of a month has, is the second behind it.
+    A moment outside the years 1 to 9999 UTC is none.
     """
     found = _RFC3339.fullmatch(text)
     if not found:

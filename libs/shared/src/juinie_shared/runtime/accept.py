@@ -5,16 +5,16 @@ from collections.abc import Iterable
 
 def accepts(media_type: str, headers: Iterable[str]) -> bool:
     """Whether these `Accept` headers of one request let it be this. Of the ranges that fit, the most specific one decides; where none is
-    named, anything goes. A range's own parameters are not looked at, only its quality."""
-    quality = dict(_range_of(part) for part in ",".join(headers).lower().split(",") if part.strip())
+    named, anything goes. A range's own parameters are not looked at, only its quality: it is refused where all its mentions are."""
+    quality: dict[str, bool] = {}
+    for part in ",".join(headers).lower().split(","):
+        if part.strip():
+            media_range, *parameters = part.split(";")
+            name = media_range.strip()
+            quality[name] = quality.get(name, False) or not any(map(_is_zero, parameters))
     kind, _, _ = media_type.partition("/")
     fitting = (quality[name] for name in (media_type, f"{kind}/*", "*/*") if name in quality)
     return next(fitting, not quality)
-
-
-def _range_of(part: str) -> tuple[str, bool]:
-    media_range, *parameters = part.split(";")
-    return media_range.strip(), not any(_is_zero(parameter) for parameter in parameters)
 
 
 def _is_zero(parameter: str) -> bool:

@@ -78,7 +78,9 @@ class Together[Q: Hashable, A]:
             taken = self._take()
             for asked in taken.values():
                 asked.waits = False
-            reading = asyncio.create_task(self._answer(taken), context=self._around and self._around.copy())
+            reading = asyncio.create_task(
+                self._answer(taken), context=None if self._around is None else self._around.copy()
+            )
             self._forget_around()
             self._reading.add(reading)
             reading.add_done_callback(self._end)

@@ -19,9 +19,10 @@ LEASE_COLUMNS = "run.lease_token, run.lease_expires_at"
 
 RUN_FROM = f"SELECT {RUN_COLUMNS} FROM run "  # noqa: S608 - made of constants
 
-# The run, its first event, its outbox row and its key: all or nothing. Counts on three unique indexes, never on
-# ON CONFLICT: run_pkey (the id is free), create_key_pkey (the key is new; a twin in flight is waited for), and
-# run_tombstone_pkey (the id was never used by a run that is deleted). One that is claimed at birth (`claims` is 1) is
+# The run, its first event, its outbox row and its key: all or nothing. Counts on two unique indexes, never on
+# ON CONFLICT: run_pkey (the id is free), create_key_pkey (the key is new; a twin in flight is waited for); and looks
+# for a tombstone (the id was never used by a run that is deleted: one that is being deleted now keeps its row for longer than this
+# takes). One that is claimed at birth (`claims` is 1) is
 # running from the start, with `run.started` as its second event.
 #
 # $1 to $7 run, tenant, shard, agent, thread, input, metadata · $8 fingerprint · $9 $10 idle and whole timeout · $11 data
@@ -103,6 +104,7 @@ DELETE = """
         RETURNING run.run_id, run.deleted_at
     ), buried AS (
         INSERT INTO run_tombstone (run_id, deleted_at) SELECT run_id, deleted_at FROM hidden
+        ON CONFLICT (run_id) DO NOTHING
     )
     SELECT finished FROM locked
 """

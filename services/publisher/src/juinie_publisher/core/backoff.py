@@ -32,7 +32,7 @@ class RunBackoff:
         return bool(self._failed)
 
     def resting(self) -> Collection[RunId]:
-        """Those that wait now. Who was not tried again long after its wait is forgotten: somebody else has sent what it had."""
+        """Those that wait now. Who was not tried again long after its wait is forgotten: somebody else has sent what it had, or nothing was sent at all."""
         now = self._clock()
         self._failed = {
             run_id: failed for run_id, failed in self._failed.items() if now < failed[1] + FORGET_SECONDS

@@ -31,8 +31,9 @@ POLL_SECONDS = 0.1
 """How late a row is at most when no notification comes."""
 PATIENCE_SECONDS = 0.25
 """How long a round waits for its slowest partition. Then it goes on without it."""
-MOST_RUNS_LEFT_OUT = 20_000
-"""What a fetch may be asked to leave out. Where more wait for partitions that are slow or fail, nothing is fetched until one is done."""
+MOST_RUNS_LEFT_OUT = 100_000
+"""What a fetch may be asked to leave out. Where more wait for partitions that are slow or fail, nothing is fetched until one is done, and what others
+could have is not found until then."""
 
 
 class BatchFailed(KafkaAway):
@@ -138,6 +139,7 @@ class Relay:
         await self._connect()
         await self._forget(self._lanes.ended())
         shards, left_out = list(self._shards()), {*self._lanes.runs, *self._backoff.resting()}
+        self._telemetry.held_back(len(left_out))
         if not shards or self._lanes.taken >= self._topic.partitions or len(left_out) > MOST_RUNS_LEFT_OUT:
             return False
         window = await self._fetch(shards, left_out)

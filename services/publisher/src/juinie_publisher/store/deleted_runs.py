@@ -5,16 +5,20 @@ from juinie_shared.db.pool import Pool
 
 LOCK_DELETED_RUN = """
     SELECT run_id FROM run
-    WHERE deleted_at IS NOT NULL
+    WHERE deleted_at < clock_timestamp() - make_interval(secs => $1::float8)
       AND NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
       AND NOT EXISTS (SELECT FROM dead_letter WHERE dead_letter.run_id = run.run_id)
     ORDER BY deleted_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
-"""One deleted run of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
+"""One run, deleted at least $1 seconds ago, of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
 
 Locks the run's row against another publisher that purges. Indexes, and BY_INDEX_ALONE: run_deleted_idx,
 outbox (run_id), dead_letter (run_id).
 """
+
+HIDDEN_SECONDS = 10.0
+"""A deleted run's row stays so long at least: longer than any statement of the api takes. A create with its id that had begun before, and so sees no
+tombstone, finds the row instead."""
 
 PURGE_EVENTS = """
     DELETE FROM run_event WHERE run_id = $1
@@ -35,8 +39,8 @@ PURGE_RUN = """
 class DeletedRunStore:
     """The deleted runs. Every method is one short transaction."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, hidden_seconds: float = HIDDEN_SECONDS) -> None:
+        self._pool, self._hidden_seconds = pool, hidden_seconds
 
     async def purge_some(self, batch: int) -> tuple[bool, bool]:
         """Delete up to `batch` events and keys of one deleted run, and its row with the last of them.
@@ -45,7 +49,7 @@ class DeletedRunStore:
         """
         async with self._pool.transaction() as connection:
             await connection.execute(BY_INDEX_ALONE)
-            run_id = await connection.fetchval(LOCK_DELETED_RUN)
+            run_id = await connection.fetchval(LOCK_DELETED_RUN, self._hidden_seconds)
             if run_id is None:
                 return False, False
             for statement in (PURGE_EVENTS, PURGE_APPEND_KEYS):

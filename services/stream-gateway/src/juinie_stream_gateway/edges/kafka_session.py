@@ -37,7 +37,7 @@ class Session:
     ) -> None:
         self._consumer = consumer
         self._topic = topic
-        self._led = frozenset(led)
+        self._led = self._led_before = frozenset(led)
         self._hub = hub
         self._active: set[TopicPartition] = set()
         self._activating = asyncio.Lock()
@@ -85,12 +85,9 @@ class Session:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.activate(*self.watched())
                 await self._see_progress()
-                if len(self._led) < self.partitions:  # or the news of a leader would be ten seconds old
-                    await self._consumer._client.force_metadata_update()  # noqa: SLF001 - as below
             if len(self._consumer.partitions_for_topic(self._topic) or ()) != self.partitions:
                 raise KafkaAway("The topic's partitions have changed.")
-            if _led(self._consumer._client.cluster, self._topic) != self._led:  # noqa: SLF001 - nobody else knows
-                raise KafkaAway("Other partitions have a leader now.")
+            self._see_leaders()
 
     def _pause_unwatched(self) -> None:
         watched = self.watched()
@@ -117,6 +114,16 @@ class Session:
             if position == was_at < had_end:
                 raise KafkaAway("Records are there and are not fetched.")
         self._before = now
+
+    def _see_leaders(self) -> None:
+        """Two looks that say the same: a broker that is cut off from its cluster says what was true before."""
+        client = self._consumer._client  # noqa: SLF001 - nobody else knows
+        led = _led(client.cluster, self._topic)
+        if led == self._led_before != self._led:
+            raise KafkaAway("Other partitions have a leader now.")
+        self._led_before = led
+        if len(self._led) < self.partitions or led != self._led:
+            client.force_metadata_update()  # for the next look; or what it sees would be up to ten seconds old
 
 
 async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
