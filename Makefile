@@ -55,7 +55,7 @@ logs: .venv/installed ## Follow the services' logs
 restart: .venv/installed ## Restart one service, also a dead one: make restart SERVICE=api
 	@$(STANDALONE) restart $(SERVICE)
 key: .venv/installed ## Make an API key: make key TENANT=other SCOPES=read,write
-	@$(STANDALONE) key --tenant "$(or $(TENANT),dev)" --scopes "$(or $(SCOPES),read,write)"
+	@$(STANDALONE) key --tenant "$(or $(TENANT),dev)" --scopes "$(or $(SCOPES),read$(comma)write)"
 
 .PHONY: demo
 demo: .venv/installed ## A real agent framework's run, token by token, with a watcher that drops and returns

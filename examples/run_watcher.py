@@ -1,7 +1,8 @@
 """Watches a run over any number of connections, and comes back where it left off.
 
 What it does is what `EventSource` does in a browser: remember the id of the last event, wait for as long as the server
-said, and send that id as Last-Event-ID. A stream is over only after `stream.end`; every other end is a drop.
+said, and send that id as Last-Event-ID. A stream is over only after `stream.end`, or where a gateway answers 204: there is
+nothing more. Every other end is a drop.
 """
 
 import asyncio
@@ -12,6 +13,9 @@ from typing import Any, Protocol
 
 import httpx
 from httpx_sse import ServerSentEvent, aconnect_sse
+
+PASSING = {429, 502, 503, 504}
+"""Answers of a gateway, or of what stands in front of it, that will be others soon."""
 
 
 class Audience(Protocol):
@@ -37,6 +41,7 @@ class RunWatcher:
     _last_event_id: str = ""
     _retry_seconds: float = 1.0
     _replayed: int | None = None
+    _finished_as: str = "finished"
 
     async def follow(self, until: Callable[[], bool] = lambda: False) -> None:
         """Watch until the run ends, or until `until()` holds: then drop the connection in the middle."""
@@ -58,6 +63,12 @@ class RunWatcher:
     async def _one_connection(self, until: Callable[[], bool]) -> None:
         headers = {"Last-Event-ID": self._last_event_id} if self._last_event_id else {}
         async with aconnect_sse(self.client, "GET", self.url, headers=headers) as source:
+            if source.response.status_code == 204:  # the run has ended, and the last event was the end's
+                self._end(self._finished_as)
+                return
+            if source.response.status_code in PASSING:
+                self.audience.dropped(self.after_seq)
+                return
             source.response.raise_for_status()
             self.connections += 1
             self._replayed = 0
@@ -77,14 +88,19 @@ class RunWatcher:
             self.audience.caught_up(self._replayed or 0)
             self._replayed = None
         elif frame.event == "stream.end":
-            self.ends += 1
-            self.audience.ended(json.loads(frame.data)["status"])
+            self._end(json.loads(frame.data)["status"])
         elif frame.event == "message" and frame.data:
             self._take_event(json.loads(frame.data))
         self._last_event_id = frame.id or self._last_event_id
 
+    def _end(self, status: str) -> None:
+        self.ends += 1
+        self.audience.ended(status)
+
     def _take_event(self, event: dict[str, Any]) -> None:
         self.seqs.append(event["seq"])
+        if event["type"] == "run.finished":
+            self._finished_as = event["data"]["status"]
         if self._replayed is not None:
             self._replayed += 1
         self.audience.received(event, replayed=self._replayed is not None)

@@ -54,8 +54,12 @@ class RunWriter:
         self._arrived.set()
 
     async def finish(self, output: Any) -> None:
-        """Send what is left and end the run, in one transaction."""
+        """Send what is left and end the run: the last of it in one transaction with the end."""
         async with self._sending:
+            if self._flusher and self._flusher.done():
+                self._flusher.result()  # what it could not send must not be missing from a run that ended well
+            while len(self._pending) > BATCH_EVENTS:
+                await self._append(self._take())
             body = {"status": "success", "output": output, "events": self._take()}
             run = await self._post(f"/v1/runs/{self.run_id}/finish", body)
             self.last_seq = run["last_seq"]

@@ -56,33 +56,37 @@ class Worker:
             print(f"{run['run_id']} left: {stopped}", flush=True)
 
     async def _under_lease(self, run: dict[str, Any], headers: dict[str, str]) -> None:
-        """Work and heartbeat side by side; what ends one of them ends both."""
+        """Work and heartbeat side by side; what ends one of them ends both. The run is finished without a heartbeat beside it: its lease is
+        over with it, and a finish may have to be sent twice.
+        """
         path = f"/v1/runs/{run['run_id']}"
-        both = (self._work(path, run["input"], headers), self._keep(path, headers))
-        tasks = [asyncio.create_task(task) for task in both]
+        working = asyncio.create_task(self._work(path, run["input"], headers))
+        keeping = asyncio.create_task(self._keep(path, headers))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            end = (working if working.done() else keeping).result()
         finally:
-            for task in tasks:
+            for task in (working, keeping):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(working, keeping, return_exceptions=True)
+        await self._post(f"{path}/finish", end, headers)
+        if end["status"] == "cancelled":
+            raise Stop("it was cancelled")
 
-    async def _keep(self, path: str, headers: dict[str, str]) -> None:
+    async def _keep(self, path: str, headers: dict[str, str]) -> Any:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
             await self._post(f"{path}/heartbeat", {}, headers)
 
-    async def _work(self, path: str, given: Any, headers: dict[str, str]) -> None:
+    async def _work(self, path: str, given: Any, headers: dict[str, str]) -> dict[str, Any]:
+        """How the run is to be finished."""
         words = str(given["text"] if isinstance(given, dict) and "text" in given else given).split()
         for word in words:
             body = {"events": [{"type": "TEXT_MESSAGE_CONTENT", "data": {"delta": f"{word} "}}]}
             if (await self._post(f"{path}/events", body, headers))["cancel_requested"]:
-                await self._post(f"{path}/finish", {"status": "cancelled"}, headers)
-                raise Stop("it was cancelled")
+                return {"status": "cancelled"}
             await asyncio.sleep(self._pace_seconds)
-        await self._post(f"{path}/finish", {"status": "success", "output": {"words": len(words)}}, headers)
+        return {"status": "success", "output": {"words": len(words)}}
 
     async def _post(self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
         """Send until there is an answer, each time under the same key, so that nothing is stored twice.

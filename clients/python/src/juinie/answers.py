@@ -6,6 +6,7 @@ from typing import Any, cast
 import httpx
 
 from juinie.errors import unreadable
+from juinie.events import decoded
 
 RUN: Mapping[str, type] = {"run_id": str, "status": str, "last_seq": int, "created_at": str}
 APPENDED: Mapping[str, type] = {"first_seq": int, "last_seq": int}
@@ -22,7 +23,7 @@ def read_object(answer: httpx.Response, fields: Mapping[str, type]) -> dict[str,
         Unreadable: it is none, or has not these fields.
     """
     try:
-        found = answer.json()
+        found = decoded(answer.content)
     except ValueError as error:
         media = answer.headers.get("content-type", "something")
         raise unreadable(answer.status_code, f"{media} instead of JSON") from error

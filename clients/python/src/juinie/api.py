@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import httpx
 
-from juinie.errors import NoAnswer, Refused, refusal, unreadable
+from juinie.errors import NoAnswer, Refused, refusal
 
 _FIRST_WAIT_SECONDS = 0.1
 _LONGEST_WAIT_SECONDS = 3.0
@@ -67,8 +67,8 @@ class Api:
                 )  # fmt: skip
             except httpx.TransportError as error:
                 why, wait, doubtful = type(error).__name__, _wait(attempt), True
-            except httpx.DecodingError as error:
-                raise unreadable(200, "a body that is not encoded as it says") from error
+            except httpx.DecodingError as error:  # the answer itself is lost with it
+                why, wait, doubtful = type(error).__name__, _wait(attempt), True
             else:
                 if answer.status_code not in PASSING:
                     return _good(answer, doubtful)
@@ -103,7 +103,7 @@ def refused(answer: httpx.Response, after_no_answer: bool = False) -> Refused:
     """The error that an answer's problem document stands for."""
     try:
         problem = answer.json()
-    except ValueError:
+    except (ValueError, httpx.ResponseNotRead):
         problem = None
     known = cast("dict[str, Any]", problem) if isinstance(problem, dict) else {}
     return refusal(answer.status_code, known, after_no_answer, _asked_for(answer))

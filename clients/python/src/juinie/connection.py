@@ -1,7 +1,7 @@
 """One connection to a run's stream, and how it ended. Only `end` is the end of the run; all else is a drop."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from typing import Literal
 
@@ -92,7 +92,8 @@ async def connect(
     timeout, auth = httpx.Timeout(10.0, read=silence_seconds), _without_key if token else None
     async with http.stream("GET", url, params=params, headers=headers, timeout=timeout, auth=auth) as answer:
         if not answer.is_success:
-            await answer.aread()
+            with suppress(httpx.DecodingError):  # of something in front, which may be gone soon
+                await answer.aread()
             raise refused(answer)
         media = answer.headers.get("content-type", "something")
         if answer.status_code != NO_CONTENT and media.partition(";")[0].strip().lower() != _EVENT_STREAM:

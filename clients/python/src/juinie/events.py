@@ -11,6 +11,22 @@ _TEXT_OF_NUMBERS = json.JSONDecoder(parse_int=str, parse_float=str)
 """Finds where a JSON value ends, whatever size its numbers have."""
 
 
+def decoded(text: str | bytes) -> Any:
+    """JSON, whatever size its numbers have (`sys.set_int_max_str_digits`).
+
+    Raises:
+        ValueError: it is none.
+    """
+    return json.loads(text, parse_int=_whole)
+
+
+def _whole(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
 @dataclass(frozen=True, slots=True)
 class RunEvent:
     """One event of a run. `raw` is its JSON as it came, `raw_data` the data's part of it."""
@@ -23,8 +39,8 @@ class RunEvent:
 
     @property
     def data(self) -> Any:
-        """The data, decoded."""
-        return json.loads(self.raw_data)
+        """The data, decoded. Of a whole number that Python takes for too long the size alone is kept, as a float; `raw_data` has it all."""
+        return decoded(self.raw_data)
 
     @classmethod
     def read(cls, raw: bytes) -> Self:
