@@ -39,7 +39,7 @@ class RunEvent:
 
     @property
     def data(self) -> Any:
-        """The data, decoded. Of a whole number that Python takes for too long the size alone is kept, as a float; `raw_data` has it all."""
+        """The data, decoded. A whole number that Python takes for too long is infinity; `raw_data` has it all."""
         return decoded(self.raw_data)
 
     @classmethod

@@ -119,7 +119,7 @@ async def test_the_row_of_a_deleted_run_stays_longer_than_a_create_that_had_begu
     run = await seed.run("a", status="success")
     await seed.delete(run)
     await publish_all(store)
-    await execute(pool, "UPDATE run SET deleted_at = clock_timestamp() - interval '8 seconds'")
+    await execute(pool, "UPDATE run SET deleted_at = clock_timestamp() - interval '5 seconds'")
     assert await DeletedRunStore(pool).purge_some(1000) == (False, False)
     await execute(pool, "UPDATE run SET deleted_at = clock_timestamp() - interval '11 seconds'")
     assert await DeletedRunStore(pool).purge_some(1000) == (True, True)

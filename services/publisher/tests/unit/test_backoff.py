@@ -36,6 +36,21 @@ def test_a_run_that_failed_rests_longer_each_time_and_the_others_do_not():
     assert backoff.any_failed, "it has not gone well yet"
 
 
+def test_where_very_many_fail_each_rests_until_all_can_be_passed():
+    clock = Clock()
+    backoff = RunBackoff(clock)
+    many = [new_run_id() for _ in range(100_000)]
+    backoff.settle((), many)
+    backoff.settle((), many)
+    clock.now = 4.9
+    assert backoff.resting() == set(many)
+    clock.now = 5.1
+    assert backoff.resting() == set()
+    backoff.settle(many, {A})
+    clock.now += 0.06
+    assert backoff.resting() == set(), "a single one as usual"
+
+
 def test_success_forgets_the_failures():
     clock = Clock()
     backoff = RunBackoff(clock)

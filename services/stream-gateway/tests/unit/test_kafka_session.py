@@ -1,12 +1,15 @@
 """Where a run's records are is worked out once for as long as somebody watches it, and not remembered for long afterwards."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2 as theirs  # pyright: ignore[reportUnknownVariableType] - has no types
 
+from juinie_shared.domain.errors import KafkaAway
 from juinie_shared.domain.ids import KeyId, RunId, TenantId, new_run_id
 from juinie_stream_gateway.core.hub import Hub
 from juinie_stream_gateway.core.recent import RecentFrames
@@ -73,6 +76,45 @@ def test_a_run_is_hashed_once_for_all_that_a_connect_asks(hub: Hub, session: Ses
         assert session.partition_of_room(room) == wanted
         assert not session.reads(room)
     assert len(hashed) == 1
+
+
+class Brokers:
+    """What they say of leaders, each time that they are asked and answer."""
+
+    def __init__(self) -> None:
+        self.led, self.answers = set(range(PARTITIONS)), True
+        self._known = set(self.led)
+        self.cluster = self
+
+    def available_partitions_for_topic(self, _topic: str) -> set[int]:
+        return set(self._known)
+
+    def force_metadata_update(self) -> asyncio.Future[bool]:
+        news = asyncio.get_running_loop().create_future()
+        news.set_result(self.answers)
+        if self.answers:
+            self._known = set(self.led)
+        return news
+
+
+async def test_a_session_ends_once_two_answers_say_that_others_have_a_leader(hub: Hub):
+    brokers = Brokers()
+    led = [TopicPartition("topic", number) for number in range(PARTITIONS - 1)]
+    brokers.led.discard(PARTITIONS - 1)
+    brokers.force_metadata_update()
+    session: Any = Session(SimpleNamespace(_client=brokers), "topic", PARTITIONS, led, hub)
+    for _ in range(3):
+        session._see_leaders()  # and asks, as one has none
+    brokers.answers = False
+    session._see_leaders()
+    brokers.led.add(PARTITIONS - 1)
+    for _ in range(3):
+        session._see_leaders()  # nobody answers
+    brokers.answers = True
+    session._see_leaders()
+    session._see_leaders()  # the first answer
+    with pytest.raises(KafkaAway):
+        session._see_leaders()
 
 
 def test_its_hash_is_the_one_that_kafka_takes():

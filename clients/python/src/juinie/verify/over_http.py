@@ -69,7 +69,7 @@ async def check_stream(client: Client, log: Log, report: Report, timeout_seconds
     streamed, faults = list[RunEvent](), list[str]()
     try:
         async with asyncio.timeout(timeout_seconds):
-            streamed = await _stream(client, log)
+            await _stream(client, log, streamed)
     except TimeoutError:
         faults.append(f"no end within {timeout_seconds:g} s")
     faults += faults_of_copy(log.events, streamed)
@@ -82,13 +82,11 @@ async def _pages(client: Client, run_id: str, after_seq: int) -> list[RunEvent]:
         return [event async for page in pages for event in page]
 
 
-async def _stream(client: Client, log: Log) -> list[RunEvent]:
-    """Up to stream.end, or up to the last event of an open run's log."""
+async def _stream(client: Client, log: Log, streamed: list[RunEvent]) -> None:
+    """Add what comes, up to stream.end, or up to the last event of an open run's log."""
     urls = [f"{url}/v1/runs/{log.run['run_id']}/stream" for url in client.stream_urls]
-    streamed = list[RunEvent]()
     async with aclosing(RunStream(client.http, urls, log.first_seq - 1).events()) as events:
         async for event in events:
             streamed.append(event)
             if not log.finished and event.seq >= log.run["last_seq"]:
                 break
-    return streamed

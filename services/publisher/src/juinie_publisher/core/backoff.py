@@ -7,6 +7,8 @@ from juinie_shared.domain.ids import RunId
 
 FIRST_SECONDS = 0.05
 MOST_SECONDS = 1.0
+SECONDS_A_RUN = 50e-6
+"""Where very many fail at once, each rests for as long as it takes to get past all of them."""
 FORGET_SECONDS = 60.0
 """Several times as long as a partition that never answers keeps what is sent to it."""
 
@@ -46,4 +48,5 @@ class RunBackoff:
             self._failed.pop(run_id, None)
         for run_id in failed:
             failures = self._failed.get(run_id, (0, 0.0))[0] + 1
-            self._failed[run_id] = failures, now + delay_seconds(failures)
+            rest = max(delay_seconds(failures), SECONDS_A_RUN * len(self._failed))
+            self._failed[run_id] = failures, now + rest

@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 0.25
 """How long a round waits for its slowest partition. Then it goes on without it."""
 MOST_RUNS_LEFT_OUT = 100_000
 """What a fetch may be asked to leave out. Where more wait for partitions that are slow or fail, nothing is fetched until one is done, and what others
-could have is not found until then."""
+could have is not found for as long as these do."""
 
 
 class BatchFailed(KafkaAway):

@@ -5,7 +5,7 @@ from juinie_shared.db.pool import Pool
 
 LOCK_DELETED_RUN = """
     SELECT run_id FROM run
-    WHERE deleted_at < clock_timestamp() - make_interval(secs => $1::float8)
+    WHERE deleted_at < (SELECT clock_timestamp() - make_interval(secs => $1::float8))
       AND NOT EXISTS (SELECT FROM outbox WHERE outbox.run_id = run.run_id)
       AND NOT EXISTS (SELECT FROM dead_letter WHERE dead_letter.run_id = run.run_id)
     ORDER BY deleted_at LIMIT 1 FOR UPDATE SKIP LOCKED

@@ -38,6 +38,8 @@ class Session:
         self._consumer = consumer
         self._topic = topic
         self._led = self._led_before = frozenset(led)
+        self._news: asyncio.Future[bool] | None = None
+        """What the brokers say of leaders, asked for the next look: else that is up to ten seconds old."""
         self._hub = hub
         self._active: set[TopicPartition] = set()
         self._activating = asyncio.Lock()
@@ -116,14 +118,18 @@ class Session:
         self._before = now
 
     def _see_leaders(self) -> None:
-        """Two looks that say the same: a broker that is cut off from its cluster says what was true before."""
+        """Two answers that say the same: a broker that is cut off from its cluster, and is asked as any other, says what was true before."""
         client = self._consumer._client  # noqa: SLF001 - nobody else knows
+        if self._news is not None and not (self._news.done() and self._news.result()):
+            if self._news.done():  # nobody answered
+                self._news = client.force_metadata_update()
+            return
         led = _led(client.cluster, self._topic)
         if led == self._led_before != self._led:
             raise KafkaAway("Other partitions have a leader now.")
         self._led_before = led
-        if len(self._led) < self.partitions or led != self._led:
-            client.force_metadata_update()  # for the next look; or what it sees would be up to ten seconds old
+        lacks = len(self._led) < self.partitions or led != self._led
+        self._news = client.force_metadata_update() if lacks else None
 
 
 async def open_session(consumer: Any, topic: str, hub: Hub) -> Session:
