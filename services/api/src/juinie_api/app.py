@@ -37,7 +37,7 @@ from juinie_api.edges.unanswered import Unanswered
 from juinie_api.settings import Settings
 from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
-from juinie_shared.db.plans import ONE_PLAN
+from juinie_shared.db.plans import ALONG_INDEXES, ONE_PLAN
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
 from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.db.standing import DatabaseCheck
@@ -85,7 +85,9 @@ async def serve(
         release_seconds=RELEASE_SECONDS,
     )
     url = settings.database_url.get_secret_value()
-    pool = await open_pool(url, telemetry.SERVICE, replace(limits, acquire_within=seconds_for_a_connection))
+    pool = await open_pool(
+        url, telemetry.SERVICE, replace(limits, acquire_within=seconds_for_a_connection), **ALONG_INDEXES
+    )
     flight_pool = await open_pool(
         url, telemetry.SERVICE, replace(limits, size=_flights(settings)), **ONE_PLAN
     )

@@ -1,8 +1,12 @@
 """What only Postgres does: rendering, rows whose run is gone, and removing deleted runs."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 
-from juinie_publisher.store.deleted_runs import DeletedRunStore
+from juinie_publisher.store.deleted_runs import PURGE_APPEND_KEYS, PURGE_EVENTS, DeletedRunStore
+from juinie_publisher.store.due_runs import DueRunStore
+from juinie_publisher.store.kept_runs import ALONG_INDEX
 from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.domain.ids import SHARDS
 from juinie_testkit.seed import Seed
@@ -133,6 +137,76 @@ async def test_long_run_is_removed_in_batches(pool, store, seed):
     steps = [await DeletedRunStore(pool, hidden_seconds=0).purge_some(10) for _ in range(3)]
     assert steps == [(True, False), (True, False), (True, True)]
     assert await left_of(pool, run) == [0, 0, 0, 0, 1]
+
+
+READ = """
+    SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int
+    FROM pg_stat_xact_user_tables WHERE relname IN ('run_event', 'append_key')
+"""
+
+
+async def test_a_long_run_among_short_ones_is_removed_without_reading_it_again_and_again(pool, seed):
+    """Statistics say that a run has an event or two, and no more than one key."""
+    run = await seed.run("a", status="success")
+    async with pool.connection() as connection:
+        for table in ("run_event", "append_key"):
+            await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        await connection.execute(
+            "INSERT INTO run_event (run_id, seq, type, data) SELECT gen_random_uuid(), 1, 'x', 'null' FROM generate_series(1, 20000)"
+        )
+        await connection.execute(
+            "INSERT INTO append_key SELECT gen_random_uuid(), 'k', '', '', 1, 1, '', false FROM generate_series(1, 20000)"
+        )
+        await connection.execute("ANALYZE run_event, append_key")
+        await connection.execute(
+            "INSERT INTO run_event (run_id, seq, type, data) SELECT $1, n, 'x', 'null' FROM generate_series(10, 4009) n",
+            run,
+        )
+        await connection.execute(
+            "INSERT INTO append_key SELECT $1, 'k' || n, '', '', 1, 1, '', false FROM generate_series(1, 2000) n",
+            run,
+        )
+        for statement in (PURGE_EVENTS, PURGE_APPEND_KEYS):
+            async with connection.transaction():
+                await connection.execute(ALONG_INDEX)
+                before = await connection.fetchval(READ)
+                assert await connection.execute(statement, run, 500) == "DELETE 500"
+                assert await connection.fetchval(READ) - before <= 4 * 500
+
+
+READ_OF_RUNS = """
+    SELECT (coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int FROM pg_stat_xact_user_tables WHERE relname = 'run'
+"""
+RUNS_DUE_IN = """
+    INSERT INTO run (run_id, tenant_id, shard, agent, last_seq, idle_timeout_seconds, deadline_at, due_at, fingerprint)
+    SELECT gen_random_uuid(), tenant_id, 0, 'a', 1, 60, now() + interval '1 day', now() + make_interval(secs => $1), ''
+    FROM tenant, generate_series(1, $2::int)
+"""
+
+
+async def test_a_look_for_what_is_overdue_reads_no_other_runs(pool, seed):
+    """Nobody has counted them yet."""
+    await seed.key()
+    async with pool.connection() as connection:
+        await connection.execute("ALTER TABLE run SET (autovacuum_enabled = off)")
+        await connection.execute(RUNS_DUE_IN, 3600, 50_000)
+    async with pool.transaction() as tx:
+        before = await tx.fetchval(READ_OF_RUNS)
+        assert await DueRunStore(OnlyThis(tx)).count_overdue(10) == 0
+        assert await tx.fetchval(READ_OF_RUNS) - before <= 100
+
+
+class OnlyThis:
+    """A pool of one session, whose counts of a transaction can be read in it."""
+
+    def __init__(self, tx):
+        self._tx = tx
+
+    @asynccontextmanager
+    async def connection(self):
+        yield self._tx
+
+    transaction = connection
 
 
 async def test_run_that_another_publisher_is_removing_is_left_to_it(pool, store, seed):

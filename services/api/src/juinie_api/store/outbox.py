@@ -96,7 +96,8 @@ IS_DEEP = """
 # and holds up no append, which locks the row FOR NO KEY UPDATE; nor can retention take anything from then on. What it took while its
 # lock was waited for, this statement still sees among the events: only the run's row is read again then, and says from where on they
 # are kept. No older row of an event can be sent later than these: it was committed with the event, so its
-# id is lower. Reads only the events' lengths, which stand beside the data. By run_pkey and run_event_pkey.
+# id is lower. Reads only the events' lengths, which stand beside the data. By run_pkey and run_event_pkey: `coalesce` keeps the planner from
+# reading all runs of the tenant.
 # $1 $2 $3 runs, first and last seqs · $4 tenant, $5 traceparent · $6 events and $7 bytes that a row may have
 REPUBLISH = """
     WITH span AS (
@@ -104,7 +105,7 @@ REPUBLISH = """
                wanted.place
         FROM unnest($1::uuid[], $2::bigint[], $3::bigint[])
             WITH ORDINALITY AS wanted (run_id, first_seq, last_seq, place)
-        JOIN run ON run.run_id = wanted.run_id AND run.tenant_id = $4 AND run.deleted_at IS NULL
+        JOIN run ON run.run_id = wanted.run_id AND coalesce(run.tenant_id = $4, false) AND run.deleted_at IS NULL
         FOR KEY SHARE OF run
     ), event AS (
         SELECT span.place, span.shard, span.run_id, e.seq, octet_length(e.data) AS bytes,

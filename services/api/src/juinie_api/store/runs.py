@@ -109,11 +109,11 @@ DELETE = """
     SELECT finished FROM locked
 """
 
-# By run_tenant_thread_idx, backwards.
+# By run_tenant_thread_idx, backwards. CASE keeps the planner from run_open_idx, where it would read all open runs of the tenant.
 ACTIVE_RUN = (
     RUN_FROM
     + """
-    WHERE tenant_id = $1 AND thread_id = $2 AND status IN ('pending', 'running') AND deleted_at IS NULL
+    WHERE tenant_id = $1 AND thread_id = $2 AND CASE WHEN deleted_at IS NULL THEN status IN ('pending', 'running') END
     ORDER BY created_at DESC, run_id DESC LIMIT 1
 """
 )

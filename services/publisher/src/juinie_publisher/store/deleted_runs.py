@@ -1,6 +1,6 @@
 """Deleted runs: what is left of them goes in batches."""
 
-from juinie_publisher.store.kept_runs import BY_INDEX_ALONE
+from juinie_publisher.store.kept_runs import ALONG_INDEX
 from juinie_shared.db.pool import Pool
 
 LOCK_DELETED_RUN = """
@@ -12,7 +12,7 @@ LOCK_DELETED_RUN = """
 """
 """One run, deleted at least $1 seconds ago, of which nothing is left to publish. Nothing new can come: a deleted run takes no appends.
 
-Locks the run's row against another publisher that purges. Indexes, and BY_INDEX_ALONE: run_deleted_idx,
+Locks the run's row against another publisher that purges. Indexes, and ALONG_INDEX: run_deleted_idx,
 outbox (run_id), dead_letter (run_id).
 """
 
@@ -22,13 +22,16 @@ tombstone, finds the row instead."""
 
 PURGE_EVENTS = """
     DELETE FROM run_event WHERE run_id = $1
-    AND seq IN (SELECT seq FROM run_event WHERE run_id = $1 ORDER BY seq LIMIT $2)
+    AND seq <= (SELECT max(seq) FROM (SELECT seq FROM run_event WHERE run_id = $1 ORDER BY seq LIMIT $2) AS first)
 """
+"""By run_event_pkey, twice: up to the last of the first. With `IN`, what a run of many events is thought to have, where most have few, has the first of
+them read once for each of all."""
 
 PURGE_APPEND_KEYS = """
     DELETE FROM append_key WHERE run_id = $1
-    AND key IN (SELECT key FROM append_key WHERE run_id = $1 LIMIT $2)
+    AND key <= (SELECT max(key) FROM (SELECT key FROM append_key WHERE run_id = $1 ORDER BY key LIMIT $2) AS first)
 """
+"""By append_key_pkey, likewise."""
 
 PURGE_RUN = """
     WITH keys AS (DELETE FROM create_key WHERE run_id = $1)
@@ -48,7 +51,7 @@ class DeletedRunStore:
         Gives whether there was such a run, and whether it is gone now.
         """
         async with self._pool.transaction() as connection:
-            await connection.execute(BY_INDEX_ALONE)
+            await connection.execute(ALONG_INDEX)
             run_id = await connection.fetchval(LOCK_DELETED_RUN, self._hidden_seconds)
             if run_id is None:
                 return False, False

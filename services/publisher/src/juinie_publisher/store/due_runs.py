@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from juinie_publisher.store.kept_runs import ALONG_INDEX
 from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.db.pool import Connection, Pool, Row
 from juinie_shared.domain.errors import Transient
@@ -33,8 +34,8 @@ By run_due_idx: the clock stands in a subquery because a volatile function is no
 the lock, so a moment that is past is past for whoever held the row before, too.
 """
 
-TAKE_ONE = _LOCKED.format(which="WHERE run_id = $1 AND due_at <= clock_timestamp()")
-"""One run, if it is still due and nobody has it. By run_pkey."""
+TAKE_ONE = _LOCKED.format(which="WHERE run_id = $1 AND coalesce(due_at <= clock_timestamp(), false)")
+"""One run, if it is still due and nobody has it. By run_pkey, and by no other index: `coalesce` sees to that."""
 
 FIND_DUE = "SELECT run_id FROM run WHERE due_at <= (SELECT clock_timestamp()) ORDER BY due_at LIMIT $1"
 """No lock. By run_due_idx."""
@@ -74,10 +75,12 @@ PUT_OFF = "UPDATE run SET due_at = clock_timestamp() + make_interval(secs => $2:
 
 OVERDUE = """
     SELECT count(*) FROM (
-        SELECT FROM run WHERE due_at < (SELECT clock_timestamp() - make_interval(secs => $1::float8)) LIMIT 10000
+        SELECT FROM run WHERE due_at < (SELECT clock_timestamp() - make_interval(secs => $1::float8))
+        ORDER BY due_at LIMIT 10000
     ) AS overdue
 """
-"""By run_due_idx; counts to ten thousand at most, so that a long queue costs no more than that."""
+"""By run_due_idx, and ALONG_INDEX: where many are thought to be overdue, all runs would be read. It counts to ten thousand at most, so that a
+long queue costs no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +146,9 @@ class DueRunStore:
 
     async def count_overdue(self, seconds: float) -> int:
         """How many runs have been due for longer than that."""
-        async with self._pool.connection() as connection:
-            return await connection.fetchval(OVERDUE, seconds)
+        async with self._pool.transaction() as tx:
+            await tx.execute(ALONG_INDEX)
+            return await tx.fetchval(OVERDUE, seconds)
 
     async def _sweep(self, take: str, which: object, decide: Decide) -> int:
         async with self._pool.transaction() as tx:

@@ -16,6 +16,9 @@ BY_INDEX_ALONE = "SET LOCAL enable_seqscan = off"
 """For statements that ask the outbox for one run: a plan that was made while it was empty would read all of it, for
 each run, once Kafka has been away for a while."""
 
+ALONG_INDEX = f"{BY_INDEX_ALONE}; SET LOCAL enable_bitmapscan = off"
+"""And in its order: a bitmap takes all that is asked for, to sort it, where that is thought to be little."""
+
 TENANTS = """
     SELECT tenant_id, greatest(least(events_after, interval '1000 years'), interval '0') AS events_after,
            greatest(least(runs_after, interval '1000 years'), interval '0') AS runs_after
