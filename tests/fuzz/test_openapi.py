@@ -21,6 +21,9 @@ PROGRAM = Path(sys.executable).with_name("st")
 CASES_PER_EXAMPLE = 30
 """How many cases come of one more example for each operation, roughly."""
 
+LONGEST_WAIT_SECONDS, HANG_SECONDS = 30, 5
+"""A request for events, or a claim, waits as long as it asks to, and nothing takes longer than that by more than an answer may."""
+
 pytestmark = pytest.mark.timeout(3600)
 
 
@@ -32,7 +35,7 @@ def test_api_does_what_its_document_says(stack: Stack, key: SeededKey, plan: Any
             PROGRAM, "--no-color", "run", f"{stack.api.url}/openapi.json", "--header", f"Authorization: Bearer {key.text}",
             "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--phases", phases, "--max-examples", str(examples),
             "--seed", str(plan.seed), "--generation-database", "none", "--suppress-health-check", "all", "--continue-on-failure",
-            "--request-timeout", "65", "--exclude-path-regex", "/wait$", "--workers", "2", "--warnings", "off",
+            "--request-timeout", "65", "--max-response-time", str(LONGEST_WAIT_SECONDS + HANG_SECONDS), "--exclude-path-regex", "/wait$", "--workers", "2", "--warnings", "off",
         ],
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
