@@ -4,6 +4,7 @@ topic does not notice."""
 import re
 import time
 from collections.abc import AsyncGenerator, Collection, Generator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, override
 from uuid import uuid4
@@ -124,6 +125,21 @@ def times_away(stack: Stack) -> int:
     return stack.gateway.log.read_text(errors="replace").count('"kafka_away"')
 
 
+@asynccontextmanager
+async def watched_runs(
+    stack: Stack, pool: Pool
+) -> AsyncGenerator[tuple[ApiClient, tuple[str, str], tuple[Watcher, Watcher]]]:
+    """A run of each broker's, and its watcher."""
+    key = await Seed(pool).key()
+    async with ApiClient(stack.api.url, key.text, timeout_seconds=SOON) as api:
+        runs = await a_run_on_each(api, await leaders(stack.kafka_bootstrap_servers, stack.kafka_topic))
+        async with (
+            Watcher(stack.gateway.url, runs[0], key=key.text) as first,
+            Watcher(stack.gateway.url, runs[1], key=key.text) as second,
+        ):
+            yield api, runs, (first, second)
+
+
 async def is_read_from_kafka(stack: Stack, api: ApiClient, run_id: str) -> None:
     """Append to it, and to nothing else, until the gateway has something of it from Kafka."""
     before = await metric(stack.gateway.url, BY_KAFKA)
@@ -172,30 +188,24 @@ async def test_leaders_that_move_lose_nothing(
     brokers: tuple[EmbeddedKafka, EmbeddedKafka], stack: Stack, pool: Pool
 ):
     servers, topic, second = stack.kafka_bootstrap_servers, stack.kafka_topic, brokers[1]
-    key = await Seed(pool).key()
-    async with ApiClient(stack.api.url, key.text, timeout_seconds=SOON) as api:
-        runs = await a_run_on_each(api, await leaders(servers, topic))
-        async with (
-            Watcher(stack.gateway.url, runs[0], key=key.text) as one,
-            Watcher(stack.gateway.url, runs[1], key=key.text) as other,
-        ):
-            await until_metric(stack.gateway.url, LIVE, 1, SOON)
-            second.kill()
-            killed_at = time.monotonic()
-            for number in range(10):
-                for run_id in runs:
-                    await api.append(run_id, ("token", number))
+    async with watched_runs(stack, pool) as (api, runs, (one, other)):
+        await until_metric(stack.gateway.url, LIVE, 1, SOON)
+        second.kill()
+        killed_at = time.monotonic()
+        for number in range(10):
             for run_id in runs:
-                await await_outbox_flush(pool, run_id, timeout_seconds=SOON)
-            print(f"{time.monotonic() - killed_at:.1f} s from a leader's death until all was published")
-            assert set((await leaders(servers, topic)).values()) == {1}
-            for watcher in (one, other):
-                await watcher.until_seq(12)
-            await is_read_from_kafka(stack, api, runs[1])
-            print(f"{time.monotonic() - killed_at:.1f} s until watchers had it from Kafka again")
-            second.start()
-            counts = await are_whole(api, {runs[0]: one, runs[1]: other})
-        await is_on_kafka(stack, pool, counts)
+                await api.append(run_id, ("token", number))
+        for run_id in runs:
+            await await_outbox_flush(pool, run_id, timeout_seconds=SOON)
+        print(f"{time.monotonic() - killed_at:.1f} s from a leader's death until all was published")
+        assert set((await leaders(servers, topic)).values()) == {1}
+        for watcher in (one, other):
+            await watcher.until_seq(12)
+        await is_read_from_kafka(stack, api, runs[1])
+        print(f"{time.monotonic() - killed_at:.1f} s until watchers had it from Kafka again")
+        second.start()
+        counts = await are_whole(api, {runs[0]: one, runs[1]: other})
+    await is_on_kafka(stack, pool, counts)
 
 
 @pytest.mark.parametrize("stack", [1], indirect=True)
@@ -203,39 +213,31 @@ async def test_partitions_without_a_leader_hold_up_no_other(
     brokers: tuple[EmbeddedKafka, EmbeddedKafka], stack: Stack, pool: Pool
 ):
     servers, topic, second = stack.kafka_bootstrap_servers, stack.kafka_topic, brokers[1]
-    key = await Seed(pool).key()
-    async with ApiClient(stack.api.url, key.text, timeout_seconds=SOON) as api:
-        runs = await a_run_on_each(api, await leaders(servers, topic))
-        async with (
-            Watcher(stack.gateway.url, runs[0], key=key.text) as well,
-            Watcher(stack.gateway.url, runs[1], key=key.text) as dead,
-        ):
-            for watcher in (well, dead):
-                await watcher.until_caught_up()
-            await until_metric(stack.gateway.url, LIVE, 1, SOON)
-            away_before = times_away(stack)
-            second.kill()
+    async with watched_runs(stack, pool) as (api, runs, (well, dead)):
+        for watcher in (well, dead):
+            await watcher.until_caught_up()
+        await until_metric(stack.gateway.url, LIVE, 1, SOON)
+        away_before = times_away(stack)
+        second.kill()
 
-            async def is_noticed() -> bool:
-                return -1 in (await leaders(servers, topic)).values()
+        async def is_noticed() -> bool:
+            return -1 in (await leaders(servers, topic)).values()
 
-            await eventually(is_noticed, SOON, "partitions without a leader")
-            await api.append(runs[1], ("token", 0))
-            await eventually(lambda: times_away(stack) > away_before, SOON, "a session that is given up")
-            await until_metric(stack.gateway.url, LIVE, 1, SOON)
-            before = await metric(stack.gateway.url, BY_KAFKA)
-            for number in range(1, 4):  # the first one starts its run
-                for run_id in runs:
-                    await api.append(run_id, ("token", number))
-                await well.until_seq(2 + number)
-                await dead.until_seq(3 + number)
-            assert await metric(stack.gateway.url, LIVE) == 1, "and stays so"
-            assert await metric(stack.gateway.url, BY_KAFKA) > before, (
-                "what is on the other half comes by Kafka"
-            )
-            second.start()
-            await await_outbox_flush(pool, runs[1], timeout_seconds=SOON)
-            await dead.until_seq(6)
-            await is_read_from_kafka(stack, api, runs[1])
-            counts = await are_whole(api, {runs[0]: well, runs[1]: dead})
-        await is_on_kafka(stack, pool, counts)
+        await eventually(is_noticed, SOON, "partitions without a leader")
+        await api.append(runs[1], ("token", 0))
+        await eventually(lambda: times_away(stack) > away_before, SOON, "a session that is given up")
+        await until_metric(stack.gateway.url, LIVE, 1, SOON)
+        before = await metric(stack.gateway.url, BY_KAFKA)
+        for number in range(1, 4):  # the first one starts its run
+            for run_id in runs:
+                await api.append(run_id, ("token", number))
+            await well.until_seq(2 + number)
+            await dead.until_seq(3 + number)
+        assert await metric(stack.gateway.url, LIVE) == 1, "and stays so"
+        assert await metric(stack.gateway.url, BY_KAFKA) > before, "what is on the other half comes by Kafka"
+        second.start()
+        await await_outbox_flush(pool, runs[1], timeout_seconds=SOON)
+        await dead.until_seq(6)
+        await is_read_from_kafka(stack, api, runs[1])
+        counts = await are_whole(api, {runs[0]: well, runs[1]: dead})
+    await is_on_kafka(stack, pool, counts)

@@ -65,9 +65,7 @@ class Api:
                     method, f"{url}{path}", content=content, json=json, params=params, headers=sent_headers,
                     timeout=timeout,
                 )  # fmt: skip
-            except httpx.TransportError as error:
-                why, wait, doubtful = type(error).__name__, _wait(attempt), True
-            except httpx.DecodingError as error:  # the answer itself is lost with it
+            except (httpx.TransportError, httpx.DecodingError) as error:  # the answer is lost with its body
                 why, wait, doubtful = type(error).__name__, _wait(attempt), True
             else:
                 if answer.status_code not in PASSING:

@@ -107,18 +107,18 @@ async def test_a_body_is_refused_while_it_arrives(api: Any):
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
 
 
+def raw_head(path: str, *headers: str) -> bytes:
+    """Of a POST of JSON, with these headers to the letter."""
+    lines = (f"POST {path} HTTP/1.1", "Host: a", "Content-Type: application/json", *headers)
+    return "\r\n".join((*lines, "", "")).encode()
+
+
 @pytest.mark.parametrize("path", ["/v1/runs", "/v1/runs/{run_id}/events"])
 async def test_a_body_that_says_it_is_too_large_is_refused_before_any_of_it_is_asked_for(api: Any, path: str):
     path = path.format(run_id=(await api.create())["run_id"])
     client = await connect_raw(api.service.port)
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: a",
-        f"Authorization: Bearer {api.key.text}",
-        "Content-Type: application/json",
-    ]
-    head = "\r\n".join([*lines, "Content-Length: 99999999999", "Expect: 100-continue", "", ""])
-    await client.send(head.encode())
+    key = f"Authorization: Bearer {api.key.text}"
+    await client.send(raw_head(path, key, "Content-Length: 99999999999", "Expect: 100-continue"))
     await client.read_until(b"request_too_large")
     client.leave()
     assert client.received.startswith(b"HTTP/1.1 413 ")
@@ -267,16 +267,15 @@ async def test_white_space_behind_an_idempotency_key_or_a_lease_is_none_of_it(ap
     answers = list[bytes]()
     for space in ("", " ", "\t "):
         client = await connect_raw(api.service.port)
-        lines = [
-            f"POST /v1/runs/{run_id}/events HTTP/1.1",
-            "Host: a",
+        head = raw_head(
+            f"/v1/runs/{run_id}/events",
             f"X-Api-Key: {api.key.text}{space}",
-            "Content-Type: application/json",
             f"Idempotency-Key: k{space}",
             f"Juinie-Lease: {token}{space}",
-        ]
-        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""])
-        await client.send(head.encode() + body)
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        )
+        await client.send(head + body)
         await client.read_until(b'"first_seq"')
         client.leave()
         answers.append(client.received)

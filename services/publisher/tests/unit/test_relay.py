@@ -440,9 +440,8 @@ async def test_thousands_of_runs_of_a_partition_that_fails_hold_up_no_other(
     assert len(topic.records) == len(waiting) + 5
 
 
-async def test_nothing_is_fetched_while_no_partition_could_take_it(relay, outbox, topic, monkeypatch):
-    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
-    topic.partitions = 1
+async def sent_late_with_no_fetch_meanwhile(relay, outbox, topic):
+    """A run whose first row was on its way for as long as a round that fetched nothing."""
     may_arrive = asyncio.Event()
 
     async def be_late(_partition, _batch):
@@ -457,6 +456,13 @@ async def test_nothing_is_fetched_while_no_partition_could_take_it(relay, outbox
     may_arrive.set()
     await relay.drain()
     outbox.before_fetch = None
+    return run
+
+
+async def test_nothing_is_fetched_while_no_partition_could_take_it(relay, outbox, topic, monkeypatch):
+    monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
+    topic.partitions = 1
+    run = await sent_late_with_no_fetch_meanwhile(relay, outbox, topic)
     await outbox.append(run)
     await relay.round()
     assert topic.seqs(run) == [1, 2]
@@ -467,20 +473,7 @@ async def test_nothing_is_fetched_while_too_many_runs_wait_for_slow_partitions(
 ):
     monkeypatch.setattr("juinie_publisher.core.relay.PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr("juinie_publisher.core.relay.MOST_RUNS_LEFT_OUT", 0)
-    may_arrive = asyncio.Event()
-
-    async def be_late(_partition, _batch):
-        await may_arrive.wait()
-
-    topic.before_send = be_late
-    run = new_run_id()
-    await outbox.append(run)
-    await relay.round()
-    outbox.before_fetch = pytest.fail
-    assert await relay.round() is False
-    may_arrive.set()
-    await relay.drain()
-    outbox.before_fetch = None
+    run = await sent_late_with_no_fetch_meanwhile(relay, outbox, topic)
     await relay.round()
     assert topic.seqs(run) == [1]
 
