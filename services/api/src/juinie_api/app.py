@@ -37,7 +37,7 @@ from juinie_api.edges.unanswered import Unanswered
 from juinie_api.settings import Settings
 from juinie_shared.contracts.names import OUTBOX_CHANNEL, PENDING_CHANNEL
 from juinie_shared.contracts.stream_tokens import StreamTokenSigner
-from juinie_shared.db.plans import ALONG_INDEXES, ONE_PLAN
+from juinie_shared.db.plans import ALONG_INDEXES, IN_ORDER, ONE_PLAN
 from juinie_shared.db.pool import Connection, Pool, PoolLimits, connect, open_pool
 from juinie_shared.db.sessions import SessionCheck
 from juinie_shared.db.standing import DatabaseCheck
@@ -84,16 +84,9 @@ async def serve(
         lock_seconds=LOCK_SECONDS,
         release_seconds=RELEASE_SECONDS,
     )
-    url = settings.database_url.get_secret_value()
-    pool = await open_pool(
-        url, telemetry.SERVICE, replace(limits, acquire_within=seconds_for_a_connection), **ALONG_INDEXES
-    )
-    flight_pool = await open_pool(
-        url, telemetry.SERVICE, replace(limits, size=_flights(settings)), **ONE_PLAN
-    )
-    health_pool = await open_pool(url, telemetry.SERVICE, replace(limits, size=1))
+    pools = await _open_pools(settings, limits)
     try:
-        api = _Api(settings, provider, _Pools(pool, flight_pool, health_pool), limits, stopping, sibling)
+        api = _Api(settings, provider, pools, limits, stopping, sibling)
         with closing(api.server.bind()) as listener:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(unbroken(run)) for run in api.background]
@@ -106,19 +99,37 @@ async def serve(
             await api.counts.leave()
             _log.info(telemetry.STOPPED)
     finally:
-        await health_pool.close()
-        await flight_pool.close()
-        await pool.close()
+        await pools.close()
         await asyncio.to_thread(provider.shutdown)
 
 
 @dataclass(frozen=True, slots=True)
 class _Pools:
-    """Connections for requests, for what is committed together, and for readiness."""
+    """Connections for requests, for what is committed together, for the desk, and for readiness."""
 
     requests: Pool
     flights: Pool
+    desk: Pool
     health: Pool
+
+    async def close(self) -> None:
+        for pool in (self.health, self.desk, self.flights, self.requests):
+            await pool.close()
+
+
+async def _open_pools(settings: Settings, limits: PoolLimits) -> _Pools:
+    url, patient = (
+        settings.database_url.get_secret_value(),
+        replace(limits, acquire_within=seconds_for_a_connection),
+    )
+    return _Pools(
+        requests=await open_pool(url, telemetry.SERVICE, patient, **ALONG_INDEXES),
+        flights=await open_pool(url, telemetry.SERVICE, replace(limits, size=_flights(settings)), **ONE_PLAN),
+        desk=await open_pool(
+            url, telemetry.SERVICE, replace(patient, size=_clerks(settings) + 1), **IN_ORDER
+        ),
+        health=await open_pool(url, telemetry.SERVICE, replace(limits, size=1)),
+    )
 
 
 class _Api:
@@ -143,7 +154,7 @@ class _Api:
         self.counts = SharedCounts(pool)
         self._notifier = Notifier(connect_apart, metrics.notify_failures.inc, _log.warning)
         self._waker = waker = Waker(pool, _log.warning)
-        self._desk = desk = _desk(pool, settings.database_connections)
+        self._desk = desk = _desk(pools.desk, _clerks(settings))
         self._unanswered = Unanswered(settings.max_unanswered_bytes, metrics.bodies_refused.inc)
         self._windows = Windows(self.counts, _rates(settings), settings.rate_window_seconds)
         metrics.long_polls.set_function(lambda: waker.waiting)
@@ -252,14 +263,18 @@ def _once_warm(
         if not warm:
             await pools.flights.warm(_flights(settings))
             await pools.requests.warm(min(FIRST_CONNECTIONS, settings.database_connections))
+            await pools.desk.warm(1)
             warm = True
 
     return check
 
 
-def _desk(pool: Pool, connections: int) -> ClaimDesk:
-    """With fewer clerks than connections, so that workers never keep all of them from appends."""
-    clerks = max(1, min(CLERKS, connections // 2))
+def _clerks(settings: Settings) -> int:
+    """Each has a connection of its own; one more is for the looks in the name of all who wait, and for what is given back."""
+    return max(1, min(CLERKS, settings.database_connections // 2))
+
+
+def _desk(pool: Pool, clerks: int) -> ClaimDesk:
     return ClaimDesk(
         lambda claim: claim_run(pool, claim),
         lambda claimed: give_back(pool, claimed),

@@ -23,7 +23,7 @@ class Settings(EdgeSettings):
         ge=1,
         le=200,
         validation_alias="JUINIE_API_DATABASE_CONNECTIONS",
-        description="Size of the pool of each process. Beside it are up to five: two of them for appends that share a commit.",
+        description="Size of the pool of each process. Beside it are up to nine: two for appends that share a commit, four for workers' claims.",
     )
     max_request_bytes: int = Field(
         1024 * 1024, ge=1, validation_alias="JUINIE_MAX_REQUEST_BYTES",

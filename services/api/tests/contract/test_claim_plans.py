@@ -8,9 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from juinie_api.store import claims, events
-from juinie_shared.db.pool import Connection, Pool
+from juinie_shared.db.plans import IN_ORDER
+from juinie_shared.db.pool import Connection, Pool, open_pool
 from juinie_shared.domain.ids import TenantId
 from juinie_testkit.seed import Seed
+from juinie_testkit.waits import eventually
 
 AGENTS, RUNS = 100, 20_000
 
@@ -23,6 +25,16 @@ FILL = """
            clock_timestamp() + interval '1 day', ''
     FROM generate_series(0, 2 * $2::int - 1) AS n
 """
+OPEN = """
+    INSERT INTO run (run_id, tenant_id, shard, agent, status, created_at, last_seq, idle_timeout_seconds, deadline_at, fingerprint)
+    SELECT gen_random_uuid(), $1, 0, 'agent ' || n % 50, 'running', '2026-01-01'::timestamptz + make_interval(secs => n), 1, 3600,
+           clock_timestamp() + interval '1 day', ''
+    FROM generate_series(1, $2::int) AS n
+"""
+READ = """
+    SELECT (coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int FROM pg_stat_xact_user_tables WHERE relname = 'run'
+"""
+SCANS = "SELECT idx_scan::int FROM pg_stat_user_indexes WHERE indexrelname = $1"
 PAGES_A_PROBE = 12
 """An index's pages from its root to a leaf, the row, and its check, for each of the two looks at an agent."""
 
@@ -37,8 +49,16 @@ async def tenant_id(pool: Pool) -> TenantId:
 
 
 @pytest.fixture
-async def rolled_back(pool: Pool) -> AsyncGenerator[Connection]:
-    async with pool.connection() as connection:
+async def desk(database_url: str) -> AsyncGenerator[Pool]:
+    """Sessions as the desk has them."""
+    pool = await open_pool(database_url, "test", **IN_ORDER)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def rolled_back(desk: Pool) -> AsyncGenerator[Connection]:
+    async with desk.connection() as connection:
         transaction: Any = connection.transaction()
         await transaction.start()
         yield connection
@@ -103,10 +123,10 @@ async def test_the_look_for_all_who_wait_is_a_probe_for_each_of_their_agents(
 
 
 @pytest.mark.parametrize("since", ["as it was counted", "all claimed since"])
-async def test_the_look_reads_no_runs_that_are_running(pool: Pool, since: str):
+async def test_the_look_reads_no_runs_that_are_running(desk: Pool, since: str):
     """The usual day: few agents, half of what is open is running, or all of it since anybody counted."""
-    tenant_id = (await Seed(pool).key()).tenant_id
-    async with pool.connection() as connection:
+    tenant_id = (await Seed(desk).key()).tenant_id
+    async with desk.connection() as connection:
         await connection.execute(FILL, tenant_id, RUNS)
         await connection.execute("UPDATE run SET agent = 'agent ' || left(right(agent, 1), 1)::int % 4")
         await connection.execute(
@@ -119,6 +139,48 @@ async def test_the_look_reads_no_runs_that_are_running(pool: Pool, since: str):
         plan = await plan_of(connection, claims.FIND_PENDING, [tenant_id] * 40, names)
     scans = [node["Index Name"] for node in nodes_of(plan) if node.get("Relation Name") == "run"]
     assert scans == ["run_pending_idx"]
+
+
+async def let_begin(connection: Connection, others: TenantId, tenant_id: TenantId, waited: bool) -> None:
+    """Others' runs were counted, as they waited or had ended; a tenant began behind that, and all its runs are running."""
+    await connection.execute("ALTER TABLE run SET (autovacuum_enabled = off)")
+    await connection.execute(FILL, others, RUNS)
+    if not waited:
+        await connection.execute("UPDATE run SET status = 'success', finished_at = clock_timestamp()")
+    await connection.execute("ANALYZE run")
+    await connection.execute(OPEN, tenant_id, 5_000)
+
+
+@pytest.mark.parametrize("waited", [False, True], ids=["none waited then", "some waited then"])
+@pytest.mark.parametrize("agents", [1, 50])
+async def test_who_waits_reads_none_of_what_a_tenant_has_started_since_anybody_counted(
+    desk: Pool, waited: bool, agents: int
+):
+    seed = Seed(desk)
+    others, tenant_id = (await seed.key("others")).tenant_id, (await seed.key()).tenant_id
+    names = [f"agent {n}" for n in range(agents)]
+    async with desk.connection() as connection:
+        await let_begin(connection, others, tenant_id, waited)
+        async with connection.transaction():
+            before = await connection.fetchval(READ)
+            await claim(connection, tenant_id, names)
+            await connection.fetch(claims.FIND_PENDING, [tenant_id] * agents, names)
+            assert await connection.fetchval(READ) - before <= 2, "the planner looks at both ends of an index"
+
+
+async def test_claims_are_asked_in_sessions_that_read_in_the_order_of_an_index(api: Any):
+    async with api.pool.connection() as connection:
+        await let_begin(connection, (await api.seed.key("others")).tenant_id, api.key.tenant_id, waited=False)
+    assert (await api.claim("agent 1")).status_code == 204
+
+    async def scans(index: str) -> int:
+        return (await api.rows(SCANS, index))[0]["idx_scan"]
+
+    async def counted() -> bool:
+        return await scans("run_pending_idx") + await scans("run_open_idx") > 0
+
+    await eventually(counted, 30, "Postgres tells what was scanned")
+    assert await scans("run_open_idx") == 0
 
 
 async def test_renewing_a_lease_touches_no_index(tenant_id: TenantId, rolled_back: Connection):
