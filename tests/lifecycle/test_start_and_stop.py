@@ -17,6 +17,7 @@ from juinie_testkit.any_service import AnyService
 from juinie_testkit.backing.docker import free_port
 from juinie_testkit.leftovers import nothing_left
 from juinie_testkit.proxy import Proxy
+from juinie_testkit.waits import eventually
 
 type World = Literal[
     "healthy", "postgres away", "postgres hangs", "schema missing", "kafka away", "kafka hangs"
@@ -59,11 +60,34 @@ async def settings_in(
         yield service.settings(database_url, kafka, topic)
 
 
+@pytest.mark.parametrize("name", WORLDS)
+async def test_service_stops_that_postgres_has_left_hanging_since_it_began(
+    services: dict[str, AnyService],
+    name: str,
+    database_url: str,
+    kafka_bootstrap_servers: str,
+    kafka_topic: str,
+):
+    """Then there are sessions to close, and a server that says nothing."""
+    service = services[name]
+    async with nothing_left(database_url), Proxy.before(database_url) as line:
+        settings = service.settings(line.url_through(database_url), kafka_bootstrap_servers, kafka_topic)
+
+        def leave_hanging(stopping: asyncio.Event, _serving: asyncio.Task[None]) -> None:
+            line.hang()
+            stopping.set()
+
+        await stop_at(
+            service, settings, "listening", leave_hanging, until=lambda: line.bytes_to_client > 2000
+        )
+
+
 async def stop_at(
     service: AnyService,
     settings: Any,
     moment: Moment,
     stop: Callable[[asyncio.Event, asyncio.Task[None]], None],
+    until: Callable[[], bool] = lambda: True,
 ) -> None:
     """Start the service, stop it at this moment, and wait until it has."""
     stopping, listening = asyncio.Event(), asyncio.Event()
@@ -72,6 +96,7 @@ async def stop_at(
         stop(stopping, serving)
     elif moment == "listening":
         await asyncio.wait_for(listening.wait(), 20)
+        await eventually(until, 20, "the moment has come")
         stop(stopping, serving)
     else:
         for _ in range(int(moment)):

@@ -38,6 +38,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self.port = 0
+        self.seconds_to_connect = 0.0
         self.accepted = 0
         self.open = 0
         self.bytes_to_server = 0
@@ -133,6 +134,7 @@ class Proxy:
         self._writers.add(writer)
         try:
             await self._flowing.wait()
+            await asyncio.sleep(self.seconds_to_connect)
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except OSError:
             self._leave(writer)

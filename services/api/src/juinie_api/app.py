@@ -99,12 +99,11 @@ async def serve(
             await api.counts.leave()
             _log.info(telemetry.STOPPED)
     finally:
-        await pools.close()
-        await asyncio.to_thread(provider.shutdown)
+        await asyncio.gather(pools.close(), asyncio.to_thread(provider.shutdown))
 
 
 @dataclass(frozen=True, slots=True)
-class _Pools:
+class Pools:
     """Connections for requests, for what is committed together, for the desk, and for readiness."""
 
     requests: Pool
@@ -113,21 +112,19 @@ class _Pools:
     health: Pool
 
     async def close(self) -> None:
-        for pool in (self.health, self.desk, self.flights, self.requests):
-            await pool.close()
+        """All at once: each waits for a server that is silent."""
+        await asyncio.gather(
+            self.requests.close(), self.flights.close(), self.desk.close(), self.health.close()
+        )
 
 
-async def _open_pools(settings: Settings, limits: PoolLimits) -> _Pools:
-    url, patient = (
-        settings.database_url.get_secret_value(),
-        replace(limits, acquire_within=seconds_for_a_connection),
-    )
-    return _Pools(
+async def _open_pools(settings: Settings, limits: PoolLimits) -> Pools:
+    url = settings.database_url.get_secret_value()
+    patient = replace(limits, acquire_within=seconds_for_a_connection)
+    return Pools(
         requests=await open_pool(url, telemetry.SERVICE, patient, **ALONG_INDEXES),
         flights=await open_pool(url, telemetry.SERVICE, replace(limits, size=_flights(settings)), **ONE_PLAN),
-        desk=await open_pool(
-            url, telemetry.SERVICE, replace(patient, size=_clerks(settings) + 1), **IN_ORDER
-        ),
+        desk=await open_pool(url, telemetry.SERVICE, replace(limits, size=_clerks(settings) + 1), **IN_ORDER),
         health=await open_pool(url, telemetry.SERVICE, replace(limits, size=1)),
     )
 
@@ -139,7 +136,7 @@ class _Api:
         self,
         settings: Settings,
         provider: TracerProvider,
-        pools: _Pools,
+        pools: Pools,
         limits: PoolLimits,
         stopping: asyncio.Event,
         sibling: Sibling | None,
@@ -204,7 +201,7 @@ class _Api:
         self._waker.drain()
         self._desk.drain()
 
-    def _services(self, settings: Settings, pools: _Pools, stopping: asyncio.Event) -> Services:
+    def _services(self, settings: Settings, pools: Pools, stopping: asyncio.Event) -> Services:
         lanes = RunLanes(TURN_SECONDS)
         flights = _flights(settings)
         for_tenants = TenantPools(pools.requests, max(1, settings.database_connections - flights))
@@ -247,12 +244,12 @@ class _Api:
 
 
 def _flights(settings: Settings) -> int:
-    """Each has a connection of its own. Of the others, as many are left by tenants to keys, workers and long polls."""
+    """Each has a connection of its own. Of the others, as many are left by tenants to keys and long polls."""
     return max(1, min(FLIGHTS, settings.database_connections // 4))
 
 
 def _once_warm(
-    check_database: Callable[[], Awaitable[None]], settings: Settings, pools: _Pools
+    check_database: Callable[[], Awaitable[None]], settings: Settings, pools: Pools
 ) -> Callable[[], Awaitable[None]]:
     """The check; after the first that found all well, connections are made, or were tried: a server that has just started is not ready before."""
     warm = False

@@ -65,6 +65,22 @@ async def test_sessions_that_take_long_to_be_made_are_waited_for(
                 assert answer.status_code == 201, answer.text
 
 
+async def test_claims_wait_as_long_for_their_sessions(api: Any, settings: Settings, database_url: str):
+    """Who makes them acts in the name of no request. Cut off too soon, none would ever be made."""
+    await api.create(agent="a")
+    async with Proxy.before(database_url) as line:
+        through = settings.model_copy(update={"database_url": SecretStr(line.url_through(database_url))})
+        async with running(serve, through) as slow, api.client_of_service(slow) as client:
+            await eventually(lambda: _is_ready(client), 30, "it is ready")
+            assert (
+                await client.post("/v1/claims", json={"agents": ["b"], "worker_id": "w"})
+            ).status_code == 204
+            line.seconds_to_connect = 1.2
+            line.cut()
+            answer = await client.post("/v1/claims", json={"agents": ["a"], "worker_id": "w"})
+            assert answer.status_code == 200, answer.text
+
+
 async def test_a_server_that_is_ready_has_connections(api: Any, settings: Settings, database_url: str):
     """Whoever comes first waits for none to be made."""
     run_id = (await api.create())["run_id"]

@@ -119,8 +119,8 @@ async def serve(
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
         await asyncio.gather(parts.topic.close(), parts.dead_topic.close())
-        await asyncio.gather(pool.close(), relay_pool.close(), fetch_pool.close())
-        await asyncio.to_thread(provider.shutdown)
+        last_spans = asyncio.to_thread(provider.shutdown)
+        await asyncio.gather(pool.close(), relay_pool.close(), fetch_pool.close(), last_spans)
         parts.telemetry.stopped()
 
 

@@ -89,8 +89,7 @@ async def serve(
                 answering.cancel()
             await gateway.counts.leave()
     finally:
-        await pool.close()
-        await asyncio.to_thread(provider.shutdown)
+        await asyncio.gather(pool.close(), asyncio.to_thread(provider.shutdown))
 
 
 class _Gateway:

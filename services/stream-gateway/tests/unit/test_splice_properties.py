@@ -239,6 +239,8 @@ def act(world: World, action: tuple[str, int, int]) -> None:  # noqa: C901 - one
         case "join":
             types = None if second % 3 else frozenset({TYPES[second % 2]})
             world.clients.append(Client(world, first % (database.last_seq + 1), types))
+        case "restore":  # from a backup: what came since is gone, and the run goes on from there
+            del database.types[1 + first % database.last_seq :]
         case "let":
             database.let(first)
         case "fail":
@@ -262,14 +264,13 @@ async def _ignoring_outage(tail: TailCheck) -> None:
         return
 
 
-ACTIONS = st.tuples(
-    st.sampled_from(
-        ["append", "append", "deliver", "deliver_newest", "deliver_newest", "forge", "join", "join", "let", "let",
-         "fail", "check", "fill", "read", "kafka"]
-    ),
-    st.integers(0, 100),
-    st.integers(0, 100),
+NAMES = (
+    "append", "append", "deliver", "deliver_newest", "deliver_newest", "forge", "join", "join", "let", "let",
+    "fail", "check", "fill", "read", "kafka",
 )  # fmt: skip
+NUMBERS = st.integers(0, 100)
+ACTIONS = st.tuples(st.sampled_from(NAMES), NUMBERS, NUMBERS)
+ACTIONS_AND_RESTORES = st.tuples(st.sampled_from((*NAMES, "restore", "restore")), NUMBERS, NUMBERS)
 
 
 async def play(actions: list[tuple[str, int, int]], finish_known_to_kafka: bool, slice_of: int) -> World:
@@ -319,4 +320,29 @@ def test_every_watcher_sees_every_seq_once_in_order_and_the_end_once(
     world = asyncio.run(play(actions, finish_known_to_kafka, slice_of))
     for client in world.clients:
         check(world, client)
+    assert world.hub.rooms() == []
+
+
+def since_the_last_reset(client: Client) -> list[int]:
+    """What it has shown that still counts."""
+    _, _, rest = client.outlet.sent.decode().rpartition("event: stream.reset\n")
+    return [json.loads(line[6:])["seq"] for line in rest.split("\n") if line.startswith('data: {"seq"')]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ACTIONS_AND_RESTORES, max_size=40), st.booleans(), st.sampled_from([1, 2, 1000]))
+def test_over_restored_databases_every_watcher_comes_to_the_end_of_the_run_as_it_is_now(
+    actions: list[tuple[str, int, int]], finish_known_to_kafka: bool, slice_of: int
+) -> None:
+    world = asyncio.run(play(actions, finish_known_to_kafka, slice_of))
+    for client in world.clients:
+        if client.outlet.closing == "database_unavailable":
+            continue
+        assert client.outlet.closing == "ended"
+        controls = [name for name in client.controls() if name != "stream.reset"]
+        assert controls == ["stream.caught_up", "stream.end"]
+        assert client.ids()[-1:] == [world.database.last_seq]
+        if client.types is None:
+            begin = 0 if "stream.reset" in client.controls() else client.after_seq
+            assert since_the_last_reset(client) == list(range(begin + 1, world.database.last_seq + 1))
     assert world.hub.rooms() == []

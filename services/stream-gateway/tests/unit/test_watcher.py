@@ -152,6 +152,15 @@ def watcher_beat(watcher: Watcher, outlet: Outlet) -> bytes:
     return outlet.sent[before:]
 
 
+def test_who_has_all_that_a_set_back_left_has_caught_up() -> None:
+    watcher, outlet = watch(3, 9)
+    outlet.new()
+    watcher.owe_at_most(Seq(4))
+    assert outlet.new() == b""
+    watcher.owe_at_most(Seq(3))
+    assert outlet.new() == b'event: stream.caught_up\ndata: {"last_seq":3}\n\n'
+
+
 def test_a_run_that_was_set_back_starts_again() -> None:
     watcher, outlet = watch(5, 5)
     outlet.new()

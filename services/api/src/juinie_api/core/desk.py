@@ -3,8 +3,8 @@
 Nobody who waits asks the database. A clerk takes a run in the name of whoever has waited longest, and only where there
 may be one: somebody came to an empty queue, or a look has found a run, at one query for all queues of as many agents as
 go into a batch. So a run that becomes pending costs one claim and wakes one worker; workers who wait cost a look a second,
-all of them together; and those who come all at once take no more connections than there are clerks, and leave the rest to
-appends.
+all of them together; and those who come all at once take no more connections than there are clerks, which are the
+desk's own.
 """
 
 import asyncio

@@ -53,8 +53,11 @@ class Backfill:
         page: Page | None = None
         try:
             self._count_refill()
+            before = room.splice.times_set_back
             page = await self._read_page(room.run_id, room.splice.head or Seq(0))
-            if page is None:
+            if room.splice.times_set_back != before:
+                page = None
+            elif page is None:
                 hub.take_page(room, None)
         except Transient:
             pass  # the tail check asks again
@@ -65,8 +68,12 @@ class Backfill:
             hub.end_read(room, page)
 
     async def _read(self, room: Room, after_seq: Seq) -> Page | None:
-        self._count_page()
-        return await self._read_page(room.run_id, after_seq)
+        while True:
+            self._count_page()
+            before = room.splice.times_set_back
+            page = await self._read_page(room.run_id, after_seq)
+            if room.splice.times_set_back == before:
+                return page
 
 
 def _land(

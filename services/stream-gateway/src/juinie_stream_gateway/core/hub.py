@@ -322,6 +322,8 @@ class Hub:
                 self._suspend(room, watcher)
             if watcher.position > last_seq:
                 watcher.set_back(last_seq)
+            else:
+                watcher.owe_at_most(last_seq)
 
     def _suspend(self, room: Room, watcher: Watcher) -> None:
         """Out of the live set, at the position that it has: from there it goes on by itself."""

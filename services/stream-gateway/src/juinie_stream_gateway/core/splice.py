@@ -36,13 +36,15 @@ class Splice:
     `head` is None until the first page tells where the run stands. `final` is the row of the finished run.
     """
 
-    __slots__ = ("_read_wanted", "_reading", "_stored", "behind", "final", "head")
+    __slots__ = ("_read_wanted", "_reading", "_stored", "behind", "final", "head", "times_set_back")
 
     def __init__(self) -> None:
         self.head: Seq | None = None
         self.final: RunRow | None = None
         self.behind = False
         """Kafka left something out: Postgres is asked more often, until Kafka delivers first again."""
+        self.times_set_back = 0
+        """What a read says that was begun before the last of them may be of events that are gone, and of an end that never was."""
         self._stored: Seq | None = None
         self._read_wanted = False
         self._reading = False
@@ -100,6 +102,7 @@ class Splice:
             return False
         if row.last_seq < head_before:
             self.head, self.final, self._stored = row.last_seq, row if row.finished else None, None
+            self.times_set_back += 1
             return True
         if row.finished:
             self.final = row

@@ -183,11 +183,16 @@ class Watcher:
         """The run is shorter than what this client has seen: from the start, then."""
         self.outlet.write(sse.control_frame(sse.RESET, {"last_seq": last_seq}))
         self.position = self.shown = Seq(0)
+        self.owe_at_most(last_seq)
+
+    def owe_at_most(self, last_seq: Seq) -> None:
+        """Of what was stored when the stream began, there is no more than this."""
         self._stored_until = min(self._stored_until, last_seq)
+        self.settle()
 
     def end(self, final: RunRow) -> None:
-        """The run has finished and all of it is written."""
-        self.settle()
+        """The run has finished and all of it is written: no more was stored, whatever there was when the stream began."""
+        self.owe_at_most(final.last_seq)
         self.move_cursor()
         self.outlet.write(
             sse.control_frame(sse.END, {"last_seq": final.last_seq, "status": str(final.status)})
