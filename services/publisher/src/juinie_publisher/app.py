@@ -118,9 +118,11 @@ async def serve(
                 running = _run(parts, settings, probes, stopping)
                 await _within_drain(running, stopping, settings.drain_seconds)
     finally:
-        await asyncio.gather(parts.topic.close(), parts.dead_topic.close())
         last_spans = asyncio.to_thread(provider.shutdown)
-        await asyncio.gather(pool.close(), relay_pool.close(), fetch_pool.close(), last_spans)
+        await asyncio.gather(
+            parts.topic.close(), parts.dead_topic.close(),
+            pool.close(), relay_pool.close(), fetch_pool.close(), last_spans,
+        )  # fmt: skip
         parts.telemetry.stopped()
 
 

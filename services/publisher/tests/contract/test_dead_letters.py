@@ -159,6 +159,33 @@ async def test_event_too_large_for_both_topics_is_recorded_without_its_json(
 
 
 @pytest.mark.usefixtures("small_topic")
+async def test_behind_one_that_fits_one_too_large_for_both_topics_is_recorded_also_where_limits_cannot_be_read(
+    settings, pool, seed, kafka_bootstrap_servers, kafka_topic, monkeypatch
+):
+    """The broker refuses what was numbered behind the first: by that producer nothing more is sent."""
+
+    async def not_allowed(_admin, _topic):
+        return None
+
+    monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
+    await create_topic(kafka_bootstrap_servers, f"{kafka_topic}.dead", max_message_bytes="8000")
+    run = await seed.run("a")
+    await seed.append(run, ("token", LARGE), ("token", LARGE + LARGE))
+    with structlog.testing.capture_logs() as logs:
+        async with running(serve, settings):
+            records = await read_topic(
+                kafka_bootstrap_servers, f"{kafka_topic}.dead", lambda read: len(read) >= 2
+            )
+            await eventually(lambda: _both_recorded(pool), 20, "both are noted as recorded")
+    assert [record.value is None for record in records] == [False, True]
+    assert reasons_told(logs) == []
+
+
+async def _both_recorded(pool):
+    return await recorded(pool) == 2
+
+
+@pytest.mark.usefixtures("small_topic")
 async def test_dead_letter_that_does_not_fit_its_topic_is_told_and_holds_up_nothing(
     settings, pool, seed, kafka_bootstrap_servers, kafka_topic
 ):

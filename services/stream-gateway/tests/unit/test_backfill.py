@@ -165,3 +165,21 @@ async def test_who_comes_when_a_read_is_over_has_one_of_their_own(rooms: list[Ro
     assert len(reading.asked) == 2
     reading.answer.set_result(PAGE)
     assert await late is PAGE
+
+
+@pytest.mark.parametrize("turns", range(4), ids="in turn {}".format)
+async def test_a_read_from_before_the_run_was_set_back_is_of_no_use_to_anybody(rooms: list[Room], turns: int):
+    """Whoever waits for it, and whoever comes while it is under way; also where it has ended and they have not gone on yet."""
+    reading, room = Reading(), rooms[0]
+    room.splice.take_page(PAGE)
+    (early,) = await reading.wanted((room, 5))
+    before, reading.answer = reading.answer, asyncio.get_running_loop().create_future()
+    before.set_result(PAGE)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_told = early.done()
+    assert room.splice.take_row(RunRow(Seq(3), RunStatus.RUNNING), Seq(7), kafka_away=False)
+    (late,) = await reading.wanted((room, 5))
+    now = Page(RunRow(Seq(3), RunStatus.RUNNING), ())
+    reading.answer.set_result(now)
+    assert [await early, await late] == [PAGE if was_told else now, now]

@@ -104,6 +104,7 @@ class Recorder:
         try:
             await self._topic.send(partition, [record], 0)
         except RecordRefused:
+            await self._topic.connect()  # a producer whose record the broker has refused is done with
             await self._topic.send(partition, [replace(record, with_value=False)], 0)
 
     def _put_off(self, letters: Sequence[DeadLetter], error: JuinieError) -> None:

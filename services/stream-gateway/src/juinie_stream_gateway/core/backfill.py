@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from juinie_shared.domain.errors import Transient
@@ -18,6 +19,8 @@ _log = get_logger("stream")
 
 type ReadPage = Callable[[RunId, Seq], Awaitable[Page | None]]
 type Count = Callable[[], None]
+type _Flights = dict[tuple[int, Seq], asyncio.Task[Page | None]]
+"""By how often the run had been set back as they began, and the seq that they begin after."""
 
 
 def _uncounted() -> None:
@@ -33,7 +36,7 @@ class Backfill:
         self._read_page = read_page
         self._count_page = count_page
         self._count_refill = count_refill
-        self._flights: WeakKeyDictionary[Room, dict[Seq, asyncio.Task[Page | None]]] = WeakKeyDictionary()
+        self._flights: WeakKeyDictionary[Room, _Flights] = WeakKeyDictionary()
 
     async def page(self, room: Room, after_seq: Seq) -> Page | None:
         """The page after `after_seq`, perhaps of a read that another watcher began. None: the run is gone.
@@ -42,11 +45,15 @@ class Backfill:
             Transient: the database cannot be asked.
         """
         flights = self._flights.setdefault(room, {})
-        flight = flights.get(after_seq)
-        if flight is None:
-            flight = flights[after_seq] = asyncio.create_task(self._read(room, after_seq))
-            flight.add_done_callback(lambda done: _land(flights, after_seq, done))
-        return await asyncio.shield(flight)  # who leaves takes nobody's page away
+        while True:
+            key = room.splice.times_set_back, after_seq
+            flight = flights.get(key)
+            if flight is None:
+                flight = flights[key] = asyncio.create_task(self._read(room, after_seq))
+                flight.add_done_callback(partial(_land, flights, key))
+            page = await asyncio.shield(flight)  # who leaves takes nobody's page away
+            if room.splice.times_set_back == key[0]:
+                return page
 
     async def refill(self, hub: Hub, room: Room) -> None:
         """What `Splice.begin_read` asked for. Never joins a flight: that one may have begun before the news came."""
@@ -68,17 +75,11 @@ class Backfill:
             hub.end_read(room, page)
 
     async def _read(self, room: Room, after_seq: Seq) -> Page | None:
-        while True:
-            self._count_page()
-            before = room.splice.times_set_back
-            page = await self._read_page(room.run_id, after_seq)
-            if room.splice.times_set_back == before:
-                return page
+        self._count_page()
+        return await self._read_page(room.run_id, after_seq)
 
 
-def _land(
-    flights: dict[Seq, asyncio.Task[Page | None]], after_seq: Seq, flight: asyncio.Task[Page | None]
-) -> None:
-    del flights[after_seq]
+def _land(flights: _Flights, key: tuple[int, Seq], flight: asyncio.Task[Page | None]) -> None:
+    del flights[key]
     if not flight.cancelled():
         flight.exception()  # seen: when all who waited have left, nobody else looks
