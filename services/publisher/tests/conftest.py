@@ -9,6 +9,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -225,6 +226,16 @@ def fake_topic() -> type[FakeTopic]:
 @pytest.fixture
 def record_maker() -> Callable[..., RunEventRecord]:
     return make_record
+
+
+@pytest.fixture
+def unreadable_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publisher may not read what a topic takes."""
+
+    async def not_allowed(_admin: Any, _topic: str) -> None:
+        return None
+
+    monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from juinie_shared.contracts.names import DEV_API_KEY
 from juinie_shared.db.keys import ensure_dev_key
 from juinie_shared.db.pool import Pool
 from juinie_shared.domain.events import NewEvent
+from juinie_testkit.counts import RUNS_UPDATED
 from juinie_testkit.running import running
 from juinie_testkit.seed import Seed, SeededKey
 
 COUNTED = "SELECT counted_key_id FROM run WHERE run_id = $1"
 ENTRIES = "SELECT reltuples::int AS n FROM pg_class WHERE relname = 'run_open_of_key_idx'"
-HOT = "SELECT n_tup_upd AS all, n_tup_hot_upd AS hot FROM pg_stat_xact_user_tables WHERE relname = 'run'"
 FILL = """
     INSERT INTO run (run_id, tenant_id, shard, agent, status, finished_at, last_seq, idle_timeout_seconds, deadline_at,
                      fingerprint, counted_key_id)
@@ -123,8 +123,8 @@ async def test_appends_to_a_counted_run_touch_no_index(pool: Pool):
     async with pool.connection() as connection:
         await connection.execute("UPDATE run SET counted_key_id = $1", key.key_id)
     async with pool.transaction() as tx:
-        [before] = await tx.fetch(HOT)
+        [before] = await tx.fetch(RUNS_UPDATED)
         for _ in range(5):
             assert await write(tx, Append(run_id, key.tenant_id, [NewEvent("x", "1")], starts=False))
-        [after] = await tx.fetch(HOT)
+        [after] = await tx.fetch(RUNS_UPDATED)
     assert (after["all"] - before["all"], after["hot"] - before["hot"]) == (5, 5)

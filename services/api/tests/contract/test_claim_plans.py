@@ -11,6 +11,7 @@ from juinie_api.store import claims, events
 from juinie_shared.db.plans import IN_ORDER
 from juinie_shared.db.pool import Connection, Pool, open_pool
 from juinie_shared.domain.ids import TenantId
+from juinie_testkit.counts import RUNS_READ, RUNS_UPDATED
 from juinie_testkit.seed import Seed
 from juinie_testkit.waits import eventually
 
@@ -30,9 +31,6 @@ OPEN = """
     SELECT gen_random_uuid(), $1, 0, 'agent ' || n % 50, 'running', '2026-01-01'::timestamptz + make_interval(secs => n), 1, 3600,
            clock_timestamp() + interval '1 day', ''
     FROM generate_series(1, $2::int) AS n
-"""
-READ = """
-    SELECT (coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int FROM pg_stat_xact_user_tables WHERE relname = 'run'
 """
 SCANS = "SELECT idx_scan::int FROM pg_stat_user_indexes WHERE indexrelname = $1"
 PAGES_A_PROBE = 12
@@ -162,10 +160,12 @@ async def test_who_waits_reads_none_of_what_a_tenant_has_started_since_anybody_c
     async with desk.connection() as connection:
         await let_begin(connection, others, tenant_id, waited)
         async with connection.transaction():
-            before = await connection.fetchval(READ)
+            before = await connection.fetchval(RUNS_READ)
             await claim(connection, tenant_id, names)
             await connection.fetch(claims.FIND_PENDING, [tenant_id] * agents, names)
-            assert await connection.fetchval(READ) - before <= 2, "the planner looks at both ends of an index"
+            assert await connection.fetchval(RUNS_READ) - before <= 2, (
+                "the planner looks at both ends of an index"
+            )
 
 
 async def test_claims_are_asked_in_sessions_that_read_in_the_order_of_an_index(api: Any):
@@ -204,8 +204,6 @@ async def append(connection: Connection, run_id: UUID, tenant_id: TenantId, toke
 
 
 async def updates(connection: Connection) -> tuple[int, int]:
-    row = await connection.fetchrow(
-        "SELECT n_tup_upd AS all, n_tup_hot_upd AS hot FROM pg_stat_xact_user_tables WHERE relname = 'run'"
-    )
+    row = await connection.fetchrow(RUNS_UPDATED)
     assert row
     return row["all"], row["hot"]

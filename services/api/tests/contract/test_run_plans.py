@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 from juinie_api.store import outbox
 from juinie_shared.db.plans import ALONG_INDEXES
 from juinie_shared.db.pool import open_pool
+from juinie_testkit.counts import RUNS_READ
 from juinie_testkit.seed import Seed
 
 RUNS = 20_000
@@ -15,9 +16,6 @@ FILL = """
     SELECT gen_random_uuid(), $1, 0, 'agent', 'thread ' || n, CASE WHEN n % 10 < $3 THEN 'running' ELSE 'success' END,
            CASE WHEN n % 10 < $3 THEN NULL ELSE clock_timestamp() END, 1, 3600, clock_timestamp() + interval '1 day', ''
     FROM generate_series(1, $2::int) AS n
-"""
-READ = """
-    SELECT (coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int FROM pg_stat_xact_user_tables WHERE relname = 'run'
 """
 
 
@@ -32,7 +30,7 @@ async def test_republishing_a_run_reads_no_other_runs_of_its_tenant(database_url
         await connection.execute("ANALYZE run")
         await connection.execute(FILL, tenant_id, RUNS // 10, 10)
         async with connection.transaction():
-            before = await connection.fetchval(READ) or 0
+            before = await connection.fetchval(RUNS_READ) or 0
             await connection.fetch(outbox.REPUBLISH, [uuid4()], [1], [10], tenant_id, None, 100, 100_000)
-            assert (await connection.fetchval(READ) or 0) - before == 0
+            assert (await connection.fetchval(RUNS_READ) or 0) - before == 0
     await pool.close()

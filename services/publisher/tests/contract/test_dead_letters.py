@@ -158,16 +158,11 @@ async def test_event_too_large_for_both_topics_is_recorded_without_its_json(
     assert (headers["ce_id"], headers["juinie_reason"]) == (f"{run}:2".encode(), b"message_too_large")
 
 
-@pytest.mark.usefixtures("small_topic")
+@pytest.mark.usefixtures("small_topic", "unreadable_limits")
 async def test_behind_one_that_fits_one_too_large_for_both_topics_is_recorded_also_where_limits_cannot_be_read(
-    settings, pool, seed, kafka_bootstrap_servers, kafka_topic, monkeypatch
+    settings, pool, seed, kafka_bootstrap_servers, kafka_topic
 ):
     """The broker refuses what was numbered behind the first: by that producer nothing more is sent."""
-
-    async def not_allowed(_admin, _topic):
-        return None
-
-    monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
     await create_topic(kafka_bootstrap_servers, f"{kafka_topic}.dead", max_message_bytes="8000")
     run = await seed.run("a")
     await seed.append(run, ("token", LARGE), ("token", LARGE + LARGE))

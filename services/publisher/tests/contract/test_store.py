@@ -9,6 +9,7 @@ from juinie_publisher.store.due_runs import DueRunStore
 from juinie_publisher.store.kept_runs import ALONG_INDEX
 from juinie_publisher.store.outbox import OutboxStore, WindowLimits
 from juinie_shared.domain.ids import SHARDS
+from juinie_testkit.counts import RUNS_READ
 from juinie_testkit.seed import Seed
 
 ALL = range(SHARDS)
@@ -174,9 +175,6 @@ async def test_a_long_run_among_short_ones_is_removed_without_reading_it_again_a
                 assert await connection.fetchval(READ) - before <= 4 * 500
 
 
-READ_OF_RUNS = """
-    SELECT (coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int FROM pg_stat_xact_user_tables WHERE relname = 'run'
-"""
 RUNS_DUE_IN = """
     INSERT INTO run (run_id, tenant_id, shard, agent, last_seq, idle_timeout_seconds, deadline_at, due_at, fingerprint)
     SELECT gen_random_uuid(), tenant_id, 0, 'a', 1, 60, now() + interval '1 day', now() + make_interval(secs => $1), ''
@@ -191,9 +189,9 @@ async def test_a_look_for_what_is_overdue_reads_no_other_runs(pool, seed):
         await connection.execute("ALTER TABLE run SET (autovacuum_enabled = off)")
         await connection.execute(RUNS_DUE_IN, 3600, 50_000)
     async with pool.transaction() as tx:
-        before = await tx.fetchval(READ_OF_RUNS)
+        before = await tx.fetchval(RUNS_READ)
         assert await DueRunStore(OnlyThis(tx)).count_overdue(10) == 0
-        assert await tx.fetchval(READ_OF_RUNS) - before <= 100
+        assert await tx.fetchval(RUNS_READ) - before <= 100
 
 
 class OnlyThis:

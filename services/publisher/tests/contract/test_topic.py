@@ -212,17 +212,13 @@ async def test_fault_of_ours_is_not_taken_for_an_absence_of_kafka(
 
 
 @pytest.fixture
-async def small_topic(kafka_bootstrap_servers, kafka_topic, monkeypatch):
-    """Takes batches of 3,000 bytes, and the publisher may not read that."""
-
-    async def not_allowed(_admin, _topic):
-        return None
-
-    monkeypatch.setattr("juinie_publisher.edges.topic_admin.max_message_bytes", not_allowed)
+async def small_topic(kafka_bootstrap_servers, kafka_topic):
+    """Takes batches of 3,000 bytes."""
     await create_topic(kafka_bootstrap_servers, kafka_topic, max_message_bytes="3000")
     return kafka_topic
 
 
+@pytest.mark.usefixtures("unreadable_limits")
 async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large_record_is_alone(
     kafka_bootstrap_servers, small_topic, record_maker
 ):
@@ -244,6 +240,7 @@ async def test_where_the_limit_cannot_be_read_batches_are_halved_until_the_large
     await assert_arrived(kafka_bootstrap_servers, small_topic, *(b"%d" % n for n in (1, 2, 3, 4, 5, 7, 8)))
 
 
+@pytest.mark.usefixtures("unreadable_limits")
 async def test_small_records_go_together_again_behind_large_ones_that_a_broker_would_not_take_together(
     kafka_bootstrap_servers, small_topic, record_maker
 ):

@@ -161,7 +161,15 @@ class Client:
         follower.leave(room, self.watcher)
 
     def shown(self) -> list[int]:
-        lines = self.outlet.sent.decode().split("\n")
+        return self._seqs(self.outlet.sent.decode())
+
+    def shown_since_the_last_reset(self) -> list[int]:
+        _, _, rest = self.outlet.sent.decode().rpartition("event: stream.reset\n")
+        return self._seqs(rest)
+
+    @staticmethod
+    def _seqs(text: str) -> list[int]:
+        lines = text.split("\n")
         return [json.loads(line[6:])["seq"] for line in lines if line.startswith('data: {"seq"')]
 
     def controls(self) -> list[str]:
@@ -323,12 +331,6 @@ def test_every_watcher_sees_every_seq_once_in_order_and_the_end_once(
     assert world.hub.rooms() == []
 
 
-def since_the_last_reset(client: Client) -> list[int]:
-    """What it has shown that still counts."""
-    _, _, rest = client.outlet.sent.decode().rpartition("event: stream.reset\n")
-    return [json.loads(line[6:])["seq"] for line in rest.split("\n") if line.startswith('data: {"seq"')]
-
-
 @settings(max_examples=300, deadline=None)
 @given(st.lists(ACTIONS_AND_RESTORES, max_size=40), st.booleans(), st.sampled_from([1, 2, 1000]))
 def test_over_restored_databases_every_watcher_comes_to_the_end_of_the_run_as_it_is_now(
@@ -344,5 +346,5 @@ def test_over_restored_databases_every_watcher_comes_to_the_end_of_the_run_as_it
         assert client.ids()[-1:] == [world.database.last_seq]
         if client.types is None:
             begin = 0 if "stream.reset" in client.controls() else client.after_seq
-            assert since_the_last_reset(client) == list(range(begin + 1, world.database.last_seq + 1))
+            assert client.shown_since_the_last_reset() == list(range(begin + 1, world.database.last_seq + 1))
     assert world.hub.rooms() == []
