@@ -77,6 +77,18 @@ async def test_no_more_than_so_many_at_once_and_so_many_a_read() -> None:
     assert reader.reads[2:] == [[2, 3, 4], [5, 6, 7], [8]]
 
 
+async def test_every_other_read_is_for_those_who_ask_to_be_answered_soon() -> None:
+    reader = Reader()
+    together = Together(reader, at_once=1, most=2)
+    asks = [asyncio.create_task(together.ask(number)) for number in range(7)]
+    await reader.begun(1)
+    asks += [asyncio.create_task(together.ask(number, soon=True)) for number in (1, 11, 12)]
+    for _ in range(9):
+        reader.gate.release()
+    await asyncio.gather(*asks)
+    assert reader.reads == [[0], [1, 11], [1, 2], [12], [3, 4], [5, 6]]
+
+
 async def test_a_read_runs_in_what_is_around_who_asked_last_however_long_others_have_asked() -> None:
     """Its patience, for one: in a chain of reads that of the first would be over for good."""
     around = ContextVar[int]("around", default=0)

@@ -22,7 +22,7 @@ TENANT, OTHER = TenantId(UUID(int=1)), TenantId(UUID(int=2))
 
 
 class Database:
-    """Runs that wait, by tenant and agent. `gate` holds claims back, `faults` are raised one after the other."""
+    """Runs that wait, by tenant and agent. `gate` holds claims back, `sight` looks, `faults` are raised one after the other."""
 
     def __init__(self) -> None:
         self.runs: dict[Waiting, list[Any]] = defaultdict(list)
@@ -31,8 +31,9 @@ class Database:
         self.given_back = list[Any]()
         self.reports, self.faults = list[str](), list[Exception]()
         self.at_once = self.most_at_once = 0
-        self.gate = asyncio.Event()
+        self.gate, self.sight = asyncio.Event(), asyncio.Event()
         self.gate.set()
+        self.sight.set()
 
     async def take(self, claim: Claim) -> Any:
         self.takes.append(claim.claimant.worker_id)
@@ -58,6 +59,7 @@ class Database:
 
     async def find_pending(self, pairs: Iterable[Waiting]) -> set[Waiting]:
         self.looks.append(set(pairs))
+        await self.sight.wait()
         if self.faults:
             raise self.faults.pop(0)
         return {pair for pair in self.looks[-1] if self.runs[pair]}
@@ -307,6 +309,23 @@ async def test_a_database_that_hangs_is_told_to_who_waits_already(
         await eventually(lambda failed=failed: len(database.reports) == failed, 10, "a look that fails")
     answers = await asyncio.gather(*workers, return_exceptions=True)
     assert {type(answer) for answer in answers} == {DatabaseBusy}
+
+
+async def test_a_look_that_hangs_is_told_before_it_is_over(
+    desk: ClaimDesk, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(desk_module, "LOOK_SECONDS", 0.05)
+    workers = [sit(desk, f"w{n}") for n in range(3)]
+    await until_idle(desk, database, 3)
+    database.sight.clear()
+    desk.look_soon()
+    answers = await asyncio.gather(*workers, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {DatabaseBusy}
+    assert (len(database.looks), database.reports) == (1, [])  # it still goes on
+    database.runs[TENANT, "a"] = ["run"]
+    worker = sit(desk, "next")
+    database.sight.set()
+    assert await worker == "run"
 
 
 async def test_a_full_pool_now_and_then_is_told_to_nobody(

@@ -30,6 +30,10 @@ type Part = Literal[
 """Where something failed. `overdue` and `backlog` are what gauges are made from."""
 
 
+STUCK_AFTER = 10
+"""Tries of the relay that fail in a row, with no row acknowledged between them: no longer a hiccup."""
+
+
 class Telemetry:
     """What the publisher tells of itself. No payload, key, token or run id in a label."""
 
@@ -40,6 +44,7 @@ class Telemetry:
         self._is_listening: bool | None = None
         self._recording: bool | None = None
         self._paused = False
+        self._failed_in_a_row = 0
         self._events_since_summary = 0
         self._rows_since_summary = 0
         self._runs_held_back = 0
@@ -139,6 +144,9 @@ class Telemetry:
         """Rows of these ages were acknowledged just now."""
         if not ages_at_fetch:
             return
+        if self._failed_in_a_row >= STUCK_AFTER:
+            self._log.info("relay_goes_on")
+        self._failed_in_a_row = 0
         since_fetch = time.monotonic() - fetched_at
         self._latency.add_all([age + since_fetch for age in ages_at_fetch])
         self._published.inc(records)
@@ -150,6 +158,10 @@ class Telemetry:
         """Something passing failed; it is tried again."""
         self._failures.labels(part=part, reason=_reason(error)).inc()
         self._log.debug("try_failed", part=part, reason=_reason(error))
+        if part == "relay":
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row == STUCK_AFTER:
+                self._log.warning("relay_stuck", reason=_reason(error))
 
     def kafka_is(self, away: bool, reason: str = "") -> None:
         """Kafka answered, or did not. Told in the log when it changes."""

@@ -18,6 +18,7 @@ from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.rows import rows_begun, rows_within
 from juinie_publisher.core.turns import OLDEST_IN_A_ROW
 from juinie_publisher.store.outbox import WindowLimits
+from juinie_publisher.telemetry import STUCK_AFTER
 from juinie_shared.domain.errors import DatabaseAway, KafkaAway
 from juinie_shared.domain.ids import SHARDS, RunId, new_run_id, shard_of
 
@@ -95,6 +96,30 @@ async def test_failed_partition_keeps_its_rows_while_the_others_go_on(relay, out
     assert topic.seqs(good) == [1, 2]
     assert [row.run_id for row in outbox.rows] == [bad, bad]
     assert told.count("juinie_publisher_failures_total", part="relay", reason="KafkaAway") == 1
+
+
+async def test_a_relay_whose_every_batch_fails_says_so_once_and_when_it_goes_on(relay, outbox, topic, clock):
+    """Kafka answers, and takes nothing: no other line tells of that."""
+
+    async def refuse(_partition, _batch):
+        raise KafkaAway
+
+    run = new_run_id()
+    await outbox.append(run)
+    topic.before_send = refuse
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(STUCK_AFTER + 5):
+            clock.now += 60
+            await relay.round()
+        topic.before_send = None
+        clock.now += 60
+        await relay.round()
+    assert topic.seqs(run) == [1]
+    told = [line for line in logs if line["log_level"] != "debug"]
+    assert [(line["event"], line.get("reason")) for line in told] == [
+        ("relay_stuck", "KafkaAway"),
+        ("relay_goes_on", None),
+    ]
 
 
 async def test_nothing_follows_a_failed_batch_of_its_partition(relay, outbox, topic):

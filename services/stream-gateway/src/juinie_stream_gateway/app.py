@@ -104,7 +104,9 @@ class _Gateway:
         self.counts = SharedCounts(pool)
         self._tasks: asyncio.TaskGroup | None = None
         self._refills: set[asyncio.Task[None]] = set()
-        self._backfill = Backfill(store.read_page, telemetry.backfill_pages.inc, telemetry.gap_refills.inc)
+        self._backfill = Backfill(
+            store.read_page, telemetry.backfill_pages.inc, telemetry.gap_refills.inc, store.read_page_soon
+        )
         self._hub = hub = Hub(
             RecentFrames(settings.recent_bytes),
             self._refill,
@@ -182,7 +184,7 @@ class _Gateway:
         await stopping.wait()
         _log.info(LOG_DRAINING)
         self._readiness.drain()
-        self._streams.drain()
+        await self._streams.drain()
         for task in background:
             task.cancel()
 

@@ -129,6 +129,10 @@ class Store:
         """The next events after `after_seq`; None when the run is gone. Raises likewise."""
         return self._pages.ask((run_id, after_seq))
 
+    def read_page_soon(self, run_id: RunId, after_seq: Seq) -> Awaitable[Page | None]:
+        """As `read_page`, for who is live: every other read is for those who ask so, whatever comes back at once."""
+        return self._pages.ask((run_id, after_seq), soon=True)
+
     async def read_runs(self, run_ids: Collection[RunId]) -> dict[RunId, RunRow | None]:
         """The rows of these runs; those that are gone are left out, and None stands for one that says what this version does not
         know. Waits for nobody: it keeps open streams true.

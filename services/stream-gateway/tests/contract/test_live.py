@@ -228,7 +228,7 @@ async def test_a_refill_that_hangs_does_not_hold_up_the_stop(
     topic, no_tail_check: Settings, seed: Seed, key: SeededKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caught_up, hanging = asyncio.Event(), asyncio.Event()
-    read_page = Store.read_page
+    read_page = Store.read_page_soon
 
     async def read_or_hang(store: Store, run_id: RunId, after_seq: Seq) -> Page | None:
         if caught_up.is_set():
@@ -236,7 +236,7 @@ async def test_a_refill_that_hangs_does_not_hold_up_the_stop(
             await asyncio.Event().wait()
         return await read_page(store, run_id, after_seq)
 
-    monkeypatch.setattr(Store, "read_page", read_or_hang)
+    monkeypatch.setattr(Store, "read_page_soon", read_or_hang)
     async with running(serve, no_tail_check) as service:
         await until_live(service)
         run_id = await seed.run(key)

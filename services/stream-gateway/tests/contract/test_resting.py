@@ -82,7 +82,7 @@ async def test_who_leaves_while_it_rests_gives_its_place_back(
 
 @pytest.fixture
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_stream, "LEFT_AT_ONCE", 3)
+    monkeypatch.setattr(open_stream, "OVER_AT_ONCE", 3)
 
 
 @pytest.mark.usefixtures("few_at_once")

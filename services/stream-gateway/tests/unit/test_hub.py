@@ -222,7 +222,7 @@ def test_the_end_is_written_to_all_and_nobody_is_live_after_it() -> None:
 def test_a_deleted_run_sends_all_away() -> None:
     hub, _ = new_hub()
     room, outlet, _ = live(hub, RunId(new_uuid7()))
-    hub.take_row(room, None, Seq(1))
+    hub.take_row(room, None, room.splice.known)
     assert outlet.closing == "deleted"
 
 
@@ -331,7 +331,7 @@ def test_who_is_not_at_the_head_is_told_no_end() -> None:
     hub = Hub(RecentFrames(10**6), list[Room]().append, lambda call: call())
     room, outlet, watcher = live(hub, RunId(new_uuid7()))
     room.splice.head = Seq(2)  # by whatever befell it
-    hub.take_row(room, RunRow(Seq(2), RunStatus.SUCCESS), Seq(2))
+    hub.take_row(room, RunRow(Seq(2), RunStatus.SUCCESS), room.splice.known)
     assert (outlet.closing, watcher.live, outlet.woken) == (None, False, 1)
 
 
@@ -342,6 +342,59 @@ def test_the_end_comes_after_what_is_undelivered() -> None:
     crowd.to_the_end()
     assert all(outlet.closing == "ended" for outlet in crowd.outlets)
     assert all(b"".join(outlet.writes).startswith(event(2).frame) for outlet in crowd.outlets)
+
+
+def test_many_watchers_are_told_the_end_in_turns_also_those_who_come_meanwhile() -> None:
+    crowd = Crowd(few=5)
+    crowd.hub.take_page(crowd.room, Page(RunRow(Seq(2), RunStatus.SUCCESS), (event(2),)))
+    _, late, _ = live_at(crowd.hub, crowd.room, Seq(2))
+    outlets = [*crowd.outlets, late]
+    told = []
+    while crowd.turns:
+        told.append([outlet.closing for outlet in outlets].count("ended"))
+        crowd.turn()
+    assert told == [4]  # of whom two when the late one came
+    assert all(outlet.closing == "ended" for outlet in outlets)
+    assert all(b"".join(outlet.writes).count(b"stream.end") == 1 for outlet in crowd.outlets)
+    assert not crowd.room.live
+
+
+def test_an_end_that_is_taken_back_is_told_to_nobody_else() -> None:
+    crowd = Crowd(few=5)
+    crowd.hub.take_row(crowd.room, RunRow(Seq(1), RunStatus.SUCCESS), crowd.room.splice.known)
+    assert [outlet.closing for outlet in crowd.outlets].count("ended") == 2
+    crowd.hub.take_row(crowd.room, RunRow(Seq(1), RunStatus.RUNNING), crowd.room.splice.known)
+    crowd.to_the_end()
+    assert [outlet.closing for outlet in crowd.outlets].count("ended") == 2
+
+
+def test_many_watchers_are_sent_away_in_turns() -> None:
+    crowd, sent_away = Crowd(), []
+    crowd.hub.close_room(crowd.room, "deleted")
+    while crowd.turns:
+        sent_away.append([outlet.closing for outlet in crowd.outlets].count("deleted"))
+        crowd.turn()
+    assert sent_away == [2, 4]
+    assert all(outlet.closing == "deleted" for outlet in crowd.outlets)
+
+
+def test_many_runs_of_few_watchers_share_the_turns_of_one_of_many() -> None:
+    crowd = Crowd(few=3)
+    others = [live(crowd.hub, RunId(new_uuid7())) for _ in range(5)]
+    rooms = [room for room, _, _ in others]
+    for room in (*rooms, crowd.room):
+        crowd.hub.take_record(room, event(2))
+    crowd.hub.hand_on()
+    written: list[int] = []
+    while True:
+        outlets = [*crowd.outlets, *(outlet for _, outlet, _ in others)]
+        written.append(sum(bool(outlet.writes) for outlet in outlets))
+        if not crowd.turns:
+            break
+        crowd.turn()
+    assert written == [5, 7, 9, 10]
+    assert all(b"".join(outlet.writes) == event(2).frame for outlet in outlets)
+    assert all(watcher.position == 2 for _, _, watcher in others)
 
 
 def test_who_leaves_falls_behind_or_catches_up_meanwhile_gets_nothing_twice() -> None:
@@ -363,7 +416,7 @@ def test_who_leaves_falls_behind_or_catches_up_meanwhile_gets_nothing_twice() ->
 def test_a_run_that_is_set_back_takes_what_is_undelivered_with_it() -> None:
     crowd = Crowd()
     take_records(crowd.hub, crowd.room, [event(2), event(3)])
-    crowd.hub.take_row(crowd.room, RunRow(Seq(2), RunStatus.RUNNING), Seq(3))
+    crowd.hub.take_row(crowd.room, RunRow(Seq(2), RunStatus.RUNNING), crowd.room.splice.known)
     crowd.to_the_end()
     told = [b"stream.reset" in b"".join(outlet.writes) for outlet in crowd.outlets]
     assert sorted(told) == [False, False, False, True, True]

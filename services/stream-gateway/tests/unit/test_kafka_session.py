@@ -132,3 +132,31 @@ def test_few_runs_that_nobody_watches_any_more_are_remembered(
         hub.detach(*come(hub, run_id))
     assert len(hashed) == MANY
     assert kafka_session._hash.cache_info().currsize <= MANY // 2  # pyright: ignore[reportPrivateUsage]
+
+
+class Shrunk:
+    """A consumer whose partitions are shorter than they were."""
+
+    def __init__(self) -> None:
+        self.resumed: list[TopicPartition] = []
+
+    async def end_offsets(self, partitions: Any) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 5)
+
+    def seek(self, _partition: TopicPartition, _offset: int) -> None: ...
+
+    def resume(self, partition: TopicPartition) -> None:
+        self.resumed.append(partition)
+
+
+async def test_a_paused_partition_that_is_shorter_than_it_was_ends_the_session(hub: Hub) -> None:
+    """The next one sees what it had reached, and tells that it is gone."""
+    shorter, longer = TopicPartition("topic", 0), TopicPartition("topic", 1)
+    consumer = Shrunk()
+    session = Session(consumer, "topic", 2, {shorter, longer}, hub)
+    session.reached = {shorter: 6, longer: 4}
+    with pytest.raises(KafkaAway):
+        await session.activate(shorter)
+    assert (session.reached[shorter], consumer.resumed) == (6, [])
+    await session.activate(longer)
+    assert (session.reached[longer], consumer.resumed) == (5, [longer])

@@ -1,5 +1,7 @@
 """The splice by example: what it does with records, pages and rows."""
 
+import pytest
+
 from juinie_shared.domain.events import RUN_FINISHED
 from juinie_shared.domain.ids import Seq
 from juinie_shared.domain.runs import RunStatus
@@ -117,42 +119,86 @@ def test_a_finished_run_has_not_ended_before_its_last_event() -> None:
 
 def test_the_tail_check_gives_kafka_until_the_next_check() -> None:
     splice = splice_at(3)
-    assert not splice.take_row(row(4), Seq(3), kafka_away=False)
+    assert not splice.take_row(row(4), splice.known, kafka_away=False)
     assert splice.suspect
     assert not splice.begin_read()
-    splice.take_row(row(4), Seq(3), kafka_away=False)
+    splice.take_row(row(4), splice.known, kafka_away=False)
     assert splice.begin_read()
 
 
 def test_a_run_that_kafka_was_behind_on_is_read_at_once_until_kafka_delivers_first() -> None:
     splice = splice_at(3)
     for _ in range(2):
-        splice.take_row(row(4), Seq(3), kafka_away=False)
+        splice.take_row(row(4), splice.known, kafka_away=False)
     assert splice.begin_read()
     splice.end_read(page(4, 4))
-    splice.take_row(row(5), Seq(4), kafka_away=False)
+    splice.take_row(row(5), splice.known, kafka_away=False)
     assert splice.begin_read()
     splice.end_read(page(5, 5))
     assert splice.take_record(event(6)) is Verdict.NEXT
-    splice.take_row(row(7), Seq(6), kafka_away=False)
+    splice.take_row(row(7), splice.known, kafka_away=False)
     assert not splice.begin_read()
 
 
 def test_without_kafka_what_is_missing_is_read_at_once() -> None:
     splice = splice_at(3)
-    splice.take_row(row(4), Seq(3), kafka_away=True)
+    splice.take_row(row(4), splice.known, kafka_away=True)
     assert splice.begin_read()
 
 
 def test_a_row_from_before_the_newest_events_is_no_reset() -> None:
     splice = splice_at(3)
+    known = splice.known
     splice.take_record(event(4))
-    assert not splice.take_row(row(3), Seq(3), kafka_away=False)
+    assert not splice.take_row(row(3), known, kafka_away=False)
     assert splice.head == 4
 
 
 def test_a_row_behind_what_was_sent_before_the_question_is_a_reset() -> None:
     splice = splice_at(9)
-    assert splice.take_row(row(4), Seq(9), kafka_away=False)
+    assert splice.take_row(row(4), splice.known, kafka_away=False)
     assert splice.head == 4
     assert splice.take_record(event(5)) is Verdict.NEXT
+
+
+@pytest.mark.parametrize("now", [row(8), row(10), row(12)], ids=["shorter", "as long", "longer"])
+def test_an_end_that_is_gone_is_a_reset_also_before_it_was_reached(now: RunRow) -> None:
+    """A failover lost it, and the run goes on."""
+    splice = splice_at(8)
+    splice.take_row(row(10, RunStatus.SUCCESS), splice.known, kafka_away=False)
+    assert splice.take_row(now, splice.known, kafka_away=False)
+    assert splice.head == 8
+    assert [splice.take_record(event(seq)) for seq in (9, 10)] == [Verdict.NEXT, Verdict.NEXT]
+    assert not splice.ended
+
+
+def test_an_end_that_nobody_had_heard_of_when_the_row_was_asked_for_is_none_that_is_gone() -> None:
+    splice = splice_at(8)
+    known = splice.known
+    splice.take_page(page(10, 9, 10, status=RunStatus.SUCCESS))
+    assert not splice.take_row(row(8), known, kafka_away=False)
+    assert splice.ended
+
+
+def test_what_was_stored_and_is_no_more_is_a_reset_also_before_it_was_reached() -> None:
+    splice = splice_at(8)
+    splice.take_row(row(10), splice.known, kafka_away=False)
+    assert splice.take_row(row(9), splice.known, kafka_away=False)
+    assert (splice.head, splice.times_set_back) == (8, 1)
+
+
+def test_a_finished_run_whose_events_are_removed_is_not_set_back() -> None:
+    splice = splice_at(8)
+    splice.take_row(row(9, RunStatus.SUCCESS), splice.known, kafka_away=False)
+    removed = RunRow(Seq(9), RunStatus.SUCCESS, retained_from_seq=Seq(10))
+    assert not splice.take_row(removed, splice.known, kafka_away=False)
+
+
+def test_what_stands_where_the_end_should_be_is_read_first() -> None:
+    """The run was set back, and nobody has looked since."""
+    splice = splice_at(8)
+    splice.take_row(row(10, RunStatus.SUCCESS), splice.known, kafka_away=False)
+    assert [splice.take_record(event(seq)) for seq in (9, 10)] == [Verdict.NEXT, Verdict.AHEAD]
+    assert splice.begin_read()
+    splice.end_read(page(10, 10))
+    assert (splice.head, splice.ended) == (10, False)

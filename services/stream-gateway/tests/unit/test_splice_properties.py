@@ -34,29 +34,48 @@ PAGE_EVENTS = 4
 TYPES = ("a", "b")
 
 
-def ready(seq: int, event_type: str) -> Event:
-    return Event(
-        Seq(seq), event_type, event_frame(seq, json.dumps({"seq": seq, "type": event_type}).encode())
-    )
+def ready(seq: int, event_type: str, era: int = 0) -> Event:
+    content = {"seq": seq, "type": event_type, "era": era}
+    return Event(Seq(seq), event_type, event_frame(seq, json.dumps(content).encode()))
 
 
 @dataclass
 class Database:
-    """One run. Reads take their snapshot when they begin and answer when they are let."""
+    """One run. Reads take their snapshot when they begin and answer when they are let. An era begins where it is restored from a
+    backup; `ends`: where it has ever ended, and in which era.
+    """
 
     types: list[str] = field(default_factory=lambda: ["run.created"])
+    eras: list[int] = field(default_factory=lambda: [0])
     finished: bool = False
+    era: int = 0
+    ends: list[tuple[int, int]] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     @property
     def last_seq(self) -> Seq:
         return Seq(len(self.types))
 
+    def finish(self) -> None:
+        self.append(RUN_FINISHED)
+        self.finished = True
+        self.ends.append((self.last_seq, self.era))
+
+    def append(self, *types: str) -> None:
+        self.types += types
+        self.eras += [self.era] * len(types)
+
+    def restore(self, last_seq: int) -> None:
+        """What came since is gone, and the run goes on from there."""
+        del self.types[last_seq:], self.eras[last_seq:]
+        self.era += 1
+        self.finished = self.types[-1] == RUN_FINISHED
+
     def row(self) -> RunRow:
         return RunRow(self.last_seq, RunStatus.SUCCESS if self.finished else RunStatus.RUNNING)
 
     def event(self, seq: int) -> Event:
-        return ready(seq, self.types[seq - 1])
+        return ready(seq, self.types[seq - 1], self.eras[seq - 1])
 
     async def read_page(self, _run_id: RunId, after_seq: Seq) -> Page:
         last = min(self.last_seq, after_seq + PAGE_EVENTS)
@@ -172,6 +191,16 @@ class Client:
         lines = text.split("\n")
         return [json.loads(line[6:])["seq"] for line in lines if line.startswith('data: {"seq"')]
 
+    def last_era(self) -> int:
+        """Of the events that it was shown."""
+        lines = self.outlet.sent.decode().split("\n")
+        return max(
+            (json.loads(line[6:])["era"] for line in lines if line.startswith('data: {"seq"')), default=0
+        )
+
+    def end(self) -> int:
+        return json.loads(self.outlet.sent.decode().rpartition("event: stream.end\ndata: ")[2])["last_seq"]
+
     def controls(self) -> list[str]:
         return [line[7:] for line in self.outlet.sent.decode().split("\n") if line.startswith("event: ")]
 
@@ -231,8 +260,8 @@ def act(world: World, action: tuple[str, int, int]) -> None:  # noqa: C901 - one
     name, first, second = action
     database = world.database
     match name:
-        case "append":
-            database.types += [TYPES[(first + offset) % 2] for offset in range(1 + second % 6)]
+        case "append" if not database.finished:
+            database.append(*(TYPES[(first + offset) % 2] for offset in range(1 + second % 6)))
         case "deliver":  # any stored event, at any time, as often as it likes
             world.deliver(database.event(1 + first % database.last_seq))
         case "deliver_newest":
@@ -246,9 +275,13 @@ def act(world: World, action: tuple[str, int, int]) -> None:  # noqa: C901 - one
             world.deliver(ready(database.last_seq + 2 + first % 50, "forged"), ready(1, "forged"))
         case "join":
             types = None if second % 3 else frozenset({TYPES[second % 2]})
-            world.clients.append(Client(world, first % (database.last_seq + 1), types))
-        case "restore":  # from a backup: what came since is gone, and the run goes on from there
-            del database.types[1 + first % database.last_seq :]
+            after_seq = first % (database.last_seq + 1)
+            if start_of(Seq(after_seq), database.row()) is not None:  # else there is nothing more
+                world.clients.append(Client(world, after_seq, types))
+        case "restore":
+            database.restore(1 + first % database.last_seq)
+        case "finish" if not database.finished:
+            database.finish()
         case "let":
             database.let(first)
         case "fail":
@@ -278,7 +311,7 @@ NAMES = (
 )  # fmt: skip
 NUMBERS = st.integers(0, 100)
 ACTIONS = st.tuples(st.sampled_from(NAMES), NUMBERS, NUMBERS)
-ACTIONS_AND_RESTORES = st.tuples(st.sampled_from((*NAMES, "restore", "restore")), NUMBERS, NUMBERS)
+ACTIONS_AND_RESTORES = st.tuples(st.sampled_from((*NAMES, "restore", "restore", "finish")), NUMBERS, NUMBERS)
 
 
 async def play(actions: list[tuple[str, int, int]], finish_known_to_kafka: bool, slice_of: int) -> World:
@@ -289,8 +322,8 @@ async def play(actions: list[tuple[str, int, int]], finish_known_to_kafka: bool,
             await world.breathe()
     world.clients.append(Client(world, 0, None))
     await world.calm_down()
-    world.database.types.append(RUN_FINISHED)
-    world.database.finished = True
+    if not world.database.finished:
+        world.database.finish()
     if finish_known_to_kafka:
         world.deliver(world.database.event(world.database.last_seq))
     await world.calm_down()
@@ -341,9 +374,13 @@ def test_over_restored_databases_every_watcher_comes_to_the_end_of_the_run_as_it
         if client.outlet.closing == "database_unavailable":
             continue
         assert client.outlet.closing == "ended"
+        assert any(client.end() == seq and client.last_era() <= era for seq, era in world.database.ends), (
+            "it saw the run go on from where that had been undone"
+        )
+        if client.ids()[-1:] != [world.database.last_seq]:
+            continue  # it ended as the run had before it was set back, or where it stood already
         controls = [name for name in client.controls() if name != "stream.reset"]
         assert controls == ["stream.caught_up", "stream.end"]
-        assert client.ids()[-1:] == [world.database.last_seq]
         if client.types is None:
             begin = 0 if "stream.reset" in client.controls() else client.after_seq
             assert client.shown_since_the_last_reset() == list(range(begin + 1, world.database.last_seq + 1))

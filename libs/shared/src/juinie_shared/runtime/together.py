@@ -43,23 +43,27 @@ class _Asked[A]:
 
 
 class Together[Q: Hashable, A]:
-    """`await ask(question)`: at most `at_once` reads are under way, each of at most `most` questions, in the order they came.
+    """`await ask(question)`: at most `at_once` reads are under way, each of at most `most` questions, in the order they came. What is
+    asked `soon` waits in a line of its own: every other read is of that one, where both wait.
     `patience`: how long each of those who ask waits; None: for as long as it takes.
     """
 
     def __init__(self, read: Read[Q, A], at_once: int, most: int, patience: Deadlines | None = None) -> None:
         self._read, self._at_once, self._most, self._patience = read, at_once, most, patience
         self._waiting: dict[Q, _Asked[A]] = {}
+        self._waiting_soon: dict[Q, _Asked[A]] = {}
+        self._was_soon = False
         self._reading: set[asyncio.Task[None]] = set()
         self._around: Context | None = None
         """Of who asked last. A read runs in it: it has that one's patience and trace, and not those of somebody who left long ago."""
 
-    async def ask(self, question: Q) -> A | None:
+    async def ask(self, question: Q, *, soon: bool = False) -> A | None:
         """The answer, or None where there is none. Raises what the read raises, and what `patience` says of who waits too long."""
         self._around = copy_context()
-        asked = self._waiting.get(question)
+        line = self._waiting_soon if soon else self._waiting
+        asked = line.get(question)
         if asked is None:
-            asked = self._waiting[question] = _Asked[A]()
+            asked = line[question] = _Asked[A]()
             self._begin()
         answer: asyncio.Future[A | None] = asyncio.get_running_loop().create_future()
         asked.answers.append(answer)  # a future each: who leaves takes nobody's answer away
@@ -69,12 +73,12 @@ class Together[Q: Hashable, A]:
         finally:
             asked.askers -= 1
             if asked.waits and not asked.askers:
-                del self._waiting[question]  # all have left: nothing is read for nobody
+                del line[question]  # all have left: nothing is read for nobody
                 self._forget_around()
 
     def _begin(self) -> None:
         """Read what waits, unless enough is being read."""
-        if self._waiting and len(self._reading) < self._at_once:
+        if (self._waiting or self._waiting_soon) and len(self._reading) < self._at_once:
             taken = self._take()
             for asked in taken.values():
                 asked.waits = False
@@ -87,17 +91,20 @@ class Together[Q: Hashable, A]:
 
     def _take(self) -> dict[Q, _Asked[A]]:
         """As many as one read answers. Questions may be dear to hash, so none is looked up where all of them are taken."""
-        if len(self._waiting) <= self._most:
-            taken, self._waiting = self._waiting, {}
+        self._was_soon = bool(self._waiting_soon) and not (self._was_soon and self._waiting)
+        line = self._waiting_soon if self._was_soon else self._waiting
+        if len(line) <= self._most:
+            taken = line.copy()
+            line.clear()
         else:
-            taken = dict(islice(self._waiting.items(), self._most))
+            taken = dict(islice(line.items(), self._most))
             for question in taken:
-                del self._waiting[question]
+                del line[question]
         return taken
 
     def _forget_around(self) -> None:
         """Nothing is kept of who asked while nobody waits."""
-        if not self._waiting:
+        if not (self._waiting or self._waiting_soon):
             self._around = None
 
     def _end(self, reading: asyncio.Task[None]) -> None:

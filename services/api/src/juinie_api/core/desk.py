@@ -32,6 +32,8 @@ POLL_SECONDS = 1.0
 BUSY_SECONDS = 0.1
 ANSWER_SECONDS = 3.8
 """How long a worker may be without any answer of the database: below the 5 s of a 503."""
+LOOK_SECONDS = 3.0
+"""How long a look may take before those who wait are told: with what lies between two looks, the same."""
 
 type Take = Callable[[Claim], Awaitable[Claimed | None]]
 type GiveBack = Callable[[Claimed], Awaitable[None]]
@@ -201,11 +203,13 @@ class ClaimDesk:
 
     async def _look_for(self, queues: Sequence[ClaimQueue]) -> bool:
         """A database that is away at two looks in a row is told to all who wait: nobody else asks in their name. So is one that has no
-        room for any look for as long as a worker may be without an answer: one that hangs lets nobody connect, which looks the same."""
+        room for any look for as long as a worker may be without an answer: one that hangs lets nobody connect, which looks the same. And so
+        is a look that takes too long, before it is over."""
         began, now = self._tick(), time.monotonic()
         failed_before = {queue: queue.unseen_since for queue in queues if queue.unseen_since is not None}
         for queue in queues:
             queue.unseen_since = failed_before.get(queue, now)
+        hangs = asyncio.get_running_loop().call_later(LOOK_SECONDS, _tell_busy, queues, began)
         try:
             found = await self._find_pending({pair for queue in queues for pair in queue.pairs})
         except Transient as error:  # the others' may be well
@@ -214,12 +218,19 @@ class ClaimDesk:
                 if not isinstance(error, DatabaseBusy) or time.monotonic() - since >= ANSWER_SECONDS:
                     queue.tell(began, None, error)
             return False
+        finally:
+            hangs.cancel()
         for queue in queues:
             queue.unseen_since = None
             if not found.isdisjoint(queue.pairs):
                 queue.hope(self._tick())
                 self._list(queue)
         return bool(found)
+
+
+def _tell_busy(queues: Sequence[ClaimQueue], began: int) -> None:
+    for queue in queues:
+        queue.tell(began, None, DatabaseBusy())
 
 
 def _answer_seconds() -> float:

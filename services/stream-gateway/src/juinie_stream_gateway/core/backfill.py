@@ -31,9 +31,11 @@ class Backfill:
     """Reads pages. A flight belongs to a room, so that whoever joins one heard the room's live events since before."""
 
     def __init__(
-        self, read_page: ReadPage, count_page: Count = _uncounted, count_refill: Count = _uncounted
-    ) -> None:
-        self._read_page = read_page
+        self, read_page: ReadPage, count_page: Count = _uncounted, count_refill: Count = _uncounted,
+        read_page_soon: ReadPage | None = None,
+    ) -> None:  # fmt: skip
+        """`read_page_soon` reads for who is live: it is not to wait for all others who are behind."""
+        self._read_page, self._read_page_soon = read_page, read_page_soon or read_page
         self._count_page = count_page
         self._count_refill = count_refill
         self._flights: WeakKeyDictionary[Room, _Flights] = WeakKeyDictionary()
@@ -61,7 +63,7 @@ class Backfill:
         try:
             self._count_refill()
             before = room.splice.times_set_back
-            page = await self._read_page(room.run_id, room.splice.head or Seq(0))
+            page = await self._read_page_soon(room.run_id, room.splice.head or Seq(0))
             if room.splice.times_set_back != before:
                 page = None
             elif page is None:

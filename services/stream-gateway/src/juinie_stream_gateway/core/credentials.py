@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from juinie_shared.domain.ids import KeyId
+from juinie_shared.runtime.pace import a_few_a_turn
 from juinie_shared.runtime.tries import Tries
-from juinie_stream_gateway.core.hub import Hub
+from juinie_stream_gateway.core.hub import SLICE, Hub
 
 REASON = "credential"
 
@@ -33,7 +34,11 @@ class CredentialCheck:
     async def check(self, held: set[KeyId]) -> None:
         refused = held - await self._valid_keys(held)
         self._forget(refused)  # before anybody who is sent away can come back
-        for room in self._hub.rooms():
-            for watcher, key_id in list(room.watchers.items()):
-                if key_id in refused:
-                    watcher.outlet.reconnect(REASON)
+        leaving = [
+            watcher
+            for room in self._hub.rooms()
+            for watcher, key_id in room.watchers.items()
+            if key_id in refused
+        ]
+        async for watcher in a_few_a_turn(leaving, SLICE):
+            watcher.outlet.reconnect(REASON)

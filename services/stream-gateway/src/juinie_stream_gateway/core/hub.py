@@ -4,28 +4,30 @@ A room holds the watchers of one run and its splice. A watcher goes `live` when 
 while its outlet takes more; so whatever moves the head is written to the live watchers and to nobody else. All
 others catch up by themselves (`core/follow.py`) until they stand at the head. Nothing here waits.
 
-Where a run has many watchers, they are written to in slices, between which others have their turn. A live watcher may then stand
-behind the head by what is still undelivered; it is written to only when it stands just before a batch, so whatever befell it
+Where there are many watchers, of one run or of several that come together, they are written to in slices, between which others have
+their turn; so they are where they are sent away together, be it by the end. A live watcher may then stand behind the head by what is still undelivered; it is written to only when it stands just before a batch, so whatever befell it
 meanwhile, none is left out or comes twice.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, islice
 
 from juinie_shared.contracts.record import RunRecords
 from juinie_shared.domain.ids import KeyId, RunId, Seq, TenantId
 from juinie_stream_gateway.core.recent import RecentFrames
-from juinie_stream_gateway.core.splice import Splice, Verdict
+from juinie_stream_gateway.core.splice import Known, Splice, Verdict
 from juinie_stream_gateway.core.watcher import Types, Watcher, joined
 from juinie_stream_gateway.store import Event, Page, RunRow
 
 BATCH_BYTES = 128 * 1024
 """Joined at once. Between two batches a watcher whose outlet is full drops out, which bounds what it holds."""
 SLICE = 250
-"""Watchers of a run that are written to in one turn, some 2 ms, where there are more than `FEW`."""
+"""Watchers that are written to in one turn, some 2 ms, where there are more than `FEW`; and as many as are sent away in one."""
 FEW = 1000
-"""So many are written to at once."""
+"""So many are written to at once, of all runs that events came of."""
 MOST_UNDELIVERED = 8
 """Batches of a run. Where more comes than can be written, all watchers go on by themselves, as each can."""
 
@@ -109,7 +111,7 @@ class Room:
     watchers: dict[Watcher, KeyId] = field(default_factory=dict[Watcher, KeyId])
     live: dict[Types, set[Watcher]] = field(default_factory=dict[Types, set[Watcher]])
     undelivered: list[Delivery] = field(default_factory=list[Delivery])
-    going_on: bool = False
+    listed: bool = False
     """Its next slice will be written in a turn that is to come."""
 
     def __post_init__(self) -> None:
@@ -139,6 +141,9 @@ class Hub:
         self.rooms_by_key: dict[bytes | None, Room] = {}
         """By the key of its records. For others to read: `None`, which a record may have, is asked for and never there."""
         self._taken: dict[Room, list[Event]] = {}
+        self._unfinished: deque[Room] = deque()
+        """Rooms with watchers that are still to be written to, or to be told the end: a slice of them in each turn."""
+        self._turn_comes = False
 
     def rooms(self) -> list[Room]:
         return list(self._rooms.values())
@@ -221,18 +226,17 @@ class Hub:
         if page is not None:  # a failed read is due again, but not this instant: the tail check comes by
             self._hand_on({room: news})
 
-    def take_row(self, room: Room, row: RunRow | None, head_before: Seq | None) -> None:
+    def take_row(self, room: Room, row: RunRow | None, known_before: Known | None) -> None:
         """The tail check found this row; None when the run is gone."""
         if row is None:
             self.close_room(room, "deleted")
-        elif room.splice.take_row(row, head_before, not self.kafka_live):
+        elif room.splice.take_row(row, known_before, not self.kafka_live):
             self._set_back(room, row.last_seq)
         else:
             self._after(room)
 
     def close_room(self, room: Room, reason: str) -> None:
-        for watcher in list(room.watchers):
-            watcher.outlet.reconnect(reason)
+        self._send_away(list(room.watchers), reason)
 
     # ---- inside
 
@@ -243,11 +247,16 @@ class Hub:
         ready = [(room, batch) for room in open_rooms for batch in _batches(news[room])]
         for room, batch in ready:
             self._recent.add(room.key, batch)
+        count = 0
         for room, batch in ready:
-            if room.undelivered or len(room.watchers) > self._few:
-                self._hand_on_later(room, list(batch))
+            count += len(room.watchers)
+            if room.undelivered or count > self._few:
+                self._hand_on_in_turn(room, list(batch))
             else:
                 self._write_now(room, batch)
+        if self._unfinished and not self._turn_comes:
+            self._write_a_slice()
+            self._come_again()
         for room in open_rooms:
             self._after(room)
 
@@ -258,28 +267,53 @@ class Hub:
         for watcher in stopped:
             self._suspend(room, watcher)
 
-    def _hand_on_later(self, room: Room, batch: list[Event]) -> None:
-        """In slices, the first of them now."""
+    def _hand_on_in_turn(self, room: Room, batch: list[Event]) -> None:
         if not (room.undelivered and room.undelivered[-1].join(batch)):
             room.undelivered.append(Delivery(batch, self._pack))
-        if not room.going_on:
-            self._deliver(room, self._slice)
+        self._list(room)
         if len(room.undelivered) > MOST_UNDELIVERED:
             room.undelivered.clear()
             for watcher in room.live_watchers():
                 self._suspend(room, watcher)
 
-    def _deliver(self, room: Room, most: int) -> None:
-        """Write to so many watchers, and to the rest of them later."""
-        while room.undelivered:
+    def _list(self, room: Room) -> None:
+        if not room.listed:
+            room.listed = True
+            self._unfinished.append(room)
+
+    def _come_again(self) -> None:
+        if self._unfinished and not self._turn_comes:
+            self._turn_comes = True
+            self._later(self._turn)
+
+    def _turn(self) -> None:
+        self._write_a_slice()
+        self._turn_comes = False
+        self._come_again()
+
+    def _write_a_slice(self) -> None:
+        """To watchers of as many rooms as it takes, each of which has its turn."""
+        most = self._slice
+        while most and self._unfinished:
+            room = self._unfinished.popleft()
+            room.listed = False
+            most = self._deliver(room, most)
+            if room.undelivered:
+                self._list(room)
+            elif room.watchers:
+                self._after(room)
+                if room.listed:
+                    return  # after a slice that it has told the end
+
+    def _deliver(self, room: Room, most: int) -> int:
+        """Write to so many watchers. Gives how many are left of that."""
+        while room.undelivered and most:
             most, stopped = room.undelivered[0].go_on(room.live, most)
             for watcher in stopped:
                 self._suspend(room, watcher)
-            if not room.undelivered[0].done:
-                room.going_on = True
-                self._later(partial(self._go_on, room))
-                return
-            room.undelivered.pop(0)
+            if room.undelivered[0].done:
+                room.undelivered.pop(0)
+        return most
 
     def _deliver_all(self, room: Room) -> None:
         """What is undelivered, to everybody, before something that overtakes it."""
@@ -288,23 +322,31 @@ class Hub:
             for watcher in stopped:
                 self._suspend(room, watcher)
 
-    def _go_on(self, room: Room) -> None:
-        room.going_on = False
-        if room.watchers:
-            self._deliver(room, self._slice)
-            self._after(room)
-
     def _after(self, room: Room) -> None:
         """What follows from where the splice stands now, once all is delivered: the end, or a read."""
         if room.undelivered:
             return
         if room.splice.final and room.splice.ended:
-            for watcher in room.live_watchers():
-                self._suspend(room, watcher)
-                if watcher.position == room.splice.head:  # who is not there goes on by itself
-                    watcher.end(room.splice.final)
+            self._end(room, room.splice.final)
         elif room.splice.begin_read():
             self._refill(room)
+
+    def _end(self, room: Room, final: RunRow) -> None:
+        """Tell a slice of them, and the others in turns that come."""
+        for watcher in list(islice(chain.from_iterable(room.live.values()), self._slice)):
+            self._suspend(room, watcher)
+            if watcher.position == room.splice.head:  # who is not there goes on by itself
+                watcher.end(final)
+        if room.live:
+            self._list(room)
+            self._come_again()
+
+    def _send_away(self, watchers: list[Watcher], reason: str) -> None:
+        """A slice of them now, and the others in turns that come."""
+        for watcher in watchers[: self._slice]:
+            watcher.outlet.reconnect(reason)
+        if others := watchers[self._slice :]:
+            self._later(partial(self._send_away, others, reason))
 
     def _skip_past_retention(self, room: Room, row: RunRow) -> None:
         """Nobody can have what lay between: the live watchers are told, and stay at the head."""
@@ -317,7 +359,7 @@ class Hub:
     def _set_back(self, room: Room, last_seq: Seq) -> None:
         self._recent.forget(room.key)
         room.undelivered.clear()
-        for watcher in list(room.watchers):
+        for watcher in [watcher for watcher in room.watchers if watcher.outlet.closing is None]:
             if watcher.position != last_seq:
                 self._suspend(room, watcher)
             if watcher.position > last_seq:

@@ -15,9 +15,11 @@ No I/O here: the caller reads when `begin_read` says so, and brings back what it
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from juinie_shared.domain.events import RUN_FINISHED
 from juinie_shared.domain.ids import Seq
+from juinie_shared.domain.runs import RunStatus
 from juinie_stream_gateway.store import Event, Page, RunRow
 
 
@@ -28,6 +30,17 @@ class Verdict(StrEnum):
     SEEN = "seen"
     AHEAD = "ahead"
     AFTER_END = "after_end"
+
+
+class Known(NamedTuple):
+    """How far a run was known to be, and with what it was known to have finished, if it had."""
+
+    last_seq: Seq
+    ended_as: RunStatus | None
+
+    def is_undone_by(self, row: RunRow) -> bool:
+        """What was stored is stored no more. `row` was read after this was known."""
+        return row.last_seq < self.last_seq or self.ended_as not in (None, row.status)
 
 
 class Splice:
@@ -60,7 +73,7 @@ class Splice:
             return Verdict.SEEN
         if self.final is not None and self.ended:
             return Verdict.AFTER_END
-        if event.seq - 1 != self.head:
+        if event.seq - 1 != self.head or self._is_no_end(event):
             self._read_wanted = True
             return Verdict.AHEAD
         self.head = event.seq
@@ -76,6 +89,8 @@ class Splice:
         """
         if page.row.finished:
             self.final = page.row
+        elif self.final is not None and page.row.last_seq >= self.final.last_seq:
+            self.final = None  # it was set back, and has gone on from there
         if self.head is None:
             self.head = page.row.last_seq
             return ()
@@ -85,6 +100,10 @@ class Splice:
         self.head = news[-1].seq
         return news
 
+    def _is_no_end(self, event: Event) -> bool:
+        """It stands where the end should be: forged, or the run was set back and goes on."""
+        return self.final is not None and event.seq == self.final.last_seq and event.type != RUN_FINISHED
+
     def skip_past_retention(self, row: RunRow) -> bool:
         """True: what follows the head is kept no more, and the head stands just before what is."""
         if self.head is None or row.retained_from_seq <= self.head + 1:
@@ -92,16 +111,27 @@ class Splice:
         self.head = Seq(row.retained_from_seq - 1)
         return True
 
-    def take_row(self, row: RunRow, head_before: Seq | None, kafka_away: bool) -> bool:
-        """The tail check found this row; `head_before` is the head from before it asked.
+    @property
+    def known(self) -> Known | None:
+        """What is known by now, be it handed on or not."""
+        if self.head is None:
+            return None
+        last_seq = max(self.head, self._stored or self.head)
+        if self.final is None:
+            return Known(last_seq, None)
+        return Known(max(last_seq, self.final.last_seq), self.final.status)
 
-        True: the run was set back (a database restored from a backup), and `head` with it. The head of now would not
-        do for that comparison: events may have come since the row was read.
+    def take_row(self, row: RunRow, known_before: Known | None, kafka_away: bool) -> bool:
+        """The tail check found this row; `known_before` is what was `known` before it asked.
+
+        True: the run was set back (a database restored from a backup, or a failover that lost commits), and `head` with it, where it
+        was further. What is known by now would not do for that comparison: events may have come since the row was read.
         """
-        if self.head is None or head_before is None:
+        if self.head is None or known_before is None:
             return False
-        if row.last_seq < head_before:
-            self.head, self.final, self._stored = row.last_seq, row if row.finished else None, None
+        if known_before.is_undone_by(row):
+            self.head = min(self.head, row.last_seq)
+            self.final, self._stored = row if row.finished else None, None
             self.times_set_back += 1
             return True
         if row.finished:

@@ -51,12 +51,12 @@ class TailCheck:
 
     async def check(self, due: list[Room]) -> None:
         """One round."""
-        heads_before = [room.splice.head for room in due]
+        known_before = [room.splice.known for room in due]
         rows = await self._read_runs([room.run_id for room in due])
-        async for room, head_before in a_few_a_turn(zip(due, heads_before, strict=True), self._at_once):
+        async for room, known in a_few_a_turn(zip(due, known_before, strict=True), self._at_once):
             row = rows.get(room.run_id)
             if row is None and room.run_id in rows:
                 self._hub.close_room(room, INTERNAL)  # to another gateway, perhaps of the version that knows
             elif room.watchers:
-                self._hub.take_row(room, row, head_before)
+                self._hub.take_row(room, row, known)
         self._doubtful = any(room.splice.behind and room.splice.owed for room in due)

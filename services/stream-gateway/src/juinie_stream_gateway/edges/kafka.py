@@ -93,7 +93,7 @@ class RecordReader:
         try:
             async with asyncio.timeout(LISTEN_SECONDS):
                 await unbroken(session.activate, session.partition_of_room(room))
-        except (KafkaError, TimeoutError, OSError, BrokenOff):
+        except (KafkaError, KafkaAway, TimeoutError, OSError, BrokenOff):
             return
 
     def place_of(self, run_id: RunId) -> tuple[int, int] | None:

@@ -63,12 +63,18 @@ class Session:
 
     async def activate(self, *partitions: TopicPartition) -> None:
         """Read these partitions from their end, but for those that had no leader. What they held while they were paused is history:
-        Postgres has it."""
+        Postgres has it.
+
+        Raises:
+            KafkaAway: one is shorter than it was. The next session tells what is gone.
+        """
         async with self._activating:
             paused = [partition for partition in partitions if partition in self._led - self._active]
             if not paused:
                 return
             ends = await self._consumer.end_offsets(paused)
+            if any(end < self.reached.get(partition, 0) for partition, end in ends.items()):
+                raise KafkaAway("Records that were there are gone.")
             for partition in paused:
                 self._consumer.seek(partition, ends[partition])
                 self._consumer.resume(partition)
