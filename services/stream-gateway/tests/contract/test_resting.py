@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,6 +12,7 @@ from juinie_shared.runtime.http_server import GuardedProtocol
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.core.places import Place
 from juinie_stream_gateway.edges import open_stream
+from juinie_stream_gateway.edges.connection import HttpConnection
 from juinie_stream_gateway.edges.open_stream import OpenStreams
 from juinie_stream_gateway.edges.outlet import ResponseOutlet
 from juinie_stream_gateway.settings import Settings
@@ -102,6 +104,25 @@ async def test_of_a_crowd_that_leaves_at_once_a_few_are_ended_in_each_turn(
         await until_metric(gateway.url, "juinie_streams_open", 0)
     assert max(ended.values()) == 3
     assert ended.total() == WATCHERS
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_of_a_crowd_whose_run_ends_a_few_are_woken_in_each_turn(
+    topic, seed: Seed, run_id: UUID, resting: list[RawStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken, wake = Counter[int](), HttpConnection.wake
+    with turns() as turn:
+
+        def count(connection: HttpConnection, rest: Any) -> None:
+            woken[turn()] += 1
+            wake(connection, rest)
+
+        monkeypatch.setattr(HttpConnection, "wake", count)
+        await topic.publish(run_id, await seed.finish(run_id))
+        for client in resting:
+            await client.read_until(LAST_CHUNK)
+    assert max(woken.values()) == 3
+    assert woken.total() == WATCHERS
 
 
 @pytest.mark.usefixtures("topic")

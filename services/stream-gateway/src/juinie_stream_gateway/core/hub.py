@@ -334,9 +334,9 @@ class Hub:
     def _end(self, room: Room, final: RunRow) -> None:
         """Tell a slice of them, and the others in turns that come."""
         for watcher in list(islice(chain.from_iterable(room.live.values()), self._slice)):
-            self._suspend(room, watcher)
             if watcher.position == room.splice.head:  # who is not there goes on by itself
                 watcher.end(final)
+            self._suspend(room, watcher)  # afterwards: who is woken by its end waits for its turn
         if room.live:
             self._list(room)
             self._come_again()
