@@ -359,6 +359,24 @@ def test_many_watchers_are_told_the_end_in_turns_also_those_who_come_meanwhile()
     assert not crowd.room.live
 
 
+def test_one_that_cannot_be_told_the_end_holds_up_nobody() -> None:
+    crowd, run_id = Crowd(few=5), RunId(new_uuid7())
+    others = [live(crowd.hub, run_id) for _ in range(6)]
+    ended = RunRow(Seq(1), RunStatus.SUCCESS)
+    crowd.hub.take_row(crowd.room, ended, crowd.room.splice.known)
+    broken = next(outlet for outlet in crowd.outlets if outlet.closing is None)
+    broken.fails = True
+    with pytest.raises(RuntimeError):
+        crowd.to_the_end()
+    assert broken.woken, "it goes on by itself"
+    take_records(crowd.hub, others[0][0], [event(2)])
+    crowd.to_the_end()
+    assert all(b"".join(outlet.writes) == event(2).frame for _, outlet, _ in others)
+    crowd.hub.take_row(crowd.room, ended, crowd.room.splice.known)
+    crowd.to_the_end()
+    assert [outlet for outlet in crowd.outlets if outlet.closing is None] == [broken]
+
+
 def test_an_end_that_is_taken_back_is_told_to_nobody_else() -> None:
     crowd = Crowd(few=5)
     crowd.hub.take_row(crowd.room, RunRow(Seq(1), RunStatus.SUCCESS), crowd.room.splice.known)

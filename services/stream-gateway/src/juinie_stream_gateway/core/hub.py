@@ -5,8 +5,8 @@ while its outlet takes more; so whatever moves the head is written to the live w
 others catch up by themselves (`core/follow.py`) until they stand at the head. Nothing here waits.
 
 Where there are many watchers, of one run or of several that come together, they are written to in slices, between which others have
-their turn; so they are where they are sent away together, be it by the end. A live watcher may then stand behind the head by what is still undelivered; it is written to only when it stands just before a batch, so whatever befell it
-meanwhile, none is left out or comes twice.
+their turn; so they are where all are sent away, be it by the end. A live watcher may then stand behind the head by what is still
+undelivered; it is written to only when it stands just before a batch, so whatever befell it meanwhile, none is left out or comes twice.
 """
 
 from collections import deque
@@ -287,9 +287,11 @@ class Hub:
             self._later(self._turn)
 
     def _turn(self) -> None:
-        self._write_a_slice()
-        self._turn_comes = False
-        self._come_again()
+        try:
+            self._write_a_slice()
+        finally:  # one run's fault holds up no other
+            self._turn_comes = False
+            self._come_again()
 
     def _write_a_slice(self) -> None:
         """To watchers of as many rooms as it takes, each of which has its turn."""
@@ -334,9 +336,11 @@ class Hub:
     def _end(self, room: Room, final: RunRow) -> None:
         """Tell a slice of them, and the others in turns that come."""
         for watcher in list(islice(chain.from_iterable(room.live.values()), self._slice)):
-            if watcher.position == room.splice.head:  # who is not there goes on by itself
-                watcher.end(final)
-            self._suspend(room, watcher)  # afterwards: who is woken by its end waits for its turn
+            try:
+                if watcher.position == room.splice.head:  # who is not there goes on by itself
+                    watcher.end(final)
+            finally:  # afterwards: who is woken by its end waits for its turn
+                self._suspend(room, watcher)
         if room.live:
             self._list(room)
             self._come_again()
