@@ -30,8 +30,8 @@ type Part = Literal[
 """Where something failed. `overdue` and `backlog` are what gauges are made from."""
 
 
-STUCK_AFTER = 10
-"""Tries of the relay that fail in a row, with no row acknowledged between them: no longer a hiccup."""
+STUCK_SECONDS = 10.0
+"""For so long tries of the relay fail, and no row is acknowledged: no longer a hiccup."""
 
 
 class Telemetry:
@@ -44,7 +44,8 @@ class Telemetry:
         self._is_listening: bool | None = None
         self._recording: bool | None = None
         self._paused = False
-        self._failed_in_a_row = 0
+        self._failing_since: float | None = None
+        self._stuck = False
         self._events_since_summary = 0
         self._rows_since_summary = 0
         self._runs_held_back = 0
@@ -144,9 +145,7 @@ class Telemetry:
         """Rows of these ages were acknowledged just now."""
         if not ages_at_fetch:
             return
-        if self._failed_in_a_row >= STUCK_AFTER:
-            self._log.info("relay_goes_on")
-        self._failed_in_a_row = 0
+        self.relay_goes_on()
         since_fetch = time.monotonic() - fetched_at
         self._latency.add_all([age + since_fetch for age in ages_at_fetch])
         self._published.inc(records)
@@ -159,9 +158,21 @@ class Telemetry:
         self._failures.labels(part=part, reason=_reason(error)).inc()
         self._log.debug("try_failed", part=part, reason=_reason(error))
         if part == "relay":
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row == STUCK_AFTER:
-                self._log.warning("relay_stuck", reason=_reason(error))
+            self._relay_failed(_reason(error))
+
+    def relay_goes_on(self) -> None:
+        """It has sent something, or has nothing to send."""
+        if self._stuck:
+            self._log.info("relay_goes_on")
+        self._failing_since, self._stuck = None, False
+
+    def _relay_failed(self, reason: str) -> None:
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if not self._stuck and now - self._failing_since >= STUCK_SECONDS:
+            self._stuck = True
+            self._log.warning("relay_stuck", reason=reason)
 
     def kafka_is(self, away: bool, reason: str = "") -> None:
         """Kafka answered, or did not. Told in the log when it changes."""

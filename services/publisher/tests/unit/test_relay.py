@@ -4,6 +4,7 @@ import asyncio
 import random
 from contextlib import suppress
 from itertools import islice
+from types import SimpleNamespace
 from uuid import UUID
 
 import msgspec
@@ -12,13 +13,14 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from juinie_publisher import telemetry
 from juinie_publisher.core.backoff import RunBackoff
 from juinie_publisher.core.doorbell import Doorbell
 from juinie_publisher.core.relay import Relay
 from juinie_publisher.core.rows import rows_begun, rows_within
 from juinie_publisher.core.turns import OLDEST_IN_A_ROW
 from juinie_publisher.store.outbox import WindowLimits
-from juinie_publisher.telemetry import STUCK_AFTER
+from juinie_publisher.telemetry import STUCK_SECONDS
 from juinie_shared.domain.errors import DatabaseAway, KafkaAway
 from juinie_shared.domain.ids import SHARDS, RunId, new_run_id, shard_of
 
@@ -98,18 +100,21 @@ async def test_failed_partition_keeps_its_rows_while_the_others_go_on(relay, out
     assert told.count("juinie_publisher_failures_total", part="relay", reason="KafkaAway") == 1
 
 
-async def test_a_relay_whose_every_batch_fails_says_so_once_and_when_it_goes_on(relay, outbox, topic, clock):
+async def test_a_relay_whose_every_batch_fails_says_so_once_and_when_it_goes_on(
+    relay, outbox, topic, clock, monkeypatch
+):
     """Kafka answers, and takes nothing: no other line tells of that."""
 
     async def refuse(_partition, _batch):
         raise KafkaAway
 
+    monkeypatch.setattr(telemetry, "time", SimpleNamespace(monotonic=clock, time=clock))
     run = new_run_id()
     await outbox.append(run)
     topic.before_send = refuse
     with structlog.testing.capture_logs() as logs:
-        for _ in range(STUCK_AFTER + 5):
-            clock.now += 60
+        for _ in range(5):
+            clock.now += STUCK_SECONDS / 2
             await relay.round()
         topic.before_send = None
         clock.now += 60

@@ -3,12 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from types import MethodType
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from juinie_shared.runtime.http_server import GuardedProtocol
+from juinie_shared.runtime.pace import Pace
 from juinie_stream_gateway.app import serve
 from juinie_stream_gateway.core.places import Place
 from juinie_stream_gateway.edges import open_stream
@@ -123,6 +125,31 @@ async def test_of_a_crowd_whose_run_ends_a_few_are_woken_in_each_turn(
             await client.read_until(LAST_CHUNK)
     assert max(woken.values()) == 3
     assert woken.total() == WATCHERS
+
+
+async def test_who_leaves_at_the_end_before_its_turn_has_come_gives_its_place_back(
+    topic,
+    gateway: RunningService,
+    seed: Seed,
+    run_id: UUID,
+    resting: list[RawStream],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many clients do: they have what they came for."""
+    waiting: list[MethodType] = []
+    monkeypatch.setattr(Pace, "do", lambda _pace, act: waiting.append(act))
+    await topic.publish(run_id, await seed.finish(run_id))
+    for client in resting:
+        await client.read_until(b"stream.end")
+    while resting:
+        resting.pop().leave(reset=True)
+    streams = [act.__self__ for act in waiting]
+    await eventually(lambda: all(stream._outlet.gone for stream in streams), 10, "all have left")
+    assert len(streams) == WATCHERS
+    for act in waiting:
+        act()
+    await until_metric(gateway.url, "juinie_streams_open", 0)
+    await all_rest()
 
 
 @pytest.mark.usefixtures("topic")

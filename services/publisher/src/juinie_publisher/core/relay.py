@@ -143,6 +143,8 @@ class Relay:
         if not shards or self._lanes.taken >= self._topic.partitions or len(left_out) > MOST_RUNS_LEFT_OUT:
             return False
         window = await self._fetch(shards, left_out)
+        if not (window.rows or left_out):
+            self._telemetry.relay_goes_on()
         ours = frozenset(self._shards())  # again: we may have been paused, or lost some, while we fetched
         rows = [row for row in window.rows if row.shard in ours]
         groups = self._lanes.free(group_by_partition(rows, self._topic.partition_of))

@@ -236,7 +236,8 @@ class Hub:
             self._after(room)
 
     def close_room(self, room: Room, reason: str) -> None:
-        self._send_away(list(room.watchers), reason)
+        """Whoever found that out says so: those who are told already are left alone."""
+        self._send_away([watcher for watcher in room.watchers if watcher.outlet.closing is None], reason)
 
     # ---- inside
 
@@ -255,8 +256,7 @@ class Hub:
             else:
                 self._write_now(room, batch)
         if self._unfinished and not self._turn_comes:
-            self._write_a_slice()
-            self._come_again()
+            self._turn()
         for room in open_rooms:
             self._after(room)
 

@@ -7,7 +7,6 @@ cannot do wakes its outlet, which gives it a task again.
 
 import time
 from asyncio import TimerHandle, create_task, get_running_loop
-from functools import partial
 from typing import Any
 
 from juinie_shared.domain.errors import Draining
@@ -126,10 +125,15 @@ class OpenStream:
     def _wake(self) -> None:
         if self._outlet.closing is None:
             self._connection.wake(self.run)
-        elif self._outlet.closing != LEFT:
-            self._streams.over.do(partial(self._connection.wake, self.run))
-        else:  # there is nothing to wait for
-            self._streams.over.do(self._end)
+        else:
+            self._streams.over.do(self._finish)
+
+    def _finish(self) -> None:
+        """In its turn. The client may have left since: then there is nothing to wait for, and no connection to go on by."""
+        if self._outlet.gone:
+            self._end()
+        else:
+            self._connection.wake(self.run)
 
     async def _until_left(self) -> None:
         """Tell the outlet when the client has gone, where the connection does not."""

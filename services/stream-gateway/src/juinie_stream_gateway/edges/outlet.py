@@ -38,7 +38,7 @@ class ResponseOutlet:
     """An outlet on an ASGI response whose start has been sent. `connection.abort` cuts the connection, read or not."""
 
     __slots__ = (
-        "_connection", "_in_hand_bytes", "_last_call", "_limits", "_on_wake", "_sending", "_unsent", "_unsent_bytes", "_waiting", "closing", "line",
+        "_connection", "_in_hand_bytes", "_last_call", "_limits", "_on_wake", "_sending", "_unsent", "_unsent_bytes", "_waiting", "closing", "gone", "line",
         "written_bytes",
     )  # fmt: skip
 
@@ -54,6 +54,8 @@ class ResponseOutlet:
         self._sending: asyncio.Timeout | None = None
         self._last_call: asyncio.TimerHandle | None = None
         self.closing: str | None = None
+        self.gone = False
+        """The client has left, whatever the reason to close was."""
         self.written_bytes = 0
 
     @property
@@ -102,6 +104,7 @@ class ResponseOutlet:
 
     def left(self) -> None:
         """The client has gone: nothing that is unsent matters."""
+        self.gone = True
         self._drop()
         self._close(LEFT)
         self.settle()
