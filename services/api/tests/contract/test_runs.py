@@ -223,7 +223,7 @@ async def test_runs_of_one_moment_are_all_listed_once(api: Any):
     assert {run["run_id"] for run in first["items"] + rest["items"]} == made
 
 
-@pytest.mark.parametrize("thread_id", ["t-1", "a/b", "ü % ?"])
+@pytest.mark.parametrize("thread_id", ["t-1", "a/b", "ü % ?", "/active-run"])
 async def test_the_active_run_of_a_thread_is_the_newest_that_goes_on(api: Any, thread_id: str):
     from urllib.parse import quote
 
@@ -236,6 +236,14 @@ async def test_the_active_run_of_a_thread_is_the_newest_that_goes_on(api: Any, t
     assert (await api.client.get(path)).json()["run_id"] == older["run_id"]
     await api.finish(older["run_id"])
     assert (await api.client.get(path)).status_code == 204
+
+
+@pytest.mark.parametrize("thread_id", ["a\nb\n", "a\x00b"], ids=["line breaks", "NUL"])
+async def test_a_thread_that_no_run_can_be_of_has_none(api: Any, thread_id: str):
+    from urllib.parse import quote
+
+    answer = await api.client.get(f"/v1/threads/{quote(thread_id, safe='')}/active-run")
+    assert answer.status_code == 204
 
 
 async def test_waiting_ends_with_the_run(api: Any):

@@ -1,6 +1,7 @@
 """`/v1/threads`: what a client finds again that knows its thread, and no run id."""
 
 from fastapi import APIRouter
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,11 +12,19 @@ from juinie_api.edges.call import Authenticated, Query
 from juinie_api.edges.documents import documented
 from juinie_shared.domain.runs import Scope
 
+
+class TextConvertor(PathConvertor):
+    """Whatever may be asked for, line breaks too: what no thread can be called has no run, and is a path all the same."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("text", TextConvertor())
 router = APIRouter(tags=["threads"])
 
 
 @router.get(
-    "/v1/threads/{thread_id:path}/active-run",
+    "/v1/threads/{thread_id:text}/active-run",
     summary="Read the newest run of a thread that has not ended",
     **documented({200: ("The run.", RunAnswer), 204: ("There is none.", None)}),
 )

@@ -71,9 +71,15 @@ class Splice:
         """A record came. `NEXT`: hand the event on now."""
         if self.head is not None and event.seq <= self.head:
             return Verdict.SEEN
-        if self.final is not None and self.ended:
-            return Verdict.AFTER_END
-        if event.seq - 1 != self.head or self._is_no_end(event):
+        if self.final is not None:
+            if self.ended:
+                return Verdict.AFTER_END
+            if event.seq == self.final.last_seq and event.type != RUN_FINISHED:
+                self._read_wanted = (
+                    True  # no end, where it should be: forged, or the run was set back and goes on
+                )
+                return Verdict.AHEAD
+        if event.seq - 1 != self.head:
             self._read_wanted = True
             return Verdict.AHEAD
         self.head = event.seq
@@ -99,10 +105,6 @@ class Splice:
             return ()
         self.head = news[-1].seq
         return news
-
-    def _is_no_end(self, event: Event) -> bool:
-        """It stands where the end should be: forged, or the run was set back and goes on."""
-        return self.final is not None and event.seq == self.final.last_seq and event.type != RUN_FINISHED
 
     def skip_past_retention(self, row: RunRow) -> bool:
         """True: what follows the head is kept no more, and the head stands just before what is."""
