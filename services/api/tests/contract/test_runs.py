@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import pytest
@@ -225,8 +226,6 @@ async def test_runs_of_one_moment_are_all_listed_once(api: Any):
 
 @pytest.mark.parametrize("thread_id", ["t-1", "a/b", "ü % ?", "/active-run"])
 async def test_the_active_run_of_a_thread_is_the_newest_that_goes_on(api: Any, thread_id: str):
-    from urllib.parse import quote
-
     path = f"/v1/threads/{quote(thread_id, safe='')}/active-run"
     assert (await api.client.get(path)).status_code == 204
     older = await api.create(thread_id=thread_id)
@@ -240,8 +239,6 @@ async def test_the_active_run_of_a_thread_is_the_newest_that_goes_on(api: Any, t
 
 @pytest.mark.parametrize("thread_id", ["a\nb\n", "a\x00b"], ids=["line breaks", "NUL"])
 async def test_a_thread_that_no_run_can_be_of_has_none(api: Any, thread_id: str):
-    from urllib.parse import quote
-
     answer = await api.client.get(f"/v1/threads/{quote(thread_id, safe='')}/active-run")
     assert answer.status_code == 204
 

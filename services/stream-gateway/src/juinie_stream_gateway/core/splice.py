@@ -75,9 +75,8 @@ class Splice:
             if self.ended:
                 return Verdict.AFTER_END
             if event.seq == self.final.last_seq and event.type != RUN_FINISHED:
-                self._read_wanted = (
-                    True  # no end, where it should be: forged, or the run was set back and goes on
-                )
+                # No end, where it should be: forged, or the run was set back and goes on.
+                self._read_wanted = True
                 return Verdict.AHEAD
         if event.seq - 1 != self.head:
             self._read_wanted = True
