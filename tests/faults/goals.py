@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import kafka_faults
+import postgres_faults
+import service_faults
 from kafka_faults import AWAY
 
 from juinie.torture.summary import Summary
 from juinie.torture.waited import NOT_LOOKED_AT
 
-WELL_AGAIN_SECONDS = {"services": 5.0, "Postgres": 10.0, "Kafka": 10.0}
+WELL_AGAIN_SECONDS = {service_faults.AREA: 5.0, postgres_faults.AREA: 10.0, kafka_faults.AREA: 10.0}
 """From the end of a fault, by what was broken; Kafka is read again by then, too."""
 AWAY_DELAY_SECONDS = 2.0
 """How late an event may be while Kafka alone is away."""
@@ -29,7 +32,7 @@ def _beyond(episode: Mapping[str, Any], slack: float) -> Iterator[str]:
     if goal is None:
         return
     waits = {"well again": episode["recovery_seconds"]}
-    if area == "Kafka":
+    if area == kafka_faults.AREA:
         waits["live again"] = episode.get("live_seconds", NOT_LOOKED_AT)
     goals = {what: (seconds, goal) for what, seconds in waits.items() if seconds not in (None, NOT_LOOKED_AT)}
     if name == AWAY:

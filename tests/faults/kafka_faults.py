@@ -16,7 +16,7 @@ from juinie_shared.contracts.record import RunEventRecord
 from juinie_shared.domain.ids import RunId, Seq, TenantId
 from juinie_testkit.kafka import admin_of, create_topic, delete_topic, producer_of
 
-_AREA = "kafka"
+AREA = "kafka"
 _MOST_PARTITIONS = 12
 _FOREIGN = 0.25
 _FAR_AHEAD = 1_000_000
@@ -45,13 +45,13 @@ def kafka_faults(
 
     by_hand, topic = _ByHand(deployment, chance, a_run, a_long_run), _Topic(deployment)
     return [
-        Fault("kafka restarted", _AREA, stop, start, (0.2, 3.0)),
-        Fault("kafka killed", _AREA, kill, start, (0.2, 3.0)),
-        Fault(AWAY, _AREA, kill, start, (away_seconds, away_seconds)),
-        Fault("kafka: topic deleted and made again", _AREA, topic.delete, topic.make_again, (0.5, 4.0)),
-        Fault("kafka: partitions added", _AREA, topic.grow, seconds=(0.5, 2.0)),
-        Fault("kafka: rubbish put in", _AREA, by_hand.rubbish, seconds=(0.5, 2.0)),
-        Fault("kafka: forgeries put in", _AREA, by_hand.forgeries, seconds=(0.5, 2.0)),
+        Fault("kafka restarted", AREA, stop, start, (0.2, 3.0)),
+        Fault("kafka killed", AREA, kill, start, (0.2, 3.0)),
+        Fault(AWAY, AREA, kill, start, (away_seconds, away_seconds)),
+        Fault("kafka: topic deleted and made again", AREA, topic.delete, topic.make_again, (0.5, 4.0)),
+        Fault("kafka: partitions added", AREA, topic.grow, seconds=(0.5, 2.0)),
+        Fault("kafka: rubbish put in", AREA, by_hand.rubbish, seconds=(0.5, 2.0)),
+        Fault("kafka: forgeries put in", AREA, by_hand.forgeries, seconds=(0.5, 2.0)),
     ]
 
 

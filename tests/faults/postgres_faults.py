@@ -10,7 +10,7 @@ from deployment import Deployment
 
 from juinie.torture.schedule import Fault
 
-_AREA = "postgres"
+AREA = "postgres"
 _TERMINATE = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND application_name <> 'faults'
@@ -39,11 +39,11 @@ def postgres_faults(deployment: Deployment, a_run: Callable[[], str | None]) -> 
 
     full, locked = _Full(deployment), _Locked(deployment, a_run)
     return [
-        Fault("postgres restarted", _AREA, stop, start, (0.2, 3.0)),
-        Fault("postgres killed", _AREA, kill, start, (0.2, 3.0)),
-        Fault("postgres: all sessions terminated", _AREA, terminate, seconds=(0.0, 1.0)),
-        Fault("postgres: no connection left", _AREA, full.inject, full.heal, (3.0, 8.0)),
-        Fault("postgres: a run's row locked", _AREA, locked.inject, locked.heal, (3.0, 12.0)),
+        Fault("postgres restarted", AREA, stop, start, (0.2, 3.0)),
+        Fault("postgres killed", AREA, kill, start, (0.2, 3.0)),
+        Fault("postgres: all sessions terminated", AREA, terminate, seconds=(0.0, 1.0)),
+        Fault("postgres: no connection left", AREA, full.inject, full.heal, (3.0, 8.0)),
+        Fault("postgres: a run's row locked", AREA, locked.inject, locked.heal, (3.0, 12.0)),
     ]
 
 

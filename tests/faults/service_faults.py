@@ -9,7 +9,7 @@ from juinie.torture.hooks import HookFailed
 from juinie.torture.schedule import Fault
 from juinie_testkit.stack import ServiceProcess
 
-_AREA = "services"
+AREA = "services"
 _LEASE_SECONDS = 6
 """For how long a publisher has its shards: a frozen one has lost them when it wakes up."""
 
@@ -41,7 +41,7 @@ class _OneService:
 
     def fault(self) -> Fault:
         name = f"{self._kind} {self.verb}"
-        return Fault(name, _AREA, self._inject, self._heal, self.seconds, self.holds_answers)
+        return Fault(name, AREA, self._inject, self._heal, self.seconds, self.holds_answers)
 
     async def hurt(self, service: ServiceProcess) -> None:
         raise NotImplementedError
@@ -90,4 +90,4 @@ def _all_killed(deployment: Deployment, chance: random.Random) -> Fault:
         for service in chance.sample(services, len(services)):
             service.launch()
 
-    return Fault("all services killed", _AREA, inject, heal, (0.2, 1.0))
+    return Fault("all services killed", AREA, inject, heal, (0.2, 1.0))

@@ -80,16 +80,16 @@ async def test_what_takes_longer_than_it_should_is_told(tmp_path: Path):
 
     in_time = [
         episode("api killed", "services", 4.9),
-        episode("Postgres killed", "Postgres", 9.9),
-        episode("Kafka killed", "Kafka", 9.9, 9.9),
-        episode("kafka away", "Kafka", 9.9, 9.9, latest=1.9),
+        episode("Postgres killed", "postgres", 9.9),
+        episode("Kafka killed", "kafka", 9.9, 9.9),
+        episode("kafka away", "kafka", 9.9, 9.9, latest=1.9),
         episode("a line cut", "network", 60),
     ]
     late = [
         episode("api killed", "services", 5.1),
-        episode("Postgres killed", "Postgres", 10.1),
-        episode("Kafka killed", "Kafka", 1, 10.1),
-        episode("kafka away", "Kafka", 1, 1, latest=2.1),
+        episode("Postgres killed", "postgres", 10.1),
+        episode("Kafka killed", "kafka", 1, 10.1),
+        episode("kafka away", "kafka", 1, 1, latest=2.1),
     ]
     assert await told_of(tmp_path, in_time) == []
     assert await told_of(tmp_path, late) == [
