@@ -6,7 +6,6 @@ from typing import Any
 import kafka_faults
 import postgres_faults
 import service_faults
-from kafka_faults import AWAY
 
 from juinie.torture.summary import Summary
 from juinie.torture.waited import NOT_LOOKED_AT
@@ -35,7 +34,7 @@ def _beyond(episode: Mapping[str, Any], slack: float) -> Iterator[str]:
     if area == kafka_faults.AREA:
         waits["live again"] = episode.get("live_seconds", NOT_LOOKED_AT)
     goals = {what: (seconds, goal) for what, seconds in waits.items() if seconds not in (None, NOT_LOOKED_AT)}
-    if name == AWAY:
+    if name == kafka_faults.AWAY:
         goals["the latest event"] = (episode["longest_delay_seconds"], AWAY_DELAY_SECONDS)
     for what, (seconds, most) in goals.items():
         if seconds > slack * most:
