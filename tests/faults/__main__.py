@@ -81,6 +81,8 @@ async def run(arguments: argparse.Namespace) -> Summary:
         scene = Scene(deployment.client, load, chance, answers=answers, stopping=stopping)
         away = arguments.away or (SHORT_AWAY_SECONDS if arguments.seconds < SHORT_SECONDS else AWAY_SECONDS)
         faults = [fault for fault in all_faults(scene, deployment, away) if arguments.only in fault.name]
+        if not faults:
+            sys.exit(f"No fault's name holds {arguments.only!r}.")
         deployment.keep = True  # unless all goes well
         if arguments.reconnects:
             found = await only_reconnects(scene, arguments.reconnects, arguments.seed)

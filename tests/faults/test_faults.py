@@ -69,6 +69,16 @@ async def test_a_run_that_is_stopped_and_another_find_nothing_and_add_up(tmp_pat
     assert "| violations: lost | 0 |" in printed
 
 
+async def test_faults_that_do_not_exist_are_no_good_run(tmp_path: Path):
+    history = tmp_path / "history.jsonl"
+    code, printed = await ended(
+        await begin("run", "--seconds", "10", "--only", "kafka killed,api killed", "--history", history)
+    )
+    assert code == 1, printed
+    assert "No fault's name holds 'kafka killed,api killed'." in printed
+    assert not history.exists()
+
+
 async def test_what_takes_longer_than_it_should_is_told(tmp_path: Path):
     def episode(
         name: str, area: str, well: float | None, live: float | str = "not looked at", latest: float = 0.1
